@@ -1,0 +1,28 @@
+# Two commands on a fresh clone: `make train` and `make test`. Both create .venv and install on their first run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/cartpole
+
+.PHONY: train test lint clean
+
+# PIP_FLAGS quiets pip; the stamp is remade when the dependencies change.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("jaxrl needs Python >= 3.11; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+train: $(VENV)/.installed
+	$(BIN)/jaxrl train dqn --env CartPole-v1 --seeds 4 --out $(RUN) --overwrite
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,35 @@
+"""What several agents need of an environment's spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxrl.spaces import Discrete
+from jaxrl.types import EnvSpec, PyTree
+
+
+def discrete_actions(spec: EnvSpec, agent: str) -> int:
+    """The number of actions. Raises ValueError where they are not discrete."""
+    if not isinstance(spec.action_space, Discrete):
+        raise ValueError(f"agent {agent!r} needs discrete actions; {spec.id} has {spec.action_space}")
+    return spec.action_space.n
+
+
+def discrete_observations(spec: EnvSpec, agent: str) -> int:
+    """The number of observations. Raises ValueError where they are not discrete."""
+    if not isinstance(spec.observation_space, Discrete):
+        raise ValueError(f"agent {agent!r} needs discrete observations; {spec.id} has {spec.observation_space}")
+    return spec.observation_space.n
+
+
+def no_memory(num_envs: int) -> PyTree:
+    """The memory of an agent without one."""
+    del num_envs
+    return ()
+
+
+def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
+    """A zero observation of the spec's shape, for tracing shapes."""
+    return jax.numpy.zeros(spec.observation_space.shape, dtype or spec.observation_space.dtype)

@@ -1,0 +1,95 @@
+"""Adapter: any gymnax environment (gymnax ≥ 1.0) as an `Env`.
+
+Importing gymnax starts the XLA backend: set platform flags before this module is imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces as gymnax_spaces
+from gymnax.environments.environment import Environment
+
+from jaxrl import trees
+from jaxrl.spaces import Box, Discrete, Space
+from jaxrl.types import Env, EnvSpec, EnvStep, Key, PyTree
+
+NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+
+
+def ids() -> list[str]:
+    """The ids of the environments that need no download."""
+    return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
+
+
+def make(env_id: str, **kwargs: Any) -> Env:
+    """The registered gymnax environment `env_id`, constructed with `kwargs`."""
+    environment, _ = gymnax.make(env_id, **kwargs)
+    return wrap(environment, env_id)
+
+
+def wrap(environment: Environment, env_id: str | None = None) -> Env:
+    """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
+    params = trees.strong(environment.default_params)
+    key = jax.random.key(0)
+    obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
+    action_space = _space(environment.action_space(params))
+    action = jnp.zeros(action_space.shape, action_space.dtype)
+    after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
+    # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
+    state_like = jax.tree.map(_common, state_shape, after[1])
+    observation_space = _space(environment.observation_space(params), obs_shape)
+    env_id = env_id or environment.name
+    storage = "bool" if env_id.endswith("-MinAtar") else None
+    spec = EnvSpec(env_id, observation_space, action_space, storage)
+
+    def reset(key: Key, params: PyTree) -> tuple[PyTree, jax.Array]:
+        obs, state = environment.reset_env(key, params)
+        return trees.cast_like(_arrays(state), state_like), obs.astype(observation_space.dtype)
+
+    def step(key: Key, state: PyTree, action: jax.Array, params: PyTree) -> tuple[PyTree, EnvStep]:
+        obs, state, reward, terminated, _ = environment.step_env(key, state, action, params)
+        state = trees.cast_like(_arrays(state), state_like)
+        truncated = environment.is_truncated(state, params)
+        return state, EnvStep(
+            obs.astype(observation_space.dtype),
+            jnp.asarray(reward, jnp.float32),
+            jnp.asarray(terminated, bool),
+            jnp.asarray(truncated, bool),
+        )
+
+    return Env(spec, params, reset, step)
+
+
+def _arrays(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+        return a
+    return jax.ShapeDtypeStruct(a.shape, jnp.promote_types(a.dtype, b.dtype))
+
+
+def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> Space:
+    """Our space for gymnax's. The dtype is the observed one: Catch and FourRooms declare another than they return."""
+    if isinstance(space, gymnax_spaces.Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, gymnax_spaces.Box):
+        shape = tuple(space.shape) if observed is None else observed.shape
+        dtype = space.dtype if observed is None else observed.dtype
+        return Box(shape, _bound(space.low), _bound(space.high), jnp.dtype(dtype))
+    raise ValueError(f"gymnax space {space} is not supported; jaxrl takes Discrete and Box")
+
+
+def _bound(bound: Any) -> Any:
+    array = np.asarray(bound, np.float32)
+    return float(array) if array.ndim == 0 else _nested(array)
+
+
+def _nested(array: np.ndarray) -> Any:
+    return tuple(_nested(x) for x in array) if array.ndim else float(array)

@@ -1,0 +1,37 @@
+"""Weight initialisers without LAPACK: a vmapped QR deadlocks XLA on CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.types import Key
+
+ITERATIONS = 40
+
+
+def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
+    """Initialiser of random (semi-)orthogonal matrices times `scale` (Saxe et al. 2014), by matrix products alone.
+
+    The polar factor of a Gaussian matrix is distributed as the Q of its QR decomposition with positive diagonal: both are
+    Haar. Newton–Schulz, X ← 1.5 X - 0.5 X Xᵀ X (Higham 2008, section 8.3), finds it: a singular value below √3 goes to 1,
+    small ones growing by half each time, hence the fixed number of iterations.
+    Axes before the last are flattened into rows.
+    """
+
+    def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        x = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
+        x = x / jnp.sqrt(jnp.sum(x * x))  # Frobenius norm ≥ largest singular value
+
+        def newton_schulz(_: int, x: jax.Array) -> jax.Array:
+            return 1.5 * x - 0.5 * x @ (x.T @ x)
+
+        x = jax.lax.fori_loop(0, ITERATIONS, newton_schulz, x)
+        return (scale * (x if rows >= columns else x.T)).reshape(shape).astype(dtype)
+
+    return init

@@ -1,0 +1,78 @@
+"""Torsos: observation [..., obs] -> features [..., F]. Leading axes are batch axes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxrl.spaces import Discrete, Space
+
+TorsoName = Literal["auto", "mlp", "minatar"]
+Initializer = Callable[..., jax.Array]
+LECUN = nn.initializers.lecun_normal()
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by the activation."""
+
+    hidden_sizes: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Initializer = LECUN
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for size in self.hidden_sizes:
+            x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
+        return x
+
+
+class MinAtarCNN(nn.Module):
+    """The network of Young and Tian 2019 (MinAtar): one 3 × 3 convolution of 16 filters, then dense layers."""
+
+    hidden_sizes: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Initializer = LECUN
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.activation(nn.Conv(16, (3, 3), padding="VALID", kernel_init=self.kernel_init)(x))
+        x = x.reshape(*x.shape[:-3], -1)
+        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(x)
+
+
+class Torso(nn.Module):
+    """The torso for an observation space: one-hot for a discrete one, flattened for an MLP, images for a CNN."""
+
+    space: Space
+    name_: TorsoName
+    hidden_sizes: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Initializer = LECUN
+
+    @nn.compact
+    def __call__(self, obs: Any) -> jax.Array:
+        name = resolve(self.name_, self.space)
+        if isinstance(self.space, Discrete):
+            obs = jax.nn.one_hot(obs, self.space.n)
+        obs = obs.astype(jnp.float32)
+        if name == "minatar":
+            return MinAtarCNN(self.hidden_sizes, self.activation, self.kernel_init)(obs)
+        rank = max(len(self.space.shape), 1)
+        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(obs.reshape(*obs.shape[:-rank], -1))
+
+
+def resolve(name: TorsoName, space: Space) -> TorsoName:
+    """The torso that `name` means for `space`: "auto" is a CNN for images [H, W, C], else an MLP.
+
+    Raises ValueError where the torso cannot take the observation.
+    """
+    image = len(space.shape) == 3
+    if name == "auto":
+        return "minatar" if image else "mlp"
+    if name == "minatar" and (not image or min(space.shape[:2]) < 3):
+        raise ValueError(f"torso = minatar needs images [H >= 3, W >= 3, C], not {space}; valid here: auto, mlp")
+    return name

@@ -1,0 +1,1 @@
+"""Unbatched maths without state; the caller vmaps. Each function is tested against an oracle from outside the code."""

@@ -1,0 +1,1 @@
+"""Replay buffers: pure functions on immutable storage inside an agent's state."""

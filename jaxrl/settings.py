@@ -1,0 +1,131 @@
+"""Typed settings: dataclasses whose fields carry their range, and the one place that checks what a user gives.
+
+A field in `Config` is static (a shape, a count, a branch); a field in `HParams` is traced. Ranges are annotations:
+`learning_rate: Annotated[float, Range(above=0)] = 1e-3`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number, or of every number of a tuple: low ≤ x ≤ high, x > above, x < below."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    def holds(self, x: float) -> bool:
+        """Whether a number lies within."""
+        return self.low <= x <= self.high and (x > self.above or self.above == -math.inf) and (
+            x < self.below or self.below == math.inf
+        )
+
+    def __str__(self) -> str:
+        parts = [(">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below)]
+        return " and ".join(f"{sign} {bound:g}" for sign, bound in parts if math.isfinite(bound))
+
+
+Positive = Range(above=0)
+NonNegative = Range(low=0)
+Fraction = Range(low=0, high=1)
+Count = Range(low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """What every agent's Config starts with: the shape of an iteration."""
+
+    num_envs: typing.Annotated[int, Count] = 1
+    """Environments stepped in parallel (N)."""
+    rollout_length: typing.Annotated[int, Count] = 1
+    """Steps each environment takes between two learning phases (T)."""
+    updates_per_iteration: typing.Annotated[int, NonNegative] = 0
+    """Rollout-and-learn rounds per iteration, that is per row of metrics (U); 0 = at least 500 environment steps."""
+
+
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass registered as a pytree whose every field is a traced leaf."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The valid names nearest to `name`, for an error message; all of them where none is near and they are few."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], 3, 0.5)
+    found = [n for n in names if n.lower() in close]
+    if found:
+        return "nearest: " + ", ".join(found)
+    return "valid: " + ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
+    """The error for a name that is none of the valid ones."""
+    return ValueError(f"unknown {what} {name!r}; {nearest(name, valid)}")
+
+
+def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
+    """An instance of the settings dataclass `cls`, defaults overlaid with `values`.
+
+    owner: whose settings they are, for messages. Raises ValueError for an unknown field, a wrong type, or a value out of
+    range, naming the field.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            raise unknown(f"setting of {owner}", name, names)
+    return cls(**{name: check(name, value, hints[name]) for name, value in values.items()})
+
+
+def check(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the type that `hint` says, within its Range; ValueError otherwise. Traced arrays pass unread."""
+    if isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0) > 0:
+        return value
+    bounds: tuple[Any, ...] = ()
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, *rest = typing.get_args(hint)
+        bounds = tuple(b for b in rest if isinstance(b, Range))
+    result = _convert(name, value, hint)
+    for number in result if isinstance(result, tuple) else (result,):
+        for bound in bounds:
+            if number is not None and not bound.holds(number):
+                raise ValueError(f"{name} = {value} is out of range: must be {bound}")
+    return result
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(name, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if value in args:
+            return value
+        raise ValueError(f"{name} = {value!r} is not one of {', '.join(map(str, args))}; {nearest(str(value), args)}")
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_convert(name, v, args[0]) for v in value)
+        raise ValueError(f"{name} = {value!r} must be a sequence of {args[0].__name__}")
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and not isinstance(value, bool | str):
+        number = float(value)
+        if math.isnan(number) or (hint is int and not number.is_integer()):
+            raise ValueError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")
+        return int(value) if hint is int else number
+    if hint is str and isinstance(value, str):
+        return value
+    raise ValueError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")
