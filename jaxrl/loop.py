@@ -78,9 +78,7 @@ class Trainer:
         """Environment steps of a whole run of one seed."""
         return self.num_iterations * self.steps_per_iteration
 
-    def init(
-        self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None
-    ) -> TrainState:
+    def init(self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None) -> TrainState:
         """The state before the first iteration. key: the seed's root; params: pre-trained weights for the agent."""
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
         hparams = trees.strong(self.hparams if hparams is None else hparams)

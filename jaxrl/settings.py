@@ -7,14 +7,15 @@ A field in `Config` is static (a shape, a count, a branch); a field in `HParams`
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import jax
+
+from jaxrl.errors import InputError, nearest, unknown
 
 T = TypeVar("T")
 
@@ -30,8 +31,10 @@ class Range:
 
     def holds(self, x: float) -> bool:
         """Whether a number lies within."""
-        return self.low <= x <= self.high and (x > self.above or self.above == -math.inf) and (
-            x < self.below or self.below == math.inf
+        return (
+            self.low <= x <= self.high
+            and (x > self.above or self.above == -math.inf)
+            and (x < self.below or self.below == math.inf)
         )
 
     def __str__(self) -> str:
@@ -62,21 +65,6 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """The valid names nearest to `name`, for an error message; all of them where none is near and they are few."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], 3, 0.5)
-    found = [n for n in names if n.lower() in close]
-    if found:
-        return "nearest: " + ", ".join(found)
-    return "valid: " + ", ".join(names[:20]) + (" …" if len(names) > 20 else "")
-
-
-def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
-    """The error for a name that is none of the valid ones."""
-    return ValueError(f"unknown {what} {name!r}; {nearest(name, valid)}")
-
-
 def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
     """An instance of the settings dataclass `cls`, defaults overlaid with `values`.
 
@@ -103,7 +91,7 @@ def check(name: str, value: Any, hint: Any) -> Any:
     for number in result if isinstance(result, tuple) else (result,):
         for bound in bounds:
             if number is not None and not bound.holds(number):
-                raise ValueError(f"{name} = {value} is out of range: must be {bound}")
+                raise InputError(f"{name} = {value} is out of range: must be {bound}")
     return result
 
 
@@ -114,18 +102,18 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if origin is Literal:
         if value in args:
             return value
-        raise ValueError(f"{name} = {value!r} is not one of {', '.join(map(str, args))}; {nearest(str(value), args)}")
+        raise InputError(f"{name} = {value!r} is not one of {', '.join(map(str, args))}; {nearest(str(value), args)}")
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(_convert(name, v, args[0]) for v in value)
-        raise ValueError(f"{name} = {value!r} must be a sequence of {args[0].__name__}")
+        raise InputError(f"{name} = {value!r} must be a sequence of {args[0].__name__}")
     if hint is bool and isinstance(value, bool):
         return value
     if hint in (int, float) and not isinstance(value, bool | str):
         number = float(value)
         if math.isnan(number) or (hint is int and not number.is_integer()):
-            raise ValueError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")
+            raise InputError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")
         return int(value) if hint is int else number
-    if hint is str and isinstance(value, str):
+    if hint not in (bool, int, float) and isinstance(value, hint):
         return value
-    raise ValueError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")
+    raise InputError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")

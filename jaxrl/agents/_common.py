@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete
 from jaxrl.types import EnvSpec, PyTree
 
@@ -13,14 +14,14 @@ from jaxrl.types import EnvSpec, PyTree
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
     """The number of actions. Raises ValueError where they are not discrete."""
     if not isinstance(spec.action_space, Discrete):
-        raise ValueError(f"agent {agent!r} needs discrete actions; {spec.id} has {spec.action_space}")
+        raise InputError(f"agent {agent!r} needs discrete actions; {spec.id} has {spec.action_space}")
     return spec.action_space.n
 
 
 def discrete_observations(spec: EnvSpec, agent: str) -> int:
     """The number of observations. Raises ValueError where they are not discrete."""
     if not isinstance(spec.observation_space, Discrete):
-        raise ValueError(f"agent {agent!r} needs discrete observations; {spec.id} has {spec.observation_space}")
+        raise InputError(f"agent {agent!r} needs discrete observations; {spec.id} has {spec.observation_space}")
     return spec.observation_space.n
 
 

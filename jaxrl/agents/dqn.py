@@ -119,9 +119,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
-        epsilon = exploration.linear_schedule(
-            clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction
-        )
+        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
         keys = jax.random.split(key, obs.shape[0])
         q = network.apply(state.params, obs)
         return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, ()
@@ -141,9 +139,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         value = losses.masked_mean(loss_of(target - q_taken), batch.valid)
         return value, {"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}
 
-    def learn(
-        hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key
-    ) -> tuple[State, Metrics]:
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
         replay = uniform.push(state.replay, Stored(s.obs, s.action, s.reward, s.terminated, s.next_obs, s.valid))
 

@@ -64,9 +64,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
-        epsilon = exploration.linear_schedule(
-            clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction
-        )
+        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
 
         def choose(key: Key, q: jax.Array) -> jax.Array:
             explore_key, tie_key = jax.random.split(key)
@@ -88,9 +86,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         alpha = hp.learning_rate * jnp.maximum(visits[at], 1).astype(jnp.float32) ** -hp.learning_rate_decay
         return State(state.q.at[at].add(jnp.where(step.valid, alpha * error, 0.0)), visits), error
 
-    def learn(
-        hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key
-    ) -> tuple[State, Metrics]:
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         # One transition after another: added up at once, N environments at one pair would step N times too far.
         steps = trees.flatten_time(rollout.steps)
         state, errors = jax.lax.scan(lambda s, step: update(hp, s, step), state, steps)

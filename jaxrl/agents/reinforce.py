@@ -119,14 +119,10 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             next_values = jnp.zeros_like(s.reward)
             ended = s.terminated | s.truncated
             usable = s.valid & (jnp.cumsum(ended[::-1], 0)[::-1] > 0)
-        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(
-            s.reward, hp.gamma, s.terminated, s.truncated, next_values
-        )
+        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(s.reward, hp.gamma, s.terminated, s.truncated, next_values)
         return g, usable
 
-    def loss(
-        params: PyTree, hp: HParams, rollout: Rollout, g: jax.Array, usable: jax.Array
-    ) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, hp: HParams, rollout: Rollout, g: jax.Array, usable: jax.Array) -> tuple[jax.Array, Metrics]:
         s = rollout.steps
         logits, values = network.apply(params, s.obs)
         error = g - values if config.baseline else g
@@ -138,9 +134,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         metrics = {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return total, {name: Mean.of(jnp.asarray(x)) for name, x in metrics.items()}
 
-    def learn(
-        hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key
-    ) -> tuple[State, Metrics]:
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         g, usable = returns(hp, state.params, rollout)
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, rollout, g, usable)
         updates, opt_state = optimizer(hp).update(grads, state.opt_state)

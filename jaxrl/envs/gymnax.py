@@ -5,6 +5,7 @@ Importing gymnax starts the XLA backend: set platform flags before this module i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnax
@@ -15,6 +16,7 @@ from gymnax.environments import spaces as gymnax_spaces
 from gymnax.environments.environment import Environment
 
 from jaxrl import trees
+from jaxrl.errors import InputError
 from jaxrl.spaces import Box, Discrete, Space
 from jaxrl.types import Env, EnvSpec, EnvStep, Key, PyTree
 
@@ -24,6 +26,11 @@ NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
 def ids() -> list[str]:
     """The ids of the environments that need no download."""
     return [name for name in gymnax.registered_envs if name not in NEEDS_DOWNLOAD]
+
+
+def constructor(env_id: str) -> Callable:
+    """The `__init__` whose keyword arguments `make` takes for `env_id`, bound to an instance."""
+    return gymnax.make(env_id)[0].__init__
 
 
 def make(env_id: str, **kwargs: Any) -> Env:
@@ -83,7 +90,7 @@ def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = N
         shape = tuple(space.shape) if observed is None else observed.shape
         dtype = space.dtype if observed is None else observed.dtype
         return Box(shape, _bound(space.low), _bound(space.high), jnp.dtype(dtype))
-    raise ValueError(f"gymnax space {space} is not supported; jaxrl takes Discrete and Box")
+    raise InputError(f"gymnax space {space} is not supported; jaxrl takes Discrete and Box")
 
 
 def _bound(bound: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete
 from jaxrl.types import Env, EnvSpec, EnvStep, Key
 
@@ -34,9 +35,9 @@ class State(NamedTuple):
 def make(num_states: int = 10, num_actions: int = 3) -> Env:
     """The game on the integers 0 … num_states - 1 with actions 0 … num_actions - 1, from a uniformly drawn state."""
     if num_states < 2 or num_states % 2:
-        raise ValueError(f"num_states = {num_states} must be even and at least 2: wrapping has to keep the parity")
+        raise InputError(f"num_states = {num_states} must be even and at least 2: wrapping has to keep the parity")
     if num_actions < 2:
-        raise ValueError(f"num_actions = {num_actions} must be at least 2")
+        raise InputError(f"num_actions = {num_actions} must be at least 2")
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
         value = jax.random.randint(key, (), 0, num_states)

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete, Space
 
 TorsoName = Literal["auto", "mlp", "minatar"]
@@ -74,5 +75,5 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
     if name == "auto":
         return "minatar" if image else "mlp"
     if name == "minatar" and (not image or min(space.shape[:2]) < 3):
-        raise ValueError(f"torso = minatar needs images [H >= 3, W >= 3, C], not {space}; valid here: auto, mlp")
+        raise InputError(f"torso = minatar needs images [H >= 3, W >= 3, C], not {space}; valid here: auto, mlp")
     return name

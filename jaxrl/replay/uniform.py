@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.errors import InputError
 from jaxrl.types import Key, PyTree
 
 
@@ -30,7 +31,7 @@ def init(example: PyTree, capacity: int, num_envs: int, rollout_length: int) -> 
     """
     rows = capacity // (num_envs * rollout_length) * rollout_length
     if rows == 0:
-        raise ValueError(
+        raise InputError(
             f"replay_capacity = {capacity} cannot hold one rollout of num_envs × rollout_length = "
             f"{num_envs * rollout_length} transitions"
         )

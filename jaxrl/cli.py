@@ -1,0 +1,364 @@
+"""The command line: `jaxrl list | train | resume | eval | plot`.
+
+Flags come from dataclasses through tyro. Bad input is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from jaxrl import platform, registry
+from jaxrl.errors import InputError, nearest, unknown
+from jaxrl.settings import Count, NonNegative, build
+
+T = TypeVar("T")
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    env: str
+    """Environment id (see: jaxrl list envs)."""
+    total_steps: Annotated[int | None, Count] = None
+    """Environment steps of each seed, rounded up to whole iterations; default: the preset's, else 100,000."""
+    seeds: Annotated[int, Count] = 1
+    """How many seeds to train."""
+    seed: Annotated[int, NonNegative] = 0
+    """The first seed; the others follow it."""
+    out: Path | None = None
+    """Run directory, new or empty; default: runs/<agent>-<env>-<time>."""
+    preset: str | None = None
+    """Preset to start from, or none; default: the environment's own."""
+    env_param: Repeated = ()
+    """A traced parameter of the environment as name=value; repeat for more."""
+    env_kwarg: Repeated = ()
+    """A keyword argument of the environment's constructor as name=value; repeat for more."""
+    eval_every: Annotated[int, NonNegative] = 0
+    """Environment steps between greedy evaluations in training; 0 = none."""
+    checkpoint_every: Annotated[float, NonNegative] = 30.0
+    """Seconds between checkpoints."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra: tensorboard)."""
+    overwrite: bool = False
+    """Replace a former run in --out."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    dir: tyro.conf.Positional[Path]
+    """Run directory."""
+    checkpoint_every: Annotated[float, NonNegative] = 30.0
+    """Seconds between checkpoints."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra: tensorboard)."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+    dir: tyro.conf.Positional[Path]
+    """Run directory."""
+    episodes: Annotated[int, Count] = 128
+    """Episodes of each seed."""
+    gif: Path | None = None
+    """Also write an episode of the first seed as a GIF."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path | None = None
+    """Picture to write; default: curve.png in the run directory, or curves.png here for several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    what: tyro.conf.Positional[Literal["agents", "envs", "all"]] = "all"
+    """What to list."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for bad input, 128 + signal for a run that was stopped."""
+    words = list(sys.argv[1:] if args is None else args)
+    warnings.formatwarning = lambda message, *_, **__: f"jaxrl: warning: {message}\n"
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            print(_usage())
+            return 0
+        if words[0] not in COMMANDS:
+            raise unknown("command", words[0], COMMANDS)
+        return COMMANDS[words[0]](words[1:])
+    except InputError as error:
+        print(f"jaxrl: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("jaxrl: interrupted", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    lines = ["usage: jaxrl COMMAND ..., one of"]
+    lines += [f"  {name:8}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "jaxrl COMMAND --help explains its flags; jaxrl train AGENT --help every hyper-parameter."])
+
+
+def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> T:
+    """Parse flags into a dataclass with tyro. Help exits with 0; what tyro refuses is an InputError of one line."""
+    kwargs: dict[str, Any] = {} if default is None else {"default": default}
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            parsed, rest = tyro.cli(
+                cls, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True, **kwargs
+            )
+    except SystemExit as exit_:
+        if exit_.code in (0, None):
+            print(printed.getvalue(), end="")
+            raise
+        raise InputError(_first_sentence(printed.getvalue())) from None
+    if rest:
+        flags = [name.replace("_", "-") for name in _field_names(cls)]
+        name = rest[0].partition("=")[0]
+        what = "flag" if name.startswith("-") else "argument"
+        raise InputError(f"unknown {what} {name!r} of {prog}; {nearest(name, ['--' + flag for flag in flags])}")
+    return parsed
+
+
+def _field_names(cls: Any) -> list[str]:
+    """The flags' names: fields of `cls`, or of the dataclasses it is made of."""
+    names = []
+    for field in dataclasses.fields(cls):
+        kind = field.type
+        names += [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else [field.name]
+    return names
+
+
+def _first_sentence(box: str) -> str:
+    """The message of tyro's box as one line: up to its first rule, without the frame."""
+    lines = [re.sub(r"^[│╭╰|]\s?|\s*[│╮╯|]$", "", line).strip() for line in box.splitlines()]
+    body = [line for line in lines if line and not line.startswith("─ ")]
+    message = []
+    for line in body:
+        if set(line) <= set("─-╌"):
+            break
+        message.append(line)
+    return " ".join(message) or "bad arguments"
+
+
+def _peek(args: Sequence[str], flag: str) -> str | None:
+    """The value of a flag before the real parse, to find the defaults that its value decides."""
+    for word, following in zip(args, [*args[1:], None], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(flag + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def assignments(flag: str, words: Sequence[str]) -> dict[str, Any]:
+    """name=value words as a dict; a value is read as JSON where it is JSON, else as text."""
+    values = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise InputError(f"{flag} {word!r} must look like name=value")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = {"True": True, "False": False}.get(text, text)
+    return values
+
+
+def train(args: Sequence[str]) -> int:
+    """train an agent: jaxrl train AGENT --env ID [flags]"""
+    names = registry.agent_names()
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: jaxrl train AGENT --env ID [flags]; jaxrl train AGENT --help explains them. Agents:")
+        print("\n".join(f"  {name}" for name in names))
+        return 0
+    if args[0].startswith("-"):
+        raise InputError(f"the agent comes first: jaxrl train AGENT --env ID; valid: {', '.join(names)}")
+    agent, flags = args[0], args[1:]
+    options, experiment_of = _train_flags(agent, flags)
+    if options.seed + options.seeds > 2**31:
+        raise InputError(f"seed = {options.seed} is out of range: must be < 2**31 - seeds")
+    if options.tensorboard:
+        _require_tensorboard()
+    platform.configure()
+    from jaxrl import run, rundir
+    from jaxrl.layout import Layout
+
+    experiment = experiment_of()
+    layout = Layout.over_all_devices(options.seeds)
+    out = options.out or Path("runs") / f"{agent}-{experiment.env}-{time.strftime('%Y%m%d-%H%M%S')}"
+    described = rundir.Run(experiment, options.seeds, options.seed, options.eval_every, layout)
+    how = run.Options(options.checkpoint_every, options.tensorboard)
+    return _drive(lambda: run.train(described, out, how, options.overwrite), options.json)
+
+
+def _train_flags(agent: str, flags: Sequence[str]) -> tuple[TrainOptions, Callable[[], Any]]:
+    """The options, and a function that resolves the experiment once the platform is configured."""
+    from jaxrl import experiment
+
+    _, factory = registry.find_agent(agent)
+    env_id = _peek(flags, "--env")
+    preset, values = registry.find_preset(agent, env_id or "", _peek(flags, "--preset"))
+    split = experiment.split_settings(factory, values, f"preset {preset} of {agent}")
+    config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
+    fields = [("run", TrainOptions), ("config", factory.Config), ("hparams", factory.HParams)]
+    everything = dataclasses.make_dataclass("Settings", fields)
+    options = TrainOptions(env_id or tyro.MISSING, split["run"].get("total_steps"))
+    parsed: Any = parse(everything, flags, f"jaxrl train {agent}", everything(options, config, hparams))
+    options = build(TrainOptions, vars(parsed.run), "jaxrl train")
+
+    def resolve() -> Any:
+        found = experiment.resolve(
+            agent,
+            options.env,
+            total_steps=options.total_steps,
+            config=vars(parsed.config),
+            hparams=vars(parsed.hparams),
+            env_params=assignments("--env-param", options.env_param),
+            env_kwargs=assignments("--env-kwarg", options.env_kwarg),
+            preset="none",
+        )
+        return dataclasses.replace(found, preset=preset)
+
+    return options, resolve
+
+
+def resume(args: Sequence[str]) -> int:
+    """go on with a stopped run: jaxrl resume DIR"""
+    options = build(ResumeOptions, vars(parse(ResumeOptions, args, "jaxrl resume")), "jaxrl resume")
+    from jaxrl import rundir
+
+    if options.tensorboard:
+        _require_tensorboard()
+    config = rundir.read_config(options.dir)
+    platform.configure(max(platform.cores(), config["program"]["devices"]))
+    from jaxrl import run
+
+    how = run.Options(options.checkpoint_every, options.tensorboard)
+    return _drive(lambda: run.resume(options.dir, how), options.json)
+
+
+def _drive(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
+    from jaxrl.run import Interrupted
+
+    try:
+        summary = work()
+    except Interrupted as stopped:
+        print(f"jaxrl: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+    if as_json:
+        print(json.dumps(summary))
+        return 0
+    final, out = summary["final_return"], Path(summary["out"])
+    interval = "" if final["ci_low"] is None else f", 95 % [{final['ci_low']:.1f}, {final['ci_high']:.1f}]"
+    print(
+        f"{summary['agent']} on {summary['env']}: greedy return {final['mean']:.1f} (IQM {final['iqm']:.1f}{interval}) "
+        f"over {summary['seeds']} seed(s); {summary['env_steps']:,} steps in {summary['run_s']:.1f} s "
+        f"({summary['steps_per_s']:,} steps/s), compiled in {summary['compile_s']:.1f} s"
+    )
+    if summary["diverged"]:
+        print(f"diverged (non-finite loss): seeds {', '.join(map(str, summary['diverged']))}")
+    print(f"curve   {out / 'curve.png'}\npolicy  {out / 'policy.gif'}\nrun     {out}")
+    return 0
+
+
+def evaluate(args: Sequence[str]) -> int:
+    """evaluate a run's policies greedily: jaxrl eval DIR"""
+    options = build(EvalOptions, vars(parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
+    platform.configure(1)
+    import jax
+
+    from jaxrl import evaluation, loop, render, rundir, trees
+
+    trainer, states = rundir.load(options.dir)
+    if options.gif and not options.gif.absolute().parent.is_dir():
+        raise InputError(f"--gif {options.gif}: no such directory {options.gif.absolute().parent}")
+
+    def one(state: Any) -> Any:
+        return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, -1), options.episodes)
+
+    result = jax.device_get(jax.vmap(one)(states))
+    if options.gif:
+        first = trees.member(states, 0)
+        render.policy_gif(trainer, first, loop.stream(first.key, loop.RENDER), options.gif)
+    if options.json:
+        values = {name: x.tolist() for name, x in result._asdict().items()}
+        print(json.dumps({**values, "mean": float(result.returns.mean())}))
+        return 0
+    for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        print(f"member {seed}: return {returns.mean():.2f} ± {returns.std():.2f}, length {lengths.mean():.1f}")
+    print(f"mean return {result.returns.mean():.2f} over {result.returns.size} episodes")
+    return 0
+
+
+def plot(args: Sequence[str]) -> int:
+    """draw learning curves: jaxrl plot DIR..."""
+    options = parse(PlotOptions, args, "jaxrl plot")
+    if not options.dirs:
+        raise InputError("jaxrl plot needs at least one run directory")
+    from jaxrl import plot as pictures
+    from jaxrl import rundir
+
+    out = options.out or (options.dirs[0] / rundir.CURVE if len(options.dirs) == 1 else Path("curves.png"))
+    if not out.absolute().parent.is_dir():
+        raise InputError(f"--out {out}: no such directory {out.absolute().parent}")
+    pictures.curve(options.dirs, out)
+    print(out)
+    return 0
+
+
+def list_names(args: Sequence[str]) -> int:
+    """list agents and environments: jaxrl list [agents|envs]"""
+    what = parse(ListOptions, args, "jaxrl list").what
+    if what in ("agents", "all"):
+        for name in registry.agent_names():
+            print(f"{name:16}{(registry.find_agent(name)[1].__doc__ or '').splitlines()[0]}")
+    if what == "all":
+        print()
+    if what in ("envs", "all"):
+        platform.configure(1)
+        for name in registry.env_names():
+            spec = registry.find_env(name).spec
+            print(f"{name:26}observations {str(spec.observation_space):18}actions {spec.action_space}")
+    return 0
+
+
+def _require_tensorboard() -> None:
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError as error:
+        raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": list_names,
+    "train": train,
+    "resume": resume,
+    "eval": evaluate,
+    "plot": plot,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

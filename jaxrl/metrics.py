@@ -1,0 +1,105 @@
+"""Where a run's numbers go: metrics.jsonl and timing.jsonl always, TensorBoard events if asked.
+
+metrics.jsonl has one line per (iteration, seed) and no clock, so that two runs of the same settings are equal byte by
+byte. A checkpoint records how many bytes belong to it; resume cuts the file there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrl.errors import InputError
+
+Row = dict[str, Any]
+
+
+def plain(x: Any) -> Any:
+    """A scalar as JSON holds it: NaN and infinities become None; float32 prints its own shortest digits."""
+    x = np.asarray(x)[()]
+    if isinstance(x, np.floating):
+        return float(str(x)) if math.isfinite(x) else None
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def rows(metrics: Mapping[str, np.ndarray], first_iteration: int, count: int, seeds: Iterable[int]) -> list[Row]:
+    """One row per (iteration, seed) from arrays [seeds, ≥ count]."""
+    seeds = list(seeds)
+    table = {name: values[: len(seeds), :count] for name, values in metrics.items()}
+    return [
+        {"iteration": first_iteration + i, "seed": seed, **{name: plain(x[s, i]) for name, x in table.items()}}
+        for i in range(count)
+        for s, seed in enumerate(seeds)
+    ]
+
+
+class JsonLines:
+    """An append-only file of JSON objects, one a line."""
+
+    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
+        """keep_bytes: cut an existing file there first; None appends to all of it."""
+        self._file = open(path, "ab")
+        if keep_bytes is not None:
+            self._file.truncate(keep_bytes)
+            self._file.seek(0, os.SEEK_END)
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Append rows; on disk only after `flush`."""
+        self._file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def flush(self) -> int:
+        """Force everything to disk; returns the file's length in bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()
+
+
+class TensorBoard:
+    """Scalars of each seed as TensorBoard events, in DIR/tensorboard/seed_<n>. Needs the extra `tensorboard`."""
+
+    def __init__(self, directory: Path, seeds: Iterable[int], from_step: int) -> None:
+        """from_step: events of a former process at or after this environment step are dropped by TensorBoard."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error
+        self._writers = {
+            seed: SummaryWriter(str(directory / "tensorboard" / f"seed_{seed}"), purge_step=from_step or None)
+            for seed in seeds
+        }
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """One event per number of each row, at its environment step."""
+        for row in rows:
+            writer = self._writers[row["seed"]]
+            for name, value in row.items():
+                if name not in ("iteration", "seed", "env_steps") and value is not None:
+                    writer.add_scalar(name, value, row["env_steps"])
+
+    def close(self) -> None:
+        """Write what is pending."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a JSON-lines file; a last line cut by a crash is left out. Raises ValueError for a damaged line."""
+    found = []
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}: line {number} is not JSON") from error
+    return found

@@ -1,0 +1,62 @@
+"""What must be set before the XLA backend starts, and facts about where a run happens."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "orbax-checkpoint", "numpy")
+
+
+def cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def configure(cpu_devices: int | None = None) -> None:
+    """Prepare JAX for a command: one CPU device per core, and a compilation cache that keeps everything.
+
+    Must run before the backend starts (importing gymnax starts it). cpu_devices: another number than the cores, to resume
+    a run from a machine with more. The cache lies in JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
+    """
+    jax.config.update("jax_num_cpu_devices", cpu_devices or cores())
+    if jax.config.jax_compilation_cache_dir is None:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a run's numbers."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def device() -> dict[str, Any]:
+    """The devices JAX sees: platform, kind, count; and the machine's cores."""
+    first = jax.local_devices()[0]
+    return {
+        "platform": first.platform,
+        "kind": first.device_kind,
+        "count": jax.local_device_count(),
+        "cores": cores(),
+        "machine": platform.machine(),
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with "+" behind it where files differ from it; None outside a checkout."""
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,289 @@
+"""The host driver: chunks of the loop, progress, files, checkpoints, signals. The only impure core file.
+
+A chunk runs n ≤ CHUNK iterations in one call; n is traced, so one compiled program serves every length. While a chunk
+runs, the rows of the one before are written. Its length adapts to about a third of a second; results do not depend on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import checkpoint, metrics, plot, render, rundir, stats, trees
+from jaxrl.errors import InputError
+from jaxrl.evaluation import Evaluation, evaluate
+from jaxrl.loop import EVALUATE, RENDER, Trainer, stream
+from jaxrl.progress import Progress
+from jaxrl.rundir import Run
+from jaxrl.types import PyTree, TrainState
+
+CHUNK = 512  # iterations of the metrics buffer: what bounds the driver's memory
+CHUNK_SECONDS = 0.3
+EVAL_EPISODES = 32
+FINAL_EPISODES = 64
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has: its state is in a checkpoint. signal: which one asked."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is written, none of which changes its numbers. checkpoint_every: seconds."""
+
+    checkpoint_every: float = 30.0
+    tensorboard: bool = False
+    pictures: bool = True
+
+
+def make_chunk(trainer: Trainer) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """(state, n ≤ CHUNK) -> (state after n iterations, metrics {name: [CHUNK]}, of which the first n are written)."""
+
+    def chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        row = jax.eval_shape(trainer.step, state)[1]
+        buffer = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), row)
+
+        def one(i: jax.Array, carry: tuple) -> tuple:
+            state, row = trainer.step(carry[0])
+            return state, jax.tree.map(lambda b, x: b.at[i].set(x), carry[1], row)
+
+        return jax.lax.fori_loop(0, n, one, (state, buffer))
+
+    return chunk
+
+
+def train(run: Run, directory: Path, options: Options = Options(), overwrite: bool = False) -> dict[str, Any]:
+    """Train every seed of `run` into a new directory and return its summary. Raises ValueError, Interrupted."""
+    trainer = run.experiment.trainer()
+    rundir.create(directory, run, overwrite)
+    return _Driver(run, trainer, directory, options).finish(None)
+
+
+def resume(directory: Path, options: Options = Options()) -> dict[str, Any]:
+    """Go on with a run where its newest intact checkpoint stands, bit for bit. Raises ValueError, Interrupted."""
+    run, values = rundir.open_run(directory)
+    if run.layout.devices > jax.local_device_count():
+        raise InputError(
+            f"{directory} ran on {run.layout.devices} devices, here are {jax.local_device_count()}: "
+            "its numbers depend on its layout, so it cannot go on here"
+        )
+    trainer = run.experiment.trainer()
+    return _Driver(run, trainer, directory, options).finish(rundir.restore(directory, run, trainer))
+
+
+class _Driver:
+    """One process's share of a run."""
+
+    def __init__(self, run: Run, trainer: Trainer, directory: Path, options: Options) -> None:
+        self.run, self.trainer, self.directory, self.options = run, trainer, directory, options
+        self.checkpoints = checkpoint.Checkpoints(directory / rundir.CHECKPOINTS)
+        self.compile_s = self.run_s = 0.0
+        self._evaluators: dict[int, Any] = {}
+
+    def finish(self, restored: tuple[PyTree, dict[str, Any]] | None) -> dict[str, Any]:
+        """Train from a restored checkpoint, or from the start, to the end; then evaluate, draw and summarise."""
+        meta = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0}
+        self.run_s = meta["run_s"]
+        self.checkpoints.discard_after(meta["iteration"])
+        state = self._place(restored[0]) if restored else self._start()
+        with ExitStack() as stack:
+            self.log = metrics.JsonLines(self.directory / rundir.METRICS, meta["metrics_bytes"])
+            stack.callback(self.log.close)
+            self.timing = metrics.JsonLines(self.directory / rundir.TIMING)
+            stack.callback(self.timing.close)
+            self.sinks: list[Any] = [self.log]
+            done_steps = meta["iteration"] * self.trainer.steps_per_iteration
+            if self.options.tensorboard:
+                self.sinks.append(metrics.TensorBoard(self.directory, self.run.seed_numbers, done_steps))
+                stack.callback(self.sinks[-1].close)
+            label = f"{self.run.experiment.env} {self.run.experiment.agent}"
+            self.progress = stack.enter_context(Progress(label, self.trainer.total_steps, done_steps))
+            stop = stack.enter_context(_stop_signals())
+            if meta["iteration"] < self.trainer.num_iterations:
+                state = self._loop(state, meta["iteration"], stop)
+        return self._conclude(state)
+
+    def _start(self) -> PyTree:
+        start = time.perf_counter()
+        state = jax.block_until_ready(self.run.layout.map(self.trainer.init)(self.run.keys()))
+        self.compile_s += time.perf_counter() - start
+        return state
+
+    def _place(self, states: PyTree) -> PyTree:
+        """Host states [seeds] on the devices of the run's layout [padded]."""
+        return self.run.layout.map(lambda s: s)(self.run.layout.pad(states))
+
+    def _loop(self, state: PyTree, done: int, stop: _Stop) -> PyTree:
+        """Run chunks from iteration `done` on; every exit leaves a checkpoint of where it stands."""
+        start = time.perf_counter()
+        program = self.run.layout.map(make_chunk(self.trainer), donate=True).lower(state, np.int32(1)).compile()
+        self.compile_s += time.perf_counter() - start
+        total, pace = self.trainer.num_iterations, _Pace()
+        pending: tuple[int, int, Any] | None = None
+        while done < total:
+            boundary = min(total, self._next_evaluation(done))
+            n = min(pace.length, boundary - done)
+            state, rows = program(state, np.int32(n))
+            if pending:
+                self._write(pending, pace)
+            pending = (done, n, rows)
+            done += n
+            evaluating = self.run.eval_every and done == self._next_evaluation(done - 1)
+            if evaluating or stop.number or done == total or pace.since_checkpoint >= self.options.checkpoint_every:
+                self._write(pending, pace, self._evaluation(state, done, pace) if evaluating else {})
+                pending = None
+                self._checkpoint(state, done, pace)
+            if stop.number and done < total:
+                name = signal.Signals(stop.number).name
+                steps = done * self.trainer.steps_per_iteration
+                raise Interrupted(
+                    f"stopped by {name} at step {steps:,} of {self.trainer.total_steps:,}; "
+                    f"go on with: jaxrl resume {self.directory}",
+                    stop.number,
+                )
+        return state
+
+    def _next_evaluation(self, done: int) -> int:
+        """The first iteration count after `done` that reaches a multiple of `eval_every` environment steps."""
+        every, per = self.run.eval_every, self.trainer.steps_per_iteration
+        return -(-(done * per // every + 1) * every // per) if every else self.trainer.num_iterations
+
+    def _write(self, pending: tuple[int, int, Any], pace: _Pace, extra: dict[str, np.ndarray] | None = None) -> None:
+        """Write a chunk's rows; `extra` values [seeds] go to the rows of its last iteration."""
+        first, count, device_rows = pending
+        host = jax.device_get(device_rows)
+        seconds = pace.finished(count)
+        self.run_s += seconds
+        found = metrics.rows(host, first, count, self.run.seed_numbers)
+        for name, values in (extra or {}).items():
+            for row, value in zip(found[-self.run.seeds :], values, strict=True):
+                row[name] = metrics.plain(value)
+        for sink in self.sinks:
+            sink.write(found)
+        steps = (first + count) * self.trainer.steps_per_iteration
+        self.timing.write([{"env_steps": steps, "iterations": count, "seconds": round(seconds, 6)}])
+        last = [row["episode_return"] for row in found if row["episode_return"] is not None][-self.run.seeds :]
+        self.progress.update(steps, float(np.mean(last)) if last else math.nan)
+
+    def _evaluation(self, state: PyTree, done: int, pace: _Pace) -> dict[str, np.ndarray]:
+        with pace.paused(state):
+            result = self._evaluate(state, EVAL_EPISODES, done)
+        return {"eval_return": result.returns.mean(-1), "eval_length": result.lengths.mean(-1, dtype=np.float32)}
+
+    def _evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
+        """A greedy evaluation of every seed after `done` iterations, on the host: fields [seeds, episodes]."""
+        if episodes not in self._evaluators:
+
+            def one(s: TrainState, done: jax.Array) -> Evaluation:
+                return evaluate(self.trainer, s, stream(s.key, EVALUATE, done), episodes)
+
+            self._evaluators[episodes] = self.run.layout.map(one)
+        return self.run.layout.unpad(jax.device_get(self._evaluators[episodes](state, np.int32(done))))
+
+    def _checkpoint(self, state: PyTree, done: int, pace: _Pace) -> None:
+        host = self.run.layout.unpad(checkpoint.to_host(state))
+        self.timing.flush()
+        meta = {"iteration": done, "metrics_bytes": self.log.flush(), "run_s": self.run_s}
+        self.checkpoints.save(done, host, meta)
+        pace.since_checkpoint = 0.0
+
+    def _conclude(self, state: PyTree) -> dict[str, Any]:
+        """The final evaluation, the pictures and summary.json."""
+        result = self._evaluate(state, FINAL_EPISODES, self.trainer.num_iterations)
+        per_seed = result.returns.mean(-1)
+        low, high = stats.bootstrap_interval(per_seed)
+        env_steps = self.trainer.total_steps * self.run.seeds
+        summary = {
+            "agent": self.run.experiment.agent,
+            "env": self.run.experiment.env,
+            "seeds": self.run.seeds,
+            "env_steps": env_steps,
+            "final_return": {
+                "mean": metrics.plain(per_seed.mean()),
+                "iqm": metrics.plain(stats.iqm(per_seed)),
+                "ci_low": metrics.plain(low),
+                "ci_high": metrics.plain(high),
+                "per_seed": [metrics.plain(x) for x in per_seed],
+            },
+            "diverged": sorted({r["seed"] for r in metrics.read(self.directory / rundir.METRICS) if r["diverged"]}),
+            "compile_s": round(self.compile_s, 3),
+            "run_s": round(self.run_s, 3),
+            "steps_per_s": round(env_steps / max(self.run_s, 1e-9)),
+            "out": str(self.directory),
+        }
+        if self.options.pictures:
+            plot.curve([self.directory], self.directory / rundir.CURVE)
+            first = trees.member(state, 0)
+            render.policy_gif(self.trainer, first, stream(first.key, RENDER), self.directory / rundir.GIF)
+        rundir.write_json(self.directory / rundir.SUMMARY, summary)
+        return summary
+
+
+class _Pace:
+    """How long chunks take, and from that how many iterations the next one should have."""
+
+    def __init__(self) -> None:
+        self.length = 1
+        self.since_checkpoint = 0.0
+        self._last = time.perf_counter()
+
+    def finished(self, iterations: int) -> float:
+        """A chunk of so many iterations is done; returns the seconds since the last one was."""
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self.since_checkpoint += seconds
+        ideal = iterations * CHUNK_SECONDS / max(seconds, 1e-6)
+        self.length = max(1, min(CHUNK, int(ideal), 4 * self.length))
+        return seconds
+
+    @contextmanager
+    def paused(self, state: PyTree) -> Iterator[None]:
+        """Leave out of the pace what is done within; `state` is waited for first."""
+        jax.block_until_ready(state)
+        start = time.perf_counter()
+        yield
+        self._last += time.perf_counter() - start
+
+
+class _Stop:
+    """number: the signal that asked to stop, or 0."""
+
+    number = 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """SIGINT and SIGTERM ask the run to stop after its chunk; a second one stops it at once, as without us."""
+    stop = _Stop()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.number = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        try:
+            before[each] = signal.signal(each, handle)
+        except ValueError:  # not the main thread: signals are not ours to take
+            break
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
