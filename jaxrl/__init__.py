@@ -8,10 +8,11 @@ jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 from jaxrl.evaluation import Evaluation, evaluate
 from jaxrl.experiment import make_trainer
 from jaxrl.loop import Trainer
+from jaxrl.ops.sums import Mean
 from jaxrl.rundir import load
 from jaxrl.spaces import Box, Discrete
 from jaxrl.trees import member
-from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Mean, Rollout, TrainState, Transition, VecEnv
+from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Rollout, TrainState, Transition, VecEnv
 from jaxrl.vectorize import vectorize
 
 __version__ = "0.1.0"

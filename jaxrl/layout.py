@@ -20,6 +20,28 @@ from jaxrl.types import PyTree
 AXIS = "members"
 
 
+def never_alone(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """`fn`, whose `vmap` of width one is computed at width two and cut.
+
+    XLA drops a batch axis of size one and then picks other matrix products, which round differently: without this a
+    member alone would differ from the same member among others. Un-vmapped, `fn` is itself. Not differentiable in
+    reverse.
+    """
+    wrapped = jax.custom_batching.custom_vmap(fn)
+
+    @wrapped.def_vmap
+    def rule(axis_size: int, in_batched: list[PyTree], *args: PyTree) -> tuple[PyTree, PyTree]:
+        axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
+        if axis_size == 1:
+            args = jax.tree.map(lambda x, batched: x[np.array([0, 0])] if batched else x, args, tuple(in_batched))
+        out = jax.vmap(fn, axes)(*args)
+        if axis_size == 1:
+            out = jax.tree.map(lambda x: x[:1], out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return wrapped
+
+
 @dataclasses.dataclass(frozen=True)
 class Layout:
     """members: how many are wanted. devices: over how many they are laid, in equal shares, the last share padded."""
@@ -29,8 +51,9 @@ class Layout:
 
     @staticmethod
     def over_all_devices(members: int) -> Layout:
-        """One share for each local device, but no device without a member."""
-        return Layout(members, min(members, jax.local_device_count()))
+        """One share for each local device; at least two members each on CPU, for a width of one is computed as two there."""
+        least = 2 if jax.default_backend() == "cpu" else 1
+        return Layout(members, max(1, min(members // least, jax.local_device_count())))
 
     @property
     def form(self) -> str:

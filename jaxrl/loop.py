@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import trees
+from jaxrl.layout import never_alone
+from jaxrl.ops.sums import Mean
 from jaxrl.types import (
     Agent,
     Clock,
     Env,
     Episode,
     Key,
-    Mean,
     Metrics,
     PyTree,
     Rollout,
@@ -83,6 +84,18 @@ class Trainer:
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
         hparams = trees.strong(self.hparams if hparams is None else hparams)
         env_params = trees.strong(self.env_params if env_params is None else env_params)
+        return never_alone(self._init)(root, hparams, env_params, params)
+
+    def train(self, key: Key, hparams: PyTree = None, env_params: PyTree = None) -> tuple[TrainState, Row]:
+        """A whole run: the final state, and metrics {name: [num_iterations]}."""
+        state = self.init(key, hparams, env_params)
+        return jax.lax.scan(lambda s, _: self.step(s), state, length=self.num_iterations)
+
+    def step(self, state: TrainState) -> tuple[TrainState, Row]:
+        """One iteration: the new state and its row of metrics {name: []}."""
+        return never_alone(self._step)(state)
+
+    def _init(self, root: Key, hparams: PyTree, env_params: PyTree, params: PyTree) -> TrainState:
         agent_key, env_key = jax.random.split(stream(root, INIT))
         env_state, obs = self.vec.init(env_key, env_params)
         n = self.vec.num_envs
@@ -100,13 +113,7 @@ class Trainer:
         )
         return trees.strong(state)
 
-    def train(self, key: Key, hparams: PyTree = None, env_params: PyTree = None) -> tuple[TrainState, Row]:
-        """A whole run: the final state, and metrics {name: [num_iterations]}."""
-        state = self.init(key, hparams, env_params)
-        return jax.lax.scan(lambda s, _: self.step(s), state, length=self.num_iterations)
-
-    def step(self, state: TrainState) -> tuple[TrainState, Row]:
-        """One iteration: the new state and its row of metrics {name: []}."""
+    def _step(self, state: TrainState) -> tuple[TrainState, Row]:
         pool_key, act_key, env_key, learn_key = jax.random.split(stream(state.key, TRAIN, state.iteration), 4)
         start = state.iteration * self.steps_per_iteration
 
@@ -200,7 +207,9 @@ def stream(root: Key, *tags: int | jax.Array) -> Key:
 
 
 def _summed(metrics: Metrics) -> Metrics:
-    return jax.tree.map(lambda x: x.sum(0), metrics)
+    """Metrics stacked along a leading axis, added up: as one column sum, whose rounding no `vmap` changes."""
+    leaves, structure = jax.tree.flatten(metrics)
+    return jax.tree.unflatten(structure, list(jnp.stack(leaves, -1).sum(0)))
 
 
 def _row(sums: Metrics, env_steps: jax.Array) -> Row:

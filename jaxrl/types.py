@@ -11,37 +11,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
+from jaxrl.ops.sums import Mean
 from jaxrl.spaces import Space
 
 PyTree = Any
+Metrics = dict[str, Mean]  # what `learn` reports, by name
 Key = jax.Array
-
-
-class Mean(NamedTuple):
-    """A mean kept as a sum and a count, so that it can be added up; without any count it reads NaN.
-
-    total: float32 []; count: float32 [].
-    """
-
-    total: jax.Array
-    count: jax.Array
-
-    @staticmethod
-    def of(x: jax.Array, mask: jax.Array | bool = True) -> Mean:
-        """The mean of `x` (any shape) over the entries where `mask` (broadcast to `x`) holds."""
-        x = jnp.asarray(x, jnp.float32)
-        mask = jnp.broadcast_to(mask, x.shape)
-        return Mean(jnp.where(mask, x, 0.0).sum(), mask.sum(dtype=jnp.float32))
-
-    @property
-    def value(self) -> jax.Array:
-        """total / count, NaN where the count is 0."""
-        return jnp.where(self.count > 0, self.total / jnp.maximum(self.count, 1e-9), jnp.nan)
-
-
-Metrics = dict[str, Mean]
 
 
 @dataclasses.dataclass(frozen=True)

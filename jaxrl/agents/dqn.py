@@ -21,11 +21,12 @@ import optax
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
-from jaxrl.ops import exploration, losses
+from jaxrl.ops import exploration, losses, values
 from jaxrl.ops.returns import td_target
+from jaxrl.ops.sums import Mean, masked_mean
 from jaxrl.replay import uniform
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Mean, Metrics, PyTree, Rollout
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +132,14 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
     def loss(params: PyTree, hp: HParams, target_params: PyTree, batch: Stored) -> tuple[jax.Array, Metrics]:
         q = network.apply(params, batch.obs)
-        q_taken = jnp.take_along_axis(q, batch.action[:, None], 1)[:, 0]
+        q_taken = values.at_action(q, batch.action)
         next_q = network.apply(target_params, batch.next_obs)
-        chooser = network.apply(params, batch.next_obs) if config.double else next_q
-        next_value = jnp.take_along_axis(next_q, jnp.argmax(chooser, -1)[:, None], 1)[:, 0]
+        if config.double:
+            next_value = values.at_action(next_q, jnp.argmax(network.apply(params, batch.next_obs), -1))
+        else:
+            next_value = next_q.max(-1)
         target = jax.lax.stop_gradient(td_target(batch.reward, hp.gamma, batch.terminated, next_value))
-        value = losses.masked_mean(loss_of(target - q_taken), batch.valid)
+        value = masked_mean(loss_of(target - q_taken), batch.valid)
         return value, {"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:

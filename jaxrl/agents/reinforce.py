@@ -19,14 +19,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import losses
 from jaxrl.ops.distributions import categorical_entropy, categorical_log_prob
 from jaxrl.ops.returns import discounted_returns
+from jaxrl.ops.sums import Mean, clip_by_global_norm, masked_mean
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Mean, Metrics, PyTree, Rollout
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     network = ActorCritic(torso, torso.copy(), num_actions)
 
     def optimizer(hp: HParams) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
+        return optax.chain(clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
@@ -109,34 +111,36 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     ) -> tuple[jax.Array, PyTree]:
         return jnp.argmax(network.apply(state.params, obs, method="policy"), -1).astype(jnp.int32), memory
 
-    def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
+    def returns(hp: HParams, params: PyTree, steps: Transition) -> tuple[jax.Array, jax.Array]:
         """G [T, N], and which steps have one: bool [T, N]."""
-        s = rollout.steps
         if config.baseline:
-            next_values = network.apply(params, s.next_obs, method="value")
-            usable = s.valid
+            next_values = network.apply(params, trees.flatten_time(steps.next_obs), method="value")
+            next_values, usable = next_values.reshape(steps.reward.shape), steps.valid
         else:
-            next_values = jnp.zeros_like(s.reward)
-            ended = s.terminated | s.truncated
-            usable = s.valid & (jnp.cumsum(ended[::-1], 0)[::-1] > 0)
-        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(s.reward, hp.gamma, s.terminated, s.truncated, next_values)
+            next_values = jnp.zeros_like(steps.reward)
+            ended = steps.terminated | steps.truncated
+            usable = steps.valid & (jnp.cumsum(ended[::-1], 0)[::-1] > 0)
+        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(
+            steps.reward, hp.gamma, steps.terminated, steps.truncated, next_values
+        )
         return g, usable
 
-    def loss(params: PyTree, hp: HParams, rollout: Rollout, g: jax.Array, usable: jax.Array) -> tuple[jax.Array, Metrics]:
-        s = rollout.steps
-        logits, values = network.apply(params, s.obs)
+    def loss(params: PyTree, hp: HParams, steps: Transition, g: jax.Array, usable: jax.Array) -> tuple[jax.Array, Metrics]:
+        """Over rows [T * N]."""
+        logits, values = network.apply(params, steps.obs)
         error = g - values if config.baseline else g
-        log_prob = jax.vmap(jax.vmap(categorical_log_prob))(logits, s.action)
-        entropy = losses.masked_mean(jax.vmap(jax.vmap(categorical_entropy))(logits), usable)
-        policy_loss = -losses.masked_mean(jax.lax.stop_gradient(error) * log_prob, usable)
-        value_loss = losses.masked_mean(losses.squared(error), usable) if config.baseline else 0.0
+        log_prob = jax.vmap(categorical_log_prob)(logits, steps.action)
+        entropy = masked_mean(jax.vmap(categorical_entropy)(logits), usable)
+        policy_loss = -masked_mean(jax.lax.stop_gradient(error) * log_prob, usable)
+        value_loss = masked_mean(losses.squared(error), usable) if config.baseline else jnp.float32(0)
         total = policy_loss + hp.value_coef * value_loss - hp.entropy_coef * entropy
         metrics = {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
-        return total, {name: Mean.of(jnp.asarray(x)) for name, x in metrics.items()}
+        return total, {name: Mean.of(x) for name, x in metrics.items()}
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        g, usable = returns(hp, state.params, rollout)
-        grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, rollout, g, usable)
+        g, usable = returns(hp, state.params, rollout.steps)
+        rows = trees.flatten_time((rollout.steps, g, usable))
+        grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, *rows)
         updates, opt_state = optimizer(hp).update(grads, state.opt_state)
         return State(optax.apply_updates(state.params, updates), opt_state), metrics
 

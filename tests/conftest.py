@@ -1,0 +1,19 @@
+"""Test session set-up: CPU only, and strict about what JAX would let pass."""
+
+import jax
+import pytest
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory):
+    """One compilation cache for the session and its subprocesses, away from the user's."""
+    import os
+
+    shared = tmp_path_factory.getbasetemp().parent / "xla-cache"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared)
+    jax.config.update("jax_compilation_cache_dir", str(shared))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

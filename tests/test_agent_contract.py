@@ -1,0 +1,219 @@
+"""What every agent must do, over every agent there is: a new file in agents/ is tested here by itself."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl import registry
+from jaxrl.layout import Layout
+from tests.envs import chain_values, chain_values_if_truncation_ended, time_limit_chain
+
+AGENTS = registry.agent_names()
+SMALL = {"hidden_sizes": (16,), "learning_starts": 100, "replay_capacity": 1000, "batch_size": 16, "rollout_length": 8}
+CANDIDATES = ["CartPole-v1", "RandomGame", "FrozenLake-misc", "Catch-bsuite", "Breakout-MinAtar", "Pendulum-v1"]
+
+
+def small_config(agent):
+    """SMALL as far as the agent has the fields; a rollout length only where the default is longer than a step."""
+    config = registry.find_agent(agent)[1].Config
+    fields = {f.name: f.default for f in dataclasses.fields(config)}
+    values = {k: v for k, v in SMALL.items() if k in fields and not (k == "rollout_length" and fields[k] == 1)}
+    return values | {"num_envs": 2, "updates_per_iteration": 16 if fields["rollout_length"] == 1 else 4}
+
+
+def small_trainer(agent, env="", total_steps=1000, **kwargs):
+    kwargs["config"] = small_config(agent) | kwargs.get("config", {})
+    return jaxrl.make_trainer(agent, env or home(agent), total_steps=total_steps, preset="none", **kwargs)
+
+
+def home(agent):
+    """The first candidate environment that an agent takes."""
+    return suitable(agent)[0]
+
+
+def suitable(agent):
+    found = []
+    for env in CANDIDATES:
+        try:
+            registry.find_agent(agent)[1].make(registry.find_env(env).spec, registry.find_agent(agent)[1].Config())
+        except ValueError:
+            continue
+        found.append(env)
+    return found
+
+
+def equal(a, b):
+    """Bit for bit."""
+    raw = [jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (a, b)]
+    return np.array_equal(*map(np.asarray, raw), equal_nan=raw[0].dtype.kind == "f")
+
+
+def assert_trees_equal(a, b):
+    different = [
+        jax.tree_util.keystr(path)
+        for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
+        if not equal(x, y)
+    ]
+    assert not different, different
+
+
+PAIRS = [(agent, env) for agent in AGENTS for env in suitable(agent)]
+
+
+@pytest.mark.parametrize("agent,env", PAIRS)
+def test_trains_in_every_suitable_environment(agent, env):
+    trainer = small_trainer(agent, env, total_steps=300)
+    state, metrics = jax.jit(trainer.train)(jax.random.key(0))
+    assert {"env_steps", "episodes", "episode_return", "episode_length"} <= set(metrics)
+    steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
+    np.testing.assert_array_equal(metrics["env_steps"], steps)
+    assert trainer.total_steps >= 300 > trainer.total_steps - trainer.steps_per_iteration
+    assert not metrics["diverged"].any()
+    float_leaves = [x for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert all(bool(jnp.isfinite(x).all()) for x in float_leaves)
+    result = jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=3)
+    assert result.returns.shape == result.lengths.shape == (3,)
+    assert (result.lengths >= 1).all()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_state_is_strongly_typed_and_stable(agent):
+    trainer = small_trainer(agent)
+    before = jax.eval_shape(trainer.init, jax.random.key(0))
+    after, _ = jax.eval_shape(trainer.step, before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type) and not x.weak_type
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
+    trainer = small_trainer(agent, total_steps=1200)
+    traces = 0
+
+    def train(key, hparams):
+        nonlocal traces
+        traces += 1
+        return trainer.train(key, hparams)
+
+    program = jax.jit(train)
+    base = trainer.hparams
+    baseline = program(jax.random.key(3), base)
+    for field in dataclasses.fields(base):
+        value = getattr(base, field.name)
+        changed = dataclasses.replace(base, **{field.name: 0.3 if value == 0 else value * 0.3})
+        state, metrics = program(jax.random.key(3), changed)
+        same = all(
+            equal(a, b) for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(baseline[0].agent), strict=True)
+        )
+        assert not same, f"{agent}: {field.name} changes nothing"
+    assert traces == 1
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_seeds_share_nothing(agent):
+    """Pair by pair, drawn initial weights differ, and so does what was learnt."""
+    trainer = small_trainer(agent)
+    keys = jax.vmap(jax.random.key)(jnp.arange(4))
+    initial, trained = jax.vmap(trainer.init)(keys), jax.jit(jax.vmap(trainer.train))(keys)[0]
+    kernels = [x for path, x in jax.tree_util.tree_leaves_with_path(initial.agent) if "kernel" in str(path[-1])]
+    for a, b in itertools.combinations(range(4), 2):
+        assert not any(equal(x[a], x[b]) for x in kernels if jnp.any(x))
+        assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(trained.agent))
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_seed_does_not_depend_on_its_neighbours_nor_on_the_width(agent):
+    trainer = small_trainer(agent)
+    train = jax.jit(jax.vmap(trainer.train))
+    keys = jax.vmap(jax.random.key)(jnp.arange(8))
+    whole = train(keys)
+    for chosen in ([2], [2, 7], [7, 2, 0], [1, 2, 3, 4, 5]):
+        part = train(keys[jnp.array(chosen)])
+        for place, seed in enumerate(chosen):
+            assert_trees_equal(jaxrl.member(part, place), jaxrl.member(whole, seed))
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_unvmapped_program_agrees_over_ten_thousand_steps(agent):
+    trainer = small_trainer(agent, total_steps=10_000)
+    key = jax.random.key(5)
+    state, metrics = jax.jit(trainer.train)(key)
+    states, vmapped = jax.jit(jax.vmap(trainer.train))(key[None])
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], vmapped[name][0], rtol=1e-5, atol=1e-5, err_msg=name)
+    for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(states.agent), strict=True):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_steps_in_chunks_equal_one_train(agent):
+    """train, step by step, and through the driver's layout with a padded share: the same bits."""
+    trainer = small_trainer(agent)
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    whole, metrics = jax.jit(jax.vmap(trainer.train))(keys)
+    step = jax.jit(jax.vmap(trainer.step))
+    states = jax.vmap(trainer.init)(keys)
+    for i in range(trainer.num_iterations):
+        states, row = step(states)
+        for name in row:
+            assert equal(row[name], metrics[name][:, i]), name
+    assert_trees_equal(states, whole)
+    layout = Layout(3, 1)
+    assert_trees_equal(layout.map(trainer.train)(keys)[0], whole)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_no_linear_algebra_call_in_the_vmapped_program(agent):
+    trainer = small_trainer(agent)
+    text = jax.jit(jax.vmap(trainer.train)).lower(jax.vmap(jax.random.key)(jnp.arange(2))).as_text().lower()
+    assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
+
+
+VALUE_OF_CHAIN = {
+    "q_learning": lambda s: s.agent.q.max(-1),
+    "dqn": lambda s: _dqn_values(s),
+    "reinforce": lambda s: _reinforce_values(s),
+}
+CHAIN_SETTINGS = {
+    "q_learning": ({}, {"learning_rate": 0.1}, 20_000),
+    "dqn": ({"hidden_sizes": (32,), "learning_starts": 500, "target_update_every": 100}, {"learning_rate": 3e-3}, 40_000),
+    "reinforce": ({"hidden_sizes": (32,), "rollout_length": 7}, {"learning_rate": 1e-2, "max_grad_norm": 50.0}, 40_000),
+}
+
+
+def _dqn_values(state):
+    from jaxrl.agents import dqn
+    from jaxrl.networks.torsos import Torso
+
+    network = dqn.QNetwork(Torso(time_limit_chain(True).spec.observation_space, "mlp", (32,)), 2)
+    return network.apply(state.agent.params, jnp.eye(4)).max(-1)
+
+
+def _reinforce_values(state):
+    import flax.linen as nn
+
+    from jaxrl.agents import reinforce
+    from jaxrl.networks.torsos import Torso
+
+    torso = Torso(time_limit_chain(True).spec.observation_space, "mlp", (32,), nn.tanh)
+    return reinforce.ActorCritic(torso, torso.copy(), 2).apply(state.agent.params, jnp.eye(4), method="value")
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_truncation_bootstraps_to_the_closed_form(agent):
+    """Every agent that values states is listed in VALUE_OF_CHAIN; a new one fails here until it says how to read it."""
+    gamma = 0.8
+    config, hparams, steps = CHAIN_SETTINGS[agent]
+    env = time_limit_chain(one_hot=agent != "q_learning")
+    trainer = jaxrl.make_trainer(agent, env, total_steps=steps, config=config, hparams=hparams | {"gamma": gamma})
+    state, _ = jax.jit(trainer.train)(jax.random.key(0))
+    right, wrong = chain_values(gamma), chain_values_if_truncation_ended(gamma)
+    assert np.abs(right - wrong).min() > 0.9  # a mistake shows: it is several times the tolerance
+    np.testing.assert_allclose(VALUE_OF_CHAIN[agent](state), right, atol=0.3)

@@ -1,0 +1,166 @@
+"""networks/: torsos by shape and by hand, and the orthogonal initialiser's distribution and program."""
+
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxrl.errors import InputError
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.torsos import MLP, Torso, resolve
+from jaxrl.spaces import Box, Discrete
+
+VECTOR, GRID, IMAGE = Box((4,)), Box((5, 3)), Box((10, 8, 6), dtype=jnp.bool_)
+
+
+def kernels(params):
+    return [x.shape for path, x in jax.tree_util.tree_leaves_with_path(params) if "kernel" in jax.tree_util.keystr(path)]
+
+
+@pytest.mark.parametrize(
+    ("space", "name", "shapes"),
+    [
+        (VECTOR, "auto", [(4, 7), (7, 5)]),
+        (GRID, "auto", [(15, 7), (7, 5)]),  # flattened: 5 · 3
+        (Discrete(9), "auto", [(9, 7), (7, 5)]),  # one-hot
+        (IMAGE, "mlp", [(480, 7), (7, 5)]),  # 10 · 8 · 6
+        (IMAGE, "auto", [(3, 3, 6, 16), (768, 7), (7, 5)]),  # a valid 3 × 3 convolution leaves 8 · 6 · 16
+        (IMAGE, "minatar", [(3, 3, 6, 16), (768, 7), (7, 5)]),
+    ],
+)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+def test_torso_shapes(space, name, shapes, batch):
+    torso = Torso(space, name, (7, 5))
+    obs = jnp.zeros((*batch, *space.shape), space.dtype)
+    features, params = jax.eval_shape(torso.init_with_output, jax.random.key(0), obs)
+    assert features.shape == (*batch, 5) and features.dtype == jnp.float32
+    assert sorted(kernels(params)) == sorted(shapes)
+
+
+@pytest.mark.xfail(strict=True, reason="Torso takes the last batch axis for a scalar Box's own axis")
+@pytest.mark.parametrize("batch", [(3,), (2, 3)])
+def test_a_scalar_box_is_one_feature(batch):
+    torso = Torso(Box(()), "mlp", (7, 5))
+    features, params = jax.eval_shape(torso.init_with_output, jax.random.key(0), jnp.zeros(batch))
+    assert features.shape == (*batch, 5) and sorted(kernels(params)) == [(1, 7), (7, 5)]
+
+
+@pytest.mark.parametrize("space", [VECTOR, GRID, Discrete(9), IMAGE], ids=str)
+def test_a_batch_is_its_rows(space):
+    torso = Torso(space, "auto", (7, 5))
+    obs = jnp.array(np.random.default_rng(0).integers(0, 2 if space == IMAGE else 9, (3, *space.shape)), space.dtype)
+    params = jax.jit(torso.init)(jax.random.key(0), obs[0])
+    apply = jax.jit(torso.apply)
+    rows = jnp.stack([apply(params, row) for row in obs])
+    np.testing.assert_allclose(apply(params, obs), rows, rtol=1e-4, atol=1e-5)
+    assert np.ptp(np.asarray(rows), 0).max() > 0  # observations are told apart
+
+
+def test_a_discrete_observation_selects_a_row_of_the_kernel():
+    torso = Torso(Discrete(4), "auto", (3,), activation=lambda x: x)
+    params = torso.init(jax.random.key(0), jnp.int32(0))
+    (kernel,) = [x for x in jax.tree.leaves(params) if x.shape == (4, 3)]
+    np.testing.assert_allclose(torso.apply(params, jnp.arange(4)), kernel, rtol=1e-6)
+
+
+def test_mlp_by_hand():
+    """All kernels 1, biases 0, tanh: tanh(2 · tanh(1 + 2)) for two hidden units."""
+    mlp = MLP((2, 1), jnp.tanh, nn.initializers.ones)
+    result, _ = mlp.init_with_output(jax.random.key(0), jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(result, [np.tanh(2 * np.tanh(3.0))], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "expected"),
+    [
+        ("auto", VECTOR, "mlp"),
+        ("auto", Discrete(3), "mlp"),
+        ("auto", GRID, "mlp"),
+        ("auto", IMAGE, "minatar"),
+        ("mlp", IMAGE, "mlp"),
+        ("minatar", Box((3, 3, 1)), "minatar"),
+    ],
+)
+def test_resolve(name, space, expected):
+    assert resolve(name, space) == expected
+
+
+@pytest.mark.parametrize("space", [VECTOR, GRID, Discrete(3), Box((2, 10, 3)), Box((10, 2, 3))], ids=str)
+def test_a_torso_that_cannot_take_the_observation_is_refused(space):
+    with pytest.raises(InputError, match="minatar needs images"):
+        resolve("minatar", space)
+
+
+# The orthogonal initialiser.
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01, 2**0.5])
+@pytest.mark.parametrize("shape", [(64, 64), (120, 84), (4, 64), (64, 1), (1, 64), (1, 1), (256, 256), (3, 3, 4, 16)])
+def test_columns_or_rows_are_orthonormal_times_scale(shape, scale):
+    x = np.asarray(orthogonal(scale)(jax.random.key(0), shape), np.float64)
+    assert x.shape == shape
+    x = x.reshape(-1, shape[-1]) / scale
+    gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-4)
+
+
+def draws(shape, number):
+    return np.asarray(jax.vmap(lambda key: orthogonal()(key, shape))(jax.random.split(jax.random.key(0), number)))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (6, 2), (2, 6), (16, 16)])
+def test_entries_are_those_of_a_haar_matrix(rows, columns):
+    """An entry's square follows Beta(½, (n - 1) / 2), n the longer side; its sign is fair: mean 0, variance 1 / n."""
+    n, number = max(rows, columns), 3000
+    x = draws((rows, columns), number)
+    for entry in (x[:, 0, 0], x[:, -1, -1], x[:, 0, -1]):
+        assert scipy.stats.kstest(entry**2, scipy.stats.beta(0.5, (n - 1) / 2).cdf).pvalue > 1e-4
+        assert scipy.stats.binomtest(int((entry > 0).sum()), number).pvalue > 1e-4
+    # The mean of 3000 independent entries has standard deviation √(1 / n / 3000): within 5 of them.
+    assert np.abs(x.mean(0)).max() < 5 * (1 / n / number) ** 0.5
+    np.testing.assert_allclose((x**2).mean(0), 1 / n, rtol=0.25)
+
+
+def test_plane_rotations_and_reflections_are_equally_likely():
+    x = draws((2, 2), 4000)
+    reflections = int((np.linalg.det(x) < 0).sum())
+    assert scipy.stats.binomtest(reflections, len(x)).pvalue > 1e-4
+    angle = np.arctan2(x[:, 1, 0], x[:, 0, 0])
+    assert scipy.stats.kstest(angle, scipy.stats.uniform(-np.pi, 2 * np.pi).cdf).pvalue > 1e-4
+
+
+def has_library_call(init):
+    """Whether the program calls outside XLA (LAPACK, cuSolver), before or after compiling."""
+    lowered = jax.jit(lambda key: init(key, (64, 32))).lower(jax.random.key(0))
+    text = lowered.as_text() + lowered.compile().as_text()
+    return any(word in text.lower() for word in ("lapack", "geqrf", "cusolver", "custom_call", "custom-call"))
+
+
+def test_the_program_calls_no_library():
+    assert not has_library_call(orthogonal())
+    assert has_library_call(nn.initializers.orthogonal())  # the check finds what it looks for
+
+
+DEADLOCK = """
+import jax, jax.numpy as jnp
+from jaxrl.networks.initializers import orthogonal
+def f(key):
+    return sum(orthogonal()(k, (64, 64)) for k in jax.random.split(key, 6))
+g = jax.jit(jax.vmap(f))
+keys = jax.random.split(jax.random.key(0), 8)
+for i in range(300):
+    x = g(keys)
+jax.block_until_ready(x)
+print(bool(jnp.isfinite(x).all()))
+"""
+
+
+def test_many_vmapped_initialisations_finish():
+    """The same program on `jax.nn.initializers.orthogonal` (batched QR) hangs XLA:CPU within a few hundred calls."""
+    done = subprocess.run([sys.executable, "-c", DEADLOCK], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "True", done.stderr

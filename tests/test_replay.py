@@ -1,0 +1,164 @@
+"""replay/uniform.py against a list of rows, and what its compiled program does to the buffer."""
+
+import math
+import re
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import strategies as st
+
+from jaxrl.errors import InputError
+from jaxrl.replay import uniform
+
+EXAMPLE = {"id": jnp.int32(0), "pair": jnp.zeros(2), "flag": jnp.bool_(False)}
+push, sample = jax.jit(uniform.push), jax.jit(uniform.sample, static_argnums=2)
+
+
+def rollout(first_id, length, num_envs):
+    """Transitions numbered from `first_id` up, every field a function of the number: leaves [T, N, ...]."""
+    ids = first_id + np.arange(length * num_envs, dtype=np.int32).reshape(length, num_envs)
+    return {"id": ids, "pair": np.stack([ids / 2, -ids], -1).astype(np.float32), "flag": ids % 3 == 0}
+
+
+class Ring:
+    """The model: a list of rows, of which the oldest is overwritten."""
+
+    def __init__(self, rows, num_envs):
+        self.ids, self.next, self.written = np.zeros((rows, num_envs), np.int32), 0, 0
+
+    def push(self, ids):
+        for row in ids:
+            self.ids[self.next] = row
+            self.next = (self.next + 1) % len(self.ids)
+            self.written = min(self.written + 1, len(self.ids))
+
+    def stored(self):
+        return set(self.ids[: self.written].ravel().tolist())
+
+
+@pytest.mark.parametrize(
+    ("capacity", "num_envs", "length", "rows"),
+    [
+        (10, 2, 1, 5),
+        (11, 2, 1, 5),  # 5.5 rows
+        (100, 3, 8, 32),  # 4.2 rollouts of 24 transitions: 4 · 8 rows
+        (24, 3, 8, 8),
+        (1, 1, 1, 1),
+    ],
+)
+def test_capacity_is_rounded_down_to_whole_rollouts(capacity, num_envs, length, rows):
+    replay = uniform.init(EXAMPLE, capacity, num_envs, length)
+    shapes = {name: (x.shape, x.dtype) for name, x in replay.data.items()}
+    expected = {"id": ((rows, num_envs), jnp.int32), "pair": ((rows, num_envs, 2), jnp.float32)}
+    assert shapes == expected | {"flag": ((rows, num_envs), jnp.bool_)}
+    assert (replay.position, replay.filled) == (0, 0)
+
+
+@pytest.mark.parametrize(("capacity", "num_envs", "length"), [(1, 2, 1), (23, 3, 8), (7, 1, 8)])
+def test_a_buffer_too_small_for_one_rollout_is_refused(capacity, num_envs, length):
+    with pytest.raises(InputError, match=f"replay_capacity = {capacity} .* {num_envs * length} transitions"):
+        uniform.init(EXAMPLE, capacity, num_envs, length)
+
+
+@pytest.mark.parametrize(("capacity", "num_envs", "length"), [(1, 1, 1), (6, 2, 1), (7, 2, 3), (13, 1, 4), (40, 3, 2)])
+@hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
+@hypothesis.given(pushes=st.integers(1, 12), seed=st.integers(0, 2**31 - 1))
+def test_contents_and_samples_are_those_of_a_ring(capacity, num_envs, length, pushes, seed):
+    replay = uniform.init(EXAMPLE, capacity, num_envs, length)
+    ring = Ring(len(replay.data["id"]), num_envs)
+    for i in range(pushes):
+        steps = rollout(1 + i * length * num_envs, length, num_envs)
+        replay = push(replay, steps)
+        ring.push(steps["id"])
+    np.testing.assert_array_equal(replay.data["id"], ring.ids)
+    assert (replay.position, replay.filled) == (ring.next, ring.written)
+    batch = jax.device_get(sample(replay, jax.random.key(seed), 64))
+    assert set(batch["id"].tolist()) <= ring.stored()
+    np.testing.assert_array_equal(batch["pair"], np.stack([batch["id"] / 2, -batch["id"]], -1))
+    np.testing.assert_array_equal(batch["flag"], batch["id"] % 3 == 0)
+
+
+@pytest.mark.parametrize(
+    ("pushes", "stored"),
+    [
+        (1, range(1, 7)),  # one row of 6: all that is written
+        (3, range(1, 19)),
+        (5, range(1, 31)),  # exactly full
+        (7, range(13, 43)),  # the first two rows, 1 … 12, are overwritten
+    ],
+)
+def test_samples_are_uniform_over_what_is_stored(pushes, stored):
+    replay = uniform.init(EXAMPLE, 30, 6, 1)
+    for i in range(pushes):
+        replay = push(replay, rollout(1 + 6 * i, 1, 6))
+    draws = np.asarray(sample(replay, jax.random.key(0), 100_000)["id"])
+    found = np.bincount(draws, minlength=max(stored) + 1)
+    assert found[list(stored)].sum() == len(draws)
+    assert scipy.stats.chisquare(found[list(stored)]).pvalue > 1e-4
+
+
+def test_different_keys_give_different_batches():
+    replay = push(uniform.init(EXAMPLE, 100, 100, 1), rollout(1, 1, 100))
+    batches = [tuple(sample(replay, jax.random.key(k), 32)["id"].tolist()) for k in (0, 0, 1)]
+    assert batches[0] == batches[1] != batches[2]
+
+
+def test_a_push_casts_to_the_storage_dtype():
+    replay = uniform.init({"obs": jnp.bool_(False)}, 4, 2, 1)
+    replay = uniform.push(replay, {"obs": jnp.array([[1.0, 0.0]])})
+    assert replay.data["obs"].dtype == jnp.bool_
+    np.testing.assert_array_equal(replay.data["obs"], [[True, False], [False, False]])
+
+
+SHAPE = (1000, 4, 10)  # of the buffer in the compiled programs below
+
+
+def whole_buffer_ops(program, members, *args):
+    """Names of instructions that write a second array as large as the buffer of all members, in the compiled program."""
+    if members > 1:
+        program = jax.vmap(program)
+        args = jax.tree.map(lambda x: jnp.stack([x] * members), args)
+    text = jax.jit(program, donate_argnums=0).lower(*args).compile().as_text()
+    found = re.findall(r"= f32\[([\d,]+)\]\S* ([\w-]+)\(", text)
+    large = {op for dims, op in found if math.prod(map(int, dims.split(","))) == members * math.prod(SHAPE)}
+    return large & {"copy", "copy-start", "select", "transpose", "concatenate", "broadcast"}
+
+
+def pushed_and_sampled(replay, steps, key):
+    replay = uniform.push(replay, steps)
+    return replay, uniform.sample(replay, key, 32)
+
+
+def many_pushed_and_sampled(replay, steps, key):
+    def one(carry, key):
+        carry, batch = pushed_and_sampled(carry, steps, key)
+        return carry, jax.tree.map(jnp.mean, batch)
+
+    return jax.lax.scan(one, replay, jax.random.split(key, 5))
+
+
+def gated(replay, steps, key):
+    """What the module warns of: a buffer passed through `where`."""
+    after, batch = pushed_and_sampled(replay, steps, key)
+    return jax.tree.map(lambda a, b: jnp.where(batch.sum() > 0, a, b), after, replay), batch
+
+
+def program_args():
+    replay = uniform.init(jnp.zeros(SHAPE[2]), SHAPE[0] * SHAPE[1], SHAPE[1], 2)
+    assert replay.data.shape == SHAPE
+    return replay, jnp.ones((2, *SHAPE[1:])), jax.random.key(0)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("program", [pushed_and_sampled, many_pushed_and_sampled])
+def test_the_compiled_program_never_copies_the_buffer(program, members):
+    assert whole_buffer_ops(program, members, *program_args()) == set()
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_check_for_copies_finds_one(members):
+    assert "select" in whole_buffer_ops(gated, members, *program_args())

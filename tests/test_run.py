@@ -1,0 +1,226 @@
+"""Runs through the real command line in subprocesses: what is written, and that nothing can stop a run but an end."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl import registry
+from jaxrl.checkpoint import Checkpoints
+from tests.test_agent_contract import assert_trees_equal, home, small_config
+
+AGENTS = registry.agent_names()
+
+
+def command(*words):
+    return [sys.executable, "-W", "error::UserWarning", "-m", "jaxrl", *map(str, words)]
+
+
+def jaxrl_cli(*words, code=0):
+    done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def flags(agent, steps):
+    config = [
+        word
+        for name, value in small_config(agent).items()
+        for word in (f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)]))
+    ]
+    return [
+        "train",
+        agent,
+        "--env",
+        home(agent),
+        "--seeds",
+        3,
+        "--seed",
+        5,
+        "--total-steps",
+        steps,
+        "--preset",
+        "none",
+        *config,
+    ]
+
+
+def contents(directory):
+    _, states = jaxrl.load(directory)
+    return (directory / "metrics.jsonl").read_bytes(), states
+
+
+def assert_same_run(a, b):
+    (metrics_a, states_a), (metrics_b, states_b) = contents(a), contents(b)
+    assert metrics_a == metrics_b
+    assert_trees_equal(states_a, states_b)
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        if process.poll() is not None:
+            return
+        time.sleep(0.01)
+
+
+STEPS = 60_000
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """One whole run for each agent, made when first asked for."""
+    made = {}
+
+    def of(agent):
+        if agent not in made:
+            made[agent] = tmp_path_factory.mktemp(agent) / "whole"
+            jaxrl_cli(*flags(agent, STEPS), "--out", made[agent], "--eval-every", STEPS // 3)
+        return made[agent]
+
+    return of
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_killed_at_a_random_moment_and_resumed_is_the_same_run(agent, uninterrupted, tmp_path):
+    """kill -9 twice, with checkpoints far more often than in the uninterrupted run, and other chunk lengths."""
+    whole, out = uninterrupted(agent), tmp_path / "killed"
+    words = [*flags(agent, STEPS), "--out", out, "--eval-every", STEPS // 3, "--checkpoint-every", 0.05]
+    for attempt in range(2):
+        process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        steps = list((out / "checkpoints").glob("*")) if attempt else []
+        wait_for(lambda: sorted((out / "checkpoints").glob("[0-9]*")) != sorted(steps), process)  # noqa: B023
+        time.sleep(random.random() * 0.7)
+        process.kill()
+        process.wait()
+        words = ["resume", out, "--checkpoint-every", 0.05]
+    jaxrl_cli("resume", out)
+    assert_same_run(whole, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_checkpoint_and_say_how_to_resume(number, uninterrupted, tmp_path):
+    agent, out = "q_learning", tmp_path / "stopped"
+    words = [*flags(agent, STEPS), "--out", out, "--eval-every", STEPS // 3]
+    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (out / "timing.jsonl").exists(), process)
+    process.send_signal(number)
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert f"go on with: jaxrl resume {out}" in printed.splitlines()[-1]
+    jaxrl_cli("resume", out)
+    assert_same_run(uninterrupted(agent), out)
+
+
+def damage_one_file(checkpoint, how):
+    files = sorted((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    biggest = files[-1]
+    content = biggest.read_bytes()
+    if how == "truncated":
+        biggest.write_bytes(content[: len(content) // 2])
+    elif how == "flipped":
+        middle = len(content) // 2
+        biggest.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
+    else:
+        for path in files:
+            path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "emptied"])
+def test_damaged_newest_checkpoint_falls_back_with_a_warning(how, uninterrupted, tmp_path):
+    import shutil
+
+    whole, out = uninterrupted("q_learning"), tmp_path / "damaged"
+    shutil.copytree(whole, out)
+    newest = max((out / "checkpoints").iterdir(), key=lambda p: int(p.name))
+    damage_one_file(newest, how)
+    done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "warning" in done.stderr and str(newest) in done.stderr
+    assert_same_run(whole, out)
+
+
+def test_every_checkpoint_damaged_is_refused(uninterrupted, tmp_path):
+    import shutil
+
+    out = tmp_path / "damaged"
+    shutil.copytree(uninterrupted("q_learning"), out)
+    for checkpoint in (out / "checkpoints").iterdir():
+        damage_one_file(checkpoint, "emptied")
+    before = (out / "metrics.jsonl").read_bytes()
+    done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("jaxrl: error:")
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def test_run_directory_says_everything(uninterrupted):
+    out = uninterrupted("q_learning")
+    assert {p.name for p in out.iterdir()} == {
+        "config.json", "metrics.jsonl", "timing.jsonl", "summary.json", "checkpoints", "curve.png", "policy.gif",
+    }  # fmt: skip
+    config = json.loads((out / "config.json").read_text())
+    _, factory = registry.find_agent("q_learning")
+    assert set(config["config"]) == {f for f in factory.Config.__dataclass_fields__}
+    assert set(config["hparams"]) == {f for f in factory.HParams.__dataclass_fields__}
+    assert {"python", "jax", "jaxrl", "gymnax"} <= set(config["versions"])
+    assert (config["seed"], config["seeds"], config["program"]["form"]) == (5, 3, "vmap")
+    assert config["device"]["platform"] == "cpu" and "git_commit" in config
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    iterations = STEPS // lines[0]["env_steps"] + (STEPS % lines[0]["env_steps"] > 0)
+    assert [(r["iteration"], r["seed"]) for r in lines] == [(i, s) for i in range(iterations) for s in (5, 6, 7)]
+    evaluated = sorted({r["env_steps"] for r in lines if "eval_return" in r})
+    per = lines[0]["env_steps"]
+    assert evaluated == [-(-(k * STEPS // 3) // per) * per for k in (1, 2, 3)]  # the first boundary at or past each
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["env_steps"] == 3 * lines[-1]["env_steps"]
+
+
+def test_a_members_rows_do_not_depend_on_the_run_they_are_in(uninterrupted, tmp_path):
+    """Seeds 6 and 7 of a run of 5, 6, 7 (two devices, one padded) equal a run of 6, 7 (two devices)."""
+    words = flags("q_learning", STEPS)
+    words[words.index("--seeds") + 1], words[words.index("--seed") + 1] = 2, 6
+    jaxrl_cli(*words, "--out", tmp_path / "two", "--eval-every", STEPS // 3)
+    rows = [json.loads(x) for x in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    whole = (uninterrupted("q_learning") / "metrics.jsonl").read_text().splitlines()
+    assert rows == [r for r in map(json.loads, whole) if r["seed"] in (6, 7)]
+
+
+def test_one_seed_runs_unvmapped_loads_with_a_seeds_axis_and_resumes(tmp_path):
+    out = tmp_path / "one"
+    words = flags("q_learning", 3000)
+    words[words.index("--seeds") + 1] = 1
+    jaxrl_cli(*words, "--out", out)
+    assert json.loads((out / "config.json").read_text())["program"] == {"form": "single", "devices": 1}
+    trainer, states = jaxrl.load(out)
+    assert all(x.shape[0] == 1 for x in map(np.asarray, (states.iteration, states.obs)))
+    import jax
+
+    first, _ = jax.jit(trainer.train)(jax.random.key(5))
+    assert_trees_equal(jaxrl.member(states, 0).agent, first.agent)
+    before = contents(out)
+    jaxrl_cli("resume", out)
+    assert contents(out)[0] == before[0]
+
+
+def test_tensorboard_events_hold_the_same_numbers(tmp_path):
+    pytest.importorskip("tensorboardX")
+    out = tmp_path / "board"
+    jaxrl_cli(*flags("q_learning", 2000), "--out", out, "--tensorboard")
+    assert sorted(p.name for p in (out / "tensorboard").iterdir()) == ["seed_5", "seed_6", "seed_7"]
+    assert all(os.path.getsize(p) > 500 for p in (out / "tensorboard").rglob("events*"))
+
+
+def test_checkpoints_are_kept_two_and_hold_every_leaf(uninterrupted):
+    directory = uninterrupted("dqn") / "checkpoints"
+    assert len([p for p in directory.iterdir() if p.name.isdigit()]) <= 2
+    trainer, states = jaxrl.load(directory.parent)
+    assert Checkpoints(directory).restore(states) is not None
+    assert int(states.iteration[0]) == trainer.num_iterations
