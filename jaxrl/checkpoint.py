@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -104,7 +105,7 @@ def _shapes(tree: PyTree) -> dict[str, Any]:
 
 
 def _like(template: Any, x: np.ndarray) -> Any:
-    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(template)) if _is_key(template) else x
+    return jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(template) else x  # of the default kind, as runs make them
 
 
 def _digest(arrays: dict[str, np.ndarray]) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
-import re
+import os
 import sys
 import time
 import warnings
@@ -109,6 +110,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"jaxrl: error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `jaxrl list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("jaxrl: interrupted", file=sys.stderr)
         return 130
@@ -125,13 +129,12 @@ def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> 
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stderr(printed):
             parsed, rest = tyro.cli(
                 cls, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True, **kwargs
             )
     except SystemExit as exit_:
         if exit_.code in (0, None):
-            print(printed.getvalue(), end="")
             raise
         raise InputError(_first_sentence(printed.getvalue())) from None
     if rest:
@@ -152,24 +155,24 @@ def _field_names(cls: Any) -> list[str]:
 
 
 def _first_sentence(box: str) -> str:
-    """The message of tyro's box as one line: up to its first rule, without the frame."""
-    lines = [re.sub(r"^[│╭╰|]\s?|\s*[│╮╯|]$", "", line).strip() for line in box.splitlines()]
-    body = [line for line in lines if line and not line.startswith("─ ")]
-    message = []
-    for line in body:
-        if set(line) <= set("─-╌"):
-            break
-        message.append(line)
+    """The message of tyro's box, drawn in Unicode or ASCII, as one line: without its title and what follows a rule."""
+    lines = [line.strip(" │|╭╮╰╯") for line in box.splitlines()]
+    _title, *body = [line for line in lines if line]
+    message = itertools.takewhile(lambda line: not _is_rule(line), itertools.dropwhile(_is_rule, body))
     return " ".join(message) or "bad arguments"
+
+
+def _is_rule(line: str) -> bool:
+    return set(line) <= set("─-")
 
 
 def _peek(args: Sequence[str], flag: str) -> str | None:
     """The value of a flag before the real parse, to find the defaults that its value decides."""
-    for word, following in zip(args, [*args[1:], None], strict=True):
-        if word == flag:
-            return following
+    for i, word in enumerate(args):
         if word.startswith(flag + "="):
             return word.partition("=")[2]
+        if word == flag:
+            return args[i + 1] if i + 1 < len(args) else None
     return None
 
 
@@ -252,8 +255,7 @@ def resume(args: Sequence[str]) -> int:
 
     if options.tensorboard:
         _require_tensorboard()
-    config = rundir.read_config(options.dir)
-    platform.configure(max(platform.cores(), config["program"]["devices"]))
+    platform.configure(max(platform.cores(), rundir.devices(options.dir)))
     from jaxrl import run
 
     how = run.Options(options.checkpoint_every, options.tensorboard)
@@ -297,7 +299,7 @@ def evaluate(args: Sequence[str]) -> int:
         raise InputError(f"--gif {options.gif}: no such directory {options.gif.absolute().parent}")
 
     def one(state: Any) -> Any:
-        return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, -1), options.episodes)
+        return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
 
     result = jax.device_get(jax.vmap(one)(states))
     if options.gif:

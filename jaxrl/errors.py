@@ -16,10 +16,10 @@ class InputError(ValueError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The valid names nearest to `name`, for a message; where none is near, the valid ones."""
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(name.lower(), [n.lower() for n in names], 3, 0.5)
-    found = [n for n in names if n.lower() in close]
-    if found:
-        return "nearest: " + ", ".join(found)
+    of = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower(), of, 3, 0.5)
+    if close:
+        return "nearest: " + ", ".join(of[n] for n in close)
     if not names:
         return "there are none"
     return "valid: " + ", ".join(names[:20]) + (" …" if len(names) > 20 else "")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
 from jaxrl import registry
 from jaxrl.errors import InputError, unknown
 from jaxrl.loop import Trainer, make_loop
-from jaxrl.settings import build, check
+from jaxrl.settings import Range, build, check
 from jaxrl.types import Env, VecEnv
 
 DEFAULT_TOTAL_STEPS = 100_000
@@ -58,8 +58,6 @@ class Experiment:
             rollout_length=config.rollout_length,
             updates_per_iteration=config.updates_per_iteration,
         )
-        if trainer.total_steps > MAX_TOTAL_STEPS:
-            raise InputError(f"total_steps = {trainer.total_steps} is out of range: must be <= {MAX_TOTAL_STEPS}")
         jax.eval_shape(trainer.init, jax.random.key(0))  # buffers that do not fit are refused here, before any compile
         return trainer
 
@@ -115,14 +113,13 @@ def resolve(
     split = split_settings(factory, chosen, f"preset {preset} of {name}")
     if total_steps is None:
         total_steps = split["run"].get("total_steps", DEFAULT_TOTAL_STEPS)
-    if not check("total_steps", total_steps, int) >= 1:
-        raise InputError(f"total_steps = {total_steps} is out of range: must be >= 1")
+    total_steps = check("total_steps", total_steps, Annotated[int, Range(low=1, high=MAX_TOTAL_STEPS)])
     return Experiment(
         agent=name,
         env=env_id,
         env_kwargs=dict(env_kwargs or {}),
         env_params=dict(env_params or {}),
-        total_steps=int(total_steps),
+        total_steps=total_steps,
         config=_settings(factory, "Config", split["config"], config, name),
         hparams=_settings(factory, "HParams", split["hparams"], hparams, name),
         preset=preset,

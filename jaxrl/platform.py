@@ -26,7 +26,7 @@ def configure(cpu_devices: int | None = None) -> None:
     a run from a machine with more. The cache lies in JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
     """
     jax.config.update("jax_num_cpu_devices", cpu_devices or cores())
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # defined at run time
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

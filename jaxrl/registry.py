@@ -46,7 +46,7 @@ def find_agent(agent: str | AgentFactory | Callable) -> tuple[str, AgentFactory]
     if isinstance(agent, str):
         if agent not in agent_names():
             raise unknown("agent", agent, agent_names())
-        return agent, importlib.import_module(f"{agents.__name__}.{agent}")  # type: ignore[return-value]
+        return agent, importlib.import_module(f"{agents.__name__}.{agent}")
     factory: Any = sys.modules.get(agent.__module__) if inspect.isfunction(agent) else agent
     missing = [name for name in ("Config", "HParams", "make") if not hasattr(factory, name)]
     if missing:
@@ -102,6 +102,8 @@ def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict
     for name in kwargs:
         if name not in valid:
             raise unknown(f"argument of {env_id}", name, valid)
+    if not kwargs:
+        return make()
     try:
         return make(**kwargs)
     except (TypeError, ValueError, AssertionError) as error:

@@ -42,7 +42,7 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
         raise InputError("only an Env can be recorded, not a VecEnv")
     reset_key, step_key = jax.random.split(key)
 
-    def one(carry: tuple, key: Key) -> tuple[tuple, tuple]:
+    def one(state: TrainState, carry: tuple, key: Key) -> tuple[tuple, tuple]:
         env_state, obs, first, memory, over = carry
         act_key, env_key = jax.random.split(key)
         batch = jax.tree.map(lambda x: x[None], obs)
@@ -53,12 +53,12 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
         return (after, out.obs, jnp.zeros(1, bool), memory, ended), (env_state, obs, out.reward, over)
 
     @jax.jit
-    def play() -> tuple:
+    def play(state: TrainState) -> tuple:
         env_state, obs = env.reset(reset_key, state.env_params)
         start = (env_state, obs, jnp.ones(1, bool), trainer.agent.memory(1), jnp.bool_(False))
-        return jax.lax.scan(one, start, jax.random.split(step_key, max_steps))[1]
+        return jax.lax.scan(partial(one, state), start, jax.random.split(step_key, max_steps))[1]
 
-    states, obs, rewards, over = jax.device_get(play())
+    states, obs, rewards, over = jax.device_get(play(state))
     length = int((~over).sum())
     return Recording(*jax.tree.map(lambda x: x[:length], (states, obs, rewards)))
 

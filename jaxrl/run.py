@@ -97,7 +97,7 @@ class _Driver:
 
     def finish(self, restored: tuple[PyTree, dict[str, Any]] | None) -> dict[str, Any]:
         """Train from a restored checkpoint, or from the start, to the end; then evaluate, draw and summarise."""
-        meta = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0}
+        meta: dict[str, Any] = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0}
         self.run_s = meta["run_s"]
         self.checkpoints.discard_after(meta["iteration"])
         state = self._place(restored[0]) if restored else self._start()
@@ -183,7 +183,7 @@ class _Driver:
     def _evaluation(self, state: PyTree, done: int, pace: _Pace) -> dict[str, np.ndarray]:
         with pace.paused(state):
             result = self._evaluate(state, EVAL_EPISODES, done)
-        return {"eval_return": result.returns.mean(-1), "eval_length": result.lengths.mean(-1, dtype=np.float32)}
+        return {"eval_return": np.mean(result.returns, -1), "eval_length": np.mean(result.lengths, -1, dtype=np.float32)}
 
     def _evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
         """A greedy evaluation of every seed after `done` iterations, on the host: fields [seeds, episodes]."""
@@ -205,7 +205,7 @@ class _Driver:
     def _conclude(self, state: PyTree) -> dict[str, Any]:
         """The final evaluation, the pictures and summary.json."""
         result = self._evaluate(state, FINAL_EPISODES, self.trainer.num_iterations)
-        per_seed = result.returns.mean(-1)
+        per_seed = np.mean(result.returns, -1)
         low, high = stats.bootstrap_interval(per_seed)
         env_steps = self.trainer.total_steps * self.run.seeds
         summary = {
@@ -222,7 +222,7 @@ class _Driver:
             },
             "diverged": sorted({r["seed"] for r in metrics.read(self.directory / rundir.METRICS) if r["diverged"]}),
             "compile_s": round(self.compile_s, 3),
-            "run_s": round(self.run_s, 3),
+            "run_s": round(self.run_s, 6),
             "steps_per_s": round(env_steps / max(self.run_s, 1e-9)),
             "out": str(self.directory),
         }
@@ -263,7 +263,7 @@ class _Pace:
 class _Stop:
     """number: the signal that asked to stop, or 0."""
 
-    number = 0
+    number: int = 0
 
 
 @contextmanager
@@ -277,9 +277,9 @@ def _stop_signals() -> Iterator[_Stop]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for wanted in (signal.SIGINT, signal.SIGTERM):
         try:
-            before[each] = signal.signal(each, handle)
+            before[wanted] = signal.signal(wanted, handle)
         except ValueError:  # not the main thread: signals are not ours to take
             break
     try:

@@ -112,6 +112,14 @@ def read_config(directory: Path) -> dict[str, Any]:
     return values
 
 
+def devices(directory: Path) -> int:
+    """Over how many devices a run was laid. Raises ValueError."""
+    program = read_config(directory).get("program", {})
+    if not isinstance(program, dict) or not isinstance(program.get("devices"), int):
+        raise InputError(f"{directory / CONFIG} is damaged: it has no program.devices")
+    return program["devices"]
+
+
 def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
     """A run as its config.json describes it, and that file's values. Raises ValueError."""
     values = read_config(directory)

@@ -16,6 +16,7 @@ from jaxrl.ops.sums import Mean
 from jaxrl.spaces import Space
 
 PyTree = Any
+Scalar = jax.Array | float  # a number, traced or not
 Metrics = dict[str, Mean]  # what `learn` reports, by name
 Key = jax.Array
 

@@ -80,7 +80,8 @@ def test_help_explains_every_setting_with_its_default(agent, capsys):
         for field in cls.__dataclass_fields__.values():
             flag = "--" + field.name.replace("_", "-")
             assert flag in text
-            after = " ".join(text.split(f"│ {flag}")[1].split("│ --")[0].replace("│", " ").split())
+            entry = text.replace("│", " ").split(f"  {flag}")[1].split("\n  --")[0].split("\n   --")[0]
+            after = " ".join(entry.split())
             assert "(default: " in after and len(after.split("(default:")[0].split()) > 3, flag
 
 

@@ -16,17 +16,17 @@ from jaxrl.vectorize import vectorize
 
 NAMES = registry.env_names()
 BROADCASTS = {"Swimmer-misc"}  # not ours, and written without care for jax_numpy_rank_promotion
-NUM_ENVS, STEPS, POOL = 4, 300, 64
-TIME_LIMIT = 6  # of the second member, where the environment's parameters have one
+NUM_ENVS, STEPS, POOL = 4, 200, 64
+TIME_LIMIT = 6  # of the third run, where the environment's parameters have one
 
 
 class Played(NamedTuple):
-    """A random policy's run; leaves [2, ...]: with the default parameters, and with a short time limit."""
+    """A random policy's run in N environments."""
 
-    pool: Any  # (state, obs) [2, P, ...]
-    obs: Any  # after reset [2, T, N, ...]
-    out: Any  # EnvStep, before any reset [2, T, N, ...]
-    state: Any  # after reset [2, T, N, ...]
+    pool: Any  # (state, obs) [P, ...]
+    obs: Any  # after reset [T, N, ...]
+    out: Any  # EnvStep, before any reset [T, N, ...]
+    state: Any  # after reset [T, N, ...]
 
 
 def rank_promotion(name):
@@ -47,8 +47,8 @@ def time_limited(env):
 
 
 @functools.cache
-def played(name) -> tuple[Played, Played]:
-    """Two runs with the same key, by one compiled program that takes parameters as arguments, vmapped over two."""
+def played(name) -> list[Played]:
+    """Three runs by one compiled program, the same key for each: the first two alike, the third with a short time limit."""
     env = environment(name)
     vec = vectorize(env, NUM_ENVS, POOL)
 
@@ -66,11 +66,10 @@ def played(name) -> tuple[Played, Played]:
         keys = jax.random.split(act_key, STEPS), jax.random.split(env_key, (STEPS, NUM_ENVS))
         return Played(pool.entries, *jax.lax.scan(one, (state, pool), keys)[1])
 
-    params = jax.tree.map(lambda *x: jnp.stack(x), env.params, time_limited(env) or env.params)
-    fast_compile = {"xla_backend_optimization_level": 1}
+    key, limited = jax.random.key(0), time_limited(env) or env.params
     with rank_promotion(name):
-        program = jax.jit(jax.vmap(run, (None, 0)), compiler_options=fast_compile)
-        return tuple(jax.device_get(program(jax.random.key(0), params)) for _ in range(2))
+        program = jax.jit(run, compiler_options={"xla_backend_optimization_level": 0}).lower(key, env.params).compile()
+        return [jax.device_get(program(key, params)) for params in (env.params, env.params, limited)]
 
 
 @functools.cache
@@ -123,8 +122,25 @@ def test_parameters_are_arrays_of_a_strong_type(name):
 
 
 @each_environment
+def test_parameters_may_be_vmapped(name):
+    """Two settings of every parameter at once, as in a sweep: what comes has a leading axis of two and is else the same."""
+    env = environment(name)
+    (state, obs), after = shapes(name)
+    params = jax.tree.map(lambda x: jnp.stack([x, x]), env.params)
+    key, action = jax.eval_shape(lambda: (jax.random.key(0), env.spec.action_space.sample(jax.random.key(0))))
+    with rank_promotion(name):
+        found = (
+            jax.eval_shape(jax.vmap(env.reset, (None, 0)), key, params),
+            jax.eval_shape(jax.vmap(env.step, (None, None, None, 0)), key, state, action, params),
+        )
+    for path, x in leaves(((state, obs), after)).items():
+        y = leaves(found)[path]
+        assert ((2, *x.shape), x.dtype) == (y.shape, y.dtype), path
+
+
+@each_environment
 def test_the_same_key_gives_the_same_run(name):
-    first, second = map(leaves, played(name))
+    first, second = map(leaves, played(name)[:2])
     assert len(first) >= 5 and first.keys() == second.keys()
     for path, x in first.items():
         np.testing.assert_array_equal(x, second[path], err_msg=path)
@@ -147,28 +163,25 @@ def test_the_storage_dtype_holds_observations_exactly(name):
     np.testing.assert_array_equal(run.out.obs.astype(stored).astype(run.obs.dtype), run.out.obs)
 
 
+@pytest.mark.parametrize("run", [0, 2])
 @each_environment
-def test_after_an_end_comes_the_next_entry_of_the_reset_pool(name):
-    run = played(name)[0]
-    for member in range(2):
-        pool, obs, out = jax.tree.map(lambda x, i=member: x[i], (run.pool[1], run.obs, run.out))
-        done = out.terminated | out.truncated
-        expected, taken = out.obs.copy(), 0
-        for t, n in zip(*np.nonzero(done), strict=True):  # in order of steps, then environments
-            expected[t, n] = pool[taken % POOL]
-            taken += 1
-        np.testing.assert_array_equal(obs, expected)
+def test_after_an_end_comes_the_next_entry_of_the_reset_pool(name, run):
+    (_, pool), obs, out, _ = played(name)[run]
+    expected, taken = out.obs.copy(), 0
+    for t, n in zip(*np.nonzero(out.terminated | out.truncated), strict=True):  # in order of steps, then environments
+        expected[t, n] = pool[taken % POOL]
+        taken += 1
+    np.testing.assert_array_equal(obs, expected)
 
 
 @each_environment
 def test_a_time_limit_given_as_a_parameter_is_kept(name):
-    """The second member's episodes are cut at six steps, in the program that gives the first its own limit."""
+    """Episodes are cut at six steps, by the program that was run with the default limit before."""
     if time_limited(environment(name)) is None:
         pytest.skip("has no parameter max_steps_in_episode")
-    run = played(name)[0]
-    truncated, terminated = run.out.truncated[1], run.out.terminated[1]
+    out = played(name)[2].out
     age = np.zeros(NUM_ENVS, int)
     for t in range(STEPS):
         age += 1
-        np.testing.assert_array_equal(truncated[t], age == TIME_LIMIT)
-        age[truncated[t] | terminated[t]] = 0
+        np.testing.assert_array_equal(out.truncated[t], age == TIME_LIMIT)
+        age[out.truncated[t] | out.terminated[t]] = 0

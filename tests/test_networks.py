@@ -50,7 +50,7 @@ def test_a_scalar_box_is_one_feature(batch):
     assert features.shape == (*batch, 5) and sorted(kernels(params)) == [(1, 7), (7, 5)]
 
 
-@pytest.mark.parametrize("space", [VECTOR, GRID, Discrete(9), IMAGE], ids=str)
+@pytest.mark.parametrize("space", [GRID, IMAGE], ids=str)
 def test_a_batch_is_its_rows(space):
     torso = Torso(space, "auto", (7, 5))
     obs = jnp.array(np.random.default_rng(0).integers(0, 2 if space == IMAGE else 9, (3, *space.shape)), space.dtype)
@@ -99,10 +99,22 @@ def test_a_torso_that_cannot_take_the_observation_is_refused(space):
 # The orthogonal initialiser.
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.01, 2**0.5])
-@pytest.mark.parametrize("shape", [(64, 64), (120, 84), (4, 64), (64, 1), (1, 64), (1, 1), (256, 256), (3, 3, 4, 16)])
+@pytest.mark.parametrize(
+    ("shape", "scale"),
+    [
+        ((64, 64), 1.0),
+        ((64, 64), 2**0.5),
+        ((120, 84), 0.01),
+        ((4, 64), 1.0),
+        ((64, 1), 1.0),
+        ((1, 64), 2**0.5),
+        ((1, 1), 1.0),
+        ((256, 256), 1.0),
+        ((3, 3, 4, 16), 2**0.5),  # a convolution's: axes before the last are rows
+    ],
+)
 def test_columns_or_rows_are_orthonormal_times_scale(shape, scale):
-    x = np.asarray(orthogonal(scale)(jax.random.key(0), shape), np.float64)
+    x = np.asarray(jax.jit(orthogonal(scale), static_argnums=1)(jax.random.key(0), shape), np.float64)
     assert x.shape == shape
     x = x.reshape(-1, shape[-1]) / scale
     gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
@@ -113,7 +125,7 @@ def draws(shape, number):
     return np.asarray(jax.vmap(lambda key: orthogonal()(key, shape))(jax.random.split(jax.random.key(0), number)))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (6, 2), (2, 6), (16, 16)])
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (6, 2), (2, 6)])
 def test_entries_are_those_of_a_haar_matrix(rows, columns):
     """An entry's square follows Beta(½, (n - 1) / 2), n the longer side; its sign is fair: mean 0, variance 1 / n."""
     n, number = max(rows, columns), 3000

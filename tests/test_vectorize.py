@@ -1,5 +1,6 @@
 """vectorize.py on a small environment whose every number is known: the reset pool, auto-reset, independent starts."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -41,9 +42,9 @@ class Draws:
         return state, EnvStep(obs, params * time, action % 2 == 1, action >= 2)
 
 
-def play(vec, actions, seed=0):
-    """Take `actions` [T, N] out of one pool; returns the pool, the first obs and, per step, (obs after reset, EnvStep)."""
-    init_key, pool_key, step_key = jax.random.split(jax.random.key(seed), 3)
+def run(vec, actions, key):
+    """Take `actions` [T, N]: the pool before and after, the first obs and, per step, (state, obs after reset, EnvStep)."""
+    init_key, pool_key, step_key = jax.random.split(key, 3)
     state, obs = vec.init(init_key, vec.params)
     pool = vec.prepare(pool_key, vec.params)
     keys = jax.random.split(step_key, actions.shape)
@@ -52,8 +53,12 @@ def play(vec, actions, seed=0):
         state, obs, pool, out = vec.step(xs[0], *carry, xs[1], vec.params)
         return (state, pool), (state, obs, out)
 
-    (_, after), steps = jax.jit(lambda: jax.lax.scan(one, (state, pool), (keys, actions)))()
-    return jax.device_get((pool, after, obs, *steps))
+    (_, after), steps = jax.lax.scan(one, (state, pool), (keys, actions))
+    return pool, after, obs, *steps
+
+
+def play(vec, actions):
+    return jax.device_get(jax.jit(functools.partial(run, vec))(actions, jax.random.key(0)))
 
 
 ACTIONS = np.array([[1, 0, 2], [0, 3, 1], [0, 0, 0], [1, 2, 1]], np.int32)
@@ -124,11 +129,9 @@ def episode_starts(num_envs, steps, pools):
     """Start states of all episodes ended and begun anew over several pools: list of arrays, one a pool, in order."""
     vec = vectorize(Draws().env, num_envs, num_envs * steps)
     actions = np.random.default_rng(0).integers(0, 4, (steps, num_envs)).astype(np.int32)
-    found = []
-    for seed in range(pools):
-        *_, obs, _ = play(vec, actions, seed)
-        found.append(np.asarray(obs[..., 0])[actions > 0])
-    return found
+    keys = jax.random.split(jax.random.key(0), pools)
+    *_, obs, _ = jax.jit(jax.vmap(functools.partial(run, vec), (None, 0)))(actions, keys)
+    return [starts[actions > 0] for starts in np.asarray(obs[..., 0])]
 
 
 def test_episodes_start_from_independent_states():

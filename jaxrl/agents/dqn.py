@@ -11,7 +11,7 @@ and θ⁻ value it. Every `target_update_every` environment steps θ⁻ ← τ �
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -102,7 +102,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     """DQN for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "dqn")
     resolve(config.torso, spec.observation_space)
-    network = QNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
+    network: Any = QNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
     loss_of = getattr(losses, config.loss)
     steps_per_update = config.num_envs * config.rollout_length
 

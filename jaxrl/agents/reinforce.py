@@ -12,7 +12,7 @@ As is usual, the factor γ^t of the discounted objective is dropped.
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -90,7 +90,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     num_actions = discrete_actions(spec, "reinforce")
     resolve(config.torso, spec.observation_space)
     torso = Torso(spec.observation_space, config.torso, config.hidden_sizes, nn.tanh, orthogonal(2**0.5))
-    network = ActorCritic(torso, torso.copy(), num_actions)
+    network: Any = ActorCritic(torso, torso.copy(), num_actions)
 
     def optimizer(hp: HParams) -> optax.GradientTransformation:
         return optax.chain(clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))

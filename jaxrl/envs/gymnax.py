@@ -43,10 +43,12 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
     params = trees.strong(environment.default_params)
     key = jax.random.key(0)
-    obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
+    with jax.numpy_rank_promotion("allow"):  # Swimmer promotes ranks, which a strict user forbids in their own code
+        obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
     action_space = _space(environment.action_space(params))
     action = jnp.zeros(action_space.shape, action_space.dtype)
-    after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
+    with jax.numpy_rank_promotion("allow"):
+        after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
     # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
     state_like = jax.tree.map(_common, state_shape, after[1])
     observation_space = _space(environment.observation_space(params), obs_shape)
@@ -55,11 +57,13 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     spec = EnvSpec(env_id, observation_space, action_space, storage)
 
     def reset(key: Key, params: PyTree) -> tuple[PyTree, jax.Array]:
-        obs, state = environment.reset_env(key, params)
+        with jax.numpy_rank_promotion("allow"):
+            obs, state = environment.reset_env(key, params)
         return trees.cast_like(_arrays(state), state_like), obs.astype(observation_space.dtype)
 
     def step(key: Key, state: PyTree, action: jax.Array, params: PyTree) -> tuple[PyTree, EnvStep]:
-        obs, state, reward, terminated, _ = environment.step_env(key, state, action, params)
+        with jax.numpy_rank_promotion("allow"):
+            obs, state, reward, terminated, _ = environment.step_env(key, state, action, params)
         state = trees.cast_like(_arrays(state), state_like)
         truncated = environment.is_truncated(state, params)
         return state, EnvStep(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Key
+from jaxrl.types import Key, Scalar
 
 
-def linear_schedule(progress: jax.Array, start: jax.Array, end: jax.Array, fraction: jax.Array) -> jax.Array:
+def linear_schedule(progress: jax.Array, start: Scalar, end: Scalar, fraction: Scalar) -> jax.Array:
     """From `start` to `end` over the first `fraction` of training, then `end`: float32 [].
 
     progress: float32 [] in [0, 1]. A fraction of 0 is `end` from the first step.
@@ -17,7 +17,7 @@ def linear_schedule(progress: jax.Array, start: jax.Array, end: jax.Array, fract
     return start + (end - start) * jnp.minimum(done, 1.0)
 
 
-def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: jax.Array) -> jax.Array:
+def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     """A uniform action with probability ε, else the first greedy one (Sutton & Barto, 2nd ed., section 2.2).
 
     q_values: float32 [A]. Returns int32 []. One draw serves both choices: u < ε decides to explore, and u / ε, then

@@ -9,14 +9,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl.types import Scalar
 
-def td_target(reward: jax.Array, gamma: jax.Array, terminated: jax.Array, next_value: jax.Array) -> jax.Array:
+
+def td_target(reward: jax.Array, gamma: Scalar, terminated: jax.Array, next_value: jax.Array) -> jax.Array:
     """r + γ (1 - terminated) V(s'): Sutton & Barto, 2nd ed., equation 6.5 (and 6.8 with V = max Q). All shapes []."""
     return reward + gamma * jnp.where(terminated, 0.0, next_value)
 
 
 def discounted_returns(
-    rewards: jax.Array, gamma: jax.Array, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
+    rewards: jax.Array, gamma: Scalar, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
 ) -> jax.Array:
     """Monte-Carlo returns of one environment's rollout: float32 [T].
 

@@ -31,7 +31,7 @@ class Mean(NamedTuple):
     """
 
     total: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, which nobody calls on a mean
 
     @staticmethod
     def of(x: jax.Array, mask: jax.Array | bool = True) -> Mean:
@@ -51,7 +51,7 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     return stable_sum(jnp.where(mask, x, 0.0)) / jnp.maximum(mask.sum(), 1)
 
 
-def clip_by_global_norm(max_norm: jax.Array) -> optax.GradientTransformation:
+def clip_by_global_norm(max_norm: jax.Array | float) -> optax.GradientTransformation:
     """Scale all gradients so that their joint Euclidean norm is at most `max_norm` (Pascanu et al. 2013).
 
     optax's, with stable sums.
