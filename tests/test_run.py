@@ -204,7 +204,7 @@ def test_one_seed_runs_unvmapped_loads_with_a_seeds_axis_and_resumes(tmp_path):
     import jax
 
     first, _ = jax.jit(trainer.train)(jax.random.key(5))
-    assert_trees_equal(jaxrl.member(states, 0).agent, first.agent)
+    np.testing.assert_allclose(jaxrl.member(states, 0).agent.q, first.agent.q, rtol=1e-5, atol=1e-6)
     before = contents(out)
     jaxrl_cli("resume", out)
     assert contents(out)[0] == before[0]

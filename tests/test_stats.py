@@ -37,6 +37,14 @@ def test_the_interval_of_two_runs_by_hand():
     assert stats.bootstrap_interval([0.0, 10.0]) == (0.0, 10.0)
 
 
+def test_the_interval_of_skewed_runs_by_hand():
+    """Of {0, 0, 9} a resample holds k nines, k binomial (3, ⅓), and has the mean 3 k.
+
+    P(k = 0) = 8 / 27 and P(k = 3) = 1 / 27 are both above 2.5 %: the quantiles are 0 and 9.
+    """
+    assert stats.bootstrap_interval([0.0, 0.0, 9.0]) == (0.0, 9.0)
+
+
 def test_the_interval_of_many_zeros_and_ones_by_hand():
     """The mean of n resampled 0s and 1s, half each, is binomial(n, ½) / n: for n = 400, ½ ± 1.96 · √(¼ / 400)."""
     low, high = stats.bootstrap_interval([0.0, 1.0] * 200, resamples=10_000)
