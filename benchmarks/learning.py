@@ -59,7 +59,7 @@ def q_error(
     env: str, oracle: np.ndarray, must: str, *, visited: int = 1, env_kwargs: dict | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Train Q-learning and compare its table with `oracle` on pairs visited at least so often: the worst error."""
-    trainer = jaxrl.make_trainer("q_learning", env, env_kwargs=env_kwargs, preset="none", **settings)
+    trainer = jaxrl.make_trainer("q_learning", env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
     for seed in range(8):
         state, _ = jax.jit(trainer.train)(jax.random.key(seed))
@@ -76,13 +76,8 @@ def q_error(
     }
 
 
-EXPLORE = {"epsilon_start": 1.0, "epsilon_end": 1.0}
-ANNEALED = {"learning_rate": 1.0, "learning_rate_decay": 0.8, "gamma": 0.95}
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "dqn CartPole-v1 (CleanRL's settings)": lambda: returns(
-        "dqn", "CartPole-v1", ">= 475 on 7 of 8 seeds", preset="CartPole-v1-cleanrl"
-    ),
-    "dqn CartPole-v1 (preset)": lambda: returns("dqn", "CartPole-v1", ">= 475 on every seed"),
+    "dqn CartPole-v1 (preset: CleanRL's settings)": lambda: returns("dqn", "CartPole-v1", ">= 475 on every seed"),
     "reinforce CartPole-v1 (preset)": lambda: returns("reinforce", "CartPole-v1", "mean >= 450"),
     "q_learning FrozenLake-misc, no slipping": lambda: q_error(
         "FrozenLake-misc",
@@ -90,25 +85,18 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
         "<= 0.02",
         env_kwargs={"is_slippery": False},
         total_steps=500_000,
-        config={"num_envs": 16},
-        hparams={**EXPLORE, "learning_rate": 0.5},
+        hparams={"gamma": 0.99, "learning_rate": 0.5, "learning_rate_decay": 0.0},
     ),
     "q_learning FrozenLake-misc, slippery": lambda: q_error(
         "FrozenLake-misc",
         frozen_lake_q(0.95, slippery=True),
         "<= 0.05 on pairs visited >= 1,000 times",
         visited=1000,
-        total_steps=2_000_000,
-        config={"num_envs": 16},
-        hparams={**EXPLORE, **ANNEALED},
     ),
     "q_learning RandomGame": lambda: q_error(
         "RandomGame",
         random_game_q(0.9, num_states=10, num_actions=3),
         "<= 0.02",
-        total_steps=200_000,
-        config={"num_envs": 16},
-        hparams={**EXPLORE, "learning_rate": 0.5, "gamma": 0.9},
     ),
 }
 

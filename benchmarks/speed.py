@@ -34,9 +34,7 @@ def ours(seeds: int) -> dict[str, float]:
     from jaxrl.layout import Layout
 
     jax.config.update("jax_enable_compilation_cache", False)
-    trainer = jaxrl.make_trainer(
-        "dqn", "CartPole-v1", preset="CartPole-v1-cleanrl", total_steps=STEPS, config={"hidden_sizes": (64, 64)}
-    )
+    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", total_steps=STEPS, config={"hidden_sizes": (64, 64)})
     layout = Layout.over_all_devices(seeds)
     keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
     start = time.perf_counter()

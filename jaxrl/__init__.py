@@ -5,15 +5,19 @@ state, metrics = jax.jit(trainer.train)(jax.random.key(0))
 jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 """
 
-from jaxrl.evaluation import Evaluation, evaluate
-from jaxrl.experiment import make_trainer
-from jaxrl.loop import Trainer
-from jaxrl.ops.sums import Mean
-from jaxrl.rundir import load
-from jaxrl.spaces import Box, Discrete
-from jaxrl.trees import member
-from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Rollout, TrainState, Transition, VecEnv
-from jaxrl.vectorize import vectorize
+from jaxrl import platform
+
+platform.fix_summation_order()  # before anything can start the backend
+
+from jaxrl.evaluation import Evaluation, evaluate  # noqa: E402
+from jaxrl.experiment import make_trainer  # noqa: E402
+from jaxrl.loop import Trainer  # noqa: E402
+from jaxrl.ops.means import Mean  # noqa: E402
+from jaxrl.rundir import load  # noqa: E402
+from jaxrl.spaces import Box, Discrete  # noqa: E402
+from jaxrl.trees import member  # noqa: E402
+from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Rollout, TrainState, Transition, VecEnv  # noqa: E402
+from jaxrl.vectorize import vectorize  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxrl import trees
 from jaxrl.layout import never_alone
-from jaxrl.ops.sums import Mean
+from jaxrl.ops.means import Mean
 from jaxrl.types import (
     Agent,
     Clock,
@@ -207,9 +207,8 @@ def stream(root: Key, *tags: int | jax.Array) -> Key:
 
 
 def _summed(metrics: Metrics) -> Metrics:
-    """Metrics stacked along a leading axis, added up: as one column sum, whose rounding no `vmap` changes."""
-    leaves, structure = jax.tree.flatten(metrics)
-    return jax.tree.unflatten(structure, list(jnp.stack(leaves, -1).sum(0)))
+    """Metrics stacked along a leading axis, added up."""
+    return jax.tree.map(lambda x: x.sum(0), metrics)
 
 
 def _row(sums: Metrics, env_steps: jax.Array) -> Row:

@@ -45,6 +45,8 @@ class JsonLines:
     def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
         """keep_bytes: cut an existing file there first; None appends to all of it."""
         self._file = open(path, "ab")
+        if keep_bytes is not None and self._file.tell() < keep_bytes:
+            raise InputError(f"{path} is damaged: it has fewer bytes than its checkpoint says")
         if keep_bytes is not None:
             self._file.truncate(keep_bytes)
             self._file.seek(0, os.SEEK_END)
@@ -96,10 +98,10 @@ class TensorBoard:
 def read(path: Path) -> list[Row]:
     """The rows of a JSON-lines file; a last line cut by a crash is left out. Raises ValueError for a damaged line."""
     found = []
-    lines = path.read_text().split("\n")
+    lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         try:
             found.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no text at all
             raise InputError(f"{path}: line {number} is not JSON") from error
     return found

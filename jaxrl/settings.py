@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -22,24 +23,21 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Bounds of a number, or of every number of a tuple: low ≤ x ≤ high, x > above, x < below."""
+    """Bounds of a number, or of every number of a tuple: low ≤ x ≤ high and x > above; infinite only if `infinite`."""
 
     low: float = -math.inf
     high: float = math.inf
     above: float = -math.inf
-    below: float = math.inf
+    infinite: bool = False
 
     def holds(self, x: float) -> bool:
         """Whether a number lies within."""
-        return (
-            self.low <= x <= self.high
-            and (x > self.above or self.above == -math.inf)
-            and (x < self.below or self.below == math.inf)
-        )
+        within = self.low <= x <= self.high and (x > self.above or self.above == -math.inf)
+        return within and (self.infinite or math.isfinite(x))
 
     def __str__(self) -> str:
-        parts = [(">=", self.low), (">", self.above), ("<=", self.high), ("<", self.below)]
-        return " and ".join(f"{sign} {bound:g}" for sign, bound in parts if math.isfinite(bound))
+        parts = [(">=", self.low), (">", self.above), ("<=", self.high)]
+        return " and ".join(f"{sign} {bound:.10g}" for sign, bound in parts if math.isfinite(bound)) or "finite"
 
 
 Positive = Range(above=0)
@@ -81,12 +79,12 @@ def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
 
 def check(name: str, value: Any, hint: Any) -> Any:
     """`value` as the type that `hint` says, within its Range; ValueError otherwise. Traced arrays pass unread."""
-    if isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0) > 0:
-        return value
     bounds: tuple[Any, ...] = ()
     if typing.get_origin(hint) is typing.Annotated:
         hint, *rest = typing.get_args(hint)
         bounds = tuple(b for b in rest if isinstance(b, Range))
+    if hint is float and (isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0) > 0):
+        return value
     result = _convert(name, value, hint)
     for number in result if isinstance(result, tuple) else (result,):
         for bound in bounds:
@@ -109,7 +107,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         raise InputError(f"{name} = {value!r} must be a sequence of {args[0].__name__}")
     if hint is bool and isinstance(value, bool):
         return value
-    if hint in (int, float) and not isinstance(value, bool | str):
+    if hint in (int, float) and (isinstance(value, numbers.Real) or hasattr(value, "dtype")) and not isinstance(value, bool):
         number = float(value)
         if math.isnan(number) or (hint is int and not number.is_integer()):
             raise InputError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")

@@ -49,9 +49,14 @@ class Box:
     dtype: Any = jnp.float32
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """A uniform draw between the bounds, infinite ones replaced by ±1: shape `self.shape`."""
+        """A uniform draw between the bounds, infinite ones replaced by ±1; whole numbers include both. `self.shape`."""
+        if self.dtype == jnp.bool_:
+            return jax.random.bernoulli(key, shape=self.shape)
         low, high = (jnp.broadcast_to(jnp.asarray(b, jnp.float32), self.shape) for b in (self.low, self.high))
         low, high = jnp.where(jnp.abs(low) < 1e30, low, -1.0), jnp.where(jnp.abs(high) < 1e30, high, 1.0)
+        if jnp.issubdtype(self.dtype, jnp.integer):
+            low, high = low.astype(jnp.int32), high.astype(jnp.int32) + 1
+            return jax.random.randint(key, self.shape, low, high).astype(self.dtype)
         return jax.random.uniform(key, self.shape, minval=low, maxval=high).astype(self.dtype)
 
     def contains(self, x: jax.Array) -> jax.Array:

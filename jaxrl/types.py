@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl.ops.sums import Mean
+from jaxrl.ops.means import Mean
 from jaxrl.spaces import Space
 
 PyTree = Any

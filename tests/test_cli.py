@@ -87,7 +87,7 @@ def test_help_explains_every_setting_with_its_default(agent, capsys):
 
 def test_help_shows_the_presets_values(capsys):
     with pytest.raises(SystemExit):
-        cli.main(["train", "dqn", "--env", "CartPole-v1", "--preset", "CartPole-v1-cleanrl", "--help"])
+        cli.main(["train", "dqn", "--env", "CartPole-v1", "--help"])
     assert "(default: 120 84)" in capsys.readouterr().out
     assert cli.main([]) == 0 and cli.main(["train"]) == 0
 

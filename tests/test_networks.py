@@ -42,7 +42,6 @@ def test_torso_shapes(space, name, shapes, batch):
     assert sorted(kernels(params)) == sorted(shapes)
 
 
-@pytest.mark.xfail(strict=True, reason="Torso takes the last batch axis for a scalar Box's own axis")
 @pytest.mark.parametrize("batch", [(3,), (2, 3)])
 def test_a_scalar_box_is_one_feature(batch):
     torso = Torso(Box(()), "mlp", (7, 5))

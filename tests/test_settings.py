@@ -21,8 +21,6 @@ INF = math.inf
         (Range(low=1), [1, 2, 1e9], [0.999, 0, -1], ">= 1"),
         (Range(high=2), [2, -1e9], [2.001], "<= 2"),
         (Range(above=0), [1e-9, 5], [0, -1], "> 0"),
-        (Range(below=1), [0.999, -5], [1, 2], "< 1"),
-        (Range(low=0, below=1), [0, 0.5], [-0.1, 1], ">= 0 and < 1"),
         (Range(above=0, high=1), [0.1, 1], [0, 1.1], "> 0 and <= 1"),
         (Positive, [1e-9], [0], "> 0"),
         (NonNegative, [0, 3], [-1e-9], ">= 0"),
@@ -95,7 +93,6 @@ def test_check_refuses(value, hint, says):
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="_convert calls float() on what is no number")
 @pytest.mark.parametrize(("value", "hint"), NO_NUMBERS)
 def test_check_refuses_what_is_no_number(value, hint):
     with pytest.raises(InputError, match="^x = "):

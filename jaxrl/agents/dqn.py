@@ -20,10 +20,11 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory
+from jaxrl.networks.initializers import near_zero
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses, values
+from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import td_target
-from jaxrl.ops.sums import Mean, masked_mean
 from jaxrl.replay import uniform
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
@@ -95,7 +96,7 @@ class QNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
-        return nn.Dense(self.num_actions)(self.torso(obs))
+        return nn.Dense(self.num_actions, kernel_init=near_zero)(self.torso(obs))
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:

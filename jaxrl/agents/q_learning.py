@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, discrete_observations, no_memory
 from jaxrl.ops import exploration
+from jaxrl.ops.means import Mean
 from jaxrl.ops.returns import td_target
-from jaxrl.ops.sums import Mean
 from jaxrl.settings import Fraction, LoopConfig, Positive, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 

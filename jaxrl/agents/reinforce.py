@@ -25,9 +25,9 @@ from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import losses
 from jaxrl.ops.distributions import categorical_entropy, categorical_log_prob
+from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import discounted_returns
-from jaxrl.ops.sums import Mean, clip_by_global_norm, masked_mean
-from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
 
@@ -55,7 +55,7 @@ class HParams:
     """Weight of the entropy bonus (c_e)."""
     value_coef: Annotated[float, NonNegative] = 0.5
     """Weight of the baseline's loss (c_v)."""
-    max_grad_norm: Annotated[float, Positive] = 0.5
+    max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 0.5
     """Global norm to which gradients are clipped."""
 
 
@@ -93,7 +93,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     network: Any = ActorCritic(torso, torso.copy(), num_actions)
 
     def optimizer(hp: HParams) -> optax.GradientTransformation:
-        return optax.chain(clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
+        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:

@@ -14,7 +14,7 @@ from jaxrl.spaces import Discrete, Space
 
 TorsoName = Literal["auto", "mlp", "minatar"]
 Initializer = Callable[..., jax.Array]
-LECUN = nn.initializers.lecun_normal()
+lecun_normal = nn.initializers.lecun_normal()
 
 
 class MLP(nn.Module):
@@ -22,7 +22,7 @@ class MLP(nn.Module):
 
     hidden_sizes: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.relu
-    kernel_init: Initializer = LECUN
+    kernel_init: Initializer = lecun_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,7 +36,7 @@ class MinAtarCNN(nn.Module):
 
     hidden_sizes: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.relu
-    kernel_init: Initializer = LECUN
+    kernel_init: Initializer = lecun_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -52,7 +52,7 @@ class Torso(nn.Module):
     name_: TorsoName
     hidden_sizes: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.relu
-    kernel_init: Initializer = LECUN
+    kernel_init: Initializer = lecun_normal
 
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
@@ -62,8 +62,9 @@ class Torso(nn.Module):
         obs = obs.astype(jnp.float32)
         if name == "minatar":
             return MinAtarCNN(self.hidden_sizes, self.activation, self.kernel_init)(obs)
-        rank = max(len(self.space.shape), 1)
-        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(obs.reshape(*obs.shape[:-rank], -1))
+        rank = 1 if isinstance(self.space, Discrete) else len(self.space.shape)
+        batch = obs.shape[: obs.ndim - rank]
+        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(obs.reshape(*batch, -1))
 
 
 def resolve(name: TorsoName, space: Space) -> TorsoName:
