@@ -28,7 +28,7 @@ from jaxrl.ops.distributions import categorical_entropy, categorical_log_prob
 from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import discounted_returns
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Config(LoopConfig):
 class HParams:
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size."""
+    learning_rate_anneal: Annotated[float, Fraction] = 0.0
+    """Share of the step size given up linearly over training; 1 = annealed to 0."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     entropy_coef: Annotated[float, NonNegative] = 0.01
@@ -92,13 +94,14 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     torso = Torso(spec.observation_space, config.torso, config.hidden_sizes, nn.tanh, orthogonal(2**0.5))
     network: Any = ActorCritic(torso, torso.copy(), num_actions)
 
-    def optimizer(hp: HParams) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(hp.learning_rate))
+    def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
+        learning_rate = hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
+        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.adam(learning_rate))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
             params = network.init(key, example_obs(spec))
-        return State(params, optimizer(hp).init(params))
+        return State(params, optimizer(hp, 0.0).init(params))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
@@ -141,7 +144,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         g, usable = returns(hp, state.params, rollout.steps)
         rows = trees.flatten_time((rollout.steps, g, usable))
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, *rows)
-        updates, opt_state = optimizer(hp).update(grads, state.opt_state)
+        updates, opt_state = optimizer(hp, clock.progress).update(grads, state.opt_state)
         return State(optax.apply_updates(state.params, updates), opt_state), metrics
 
     return Agent(init, no_memory, act, greedy, learn)
