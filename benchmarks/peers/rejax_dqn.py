@@ -33,7 +33,6 @@ train, inputs = (jax.vmap(agent.train), keys) if seeds > 1 else (agent.train, ke
 start = time.perf_counter()
 compiled = jax.jit(train).lower(inputs).compile()
 compile_s = time.perf_counter() - start
-jax.block_until_ready(compiled(inputs))
 times = []
 for _ in range(2):
     start = time.perf_counter()

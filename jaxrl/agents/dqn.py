@@ -154,12 +154,17 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             updates, opt_state = optimizer(hp).update(grads, opt_state)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
-        # Before learning starts the step is computed and dropped: under vmap a `cond` would do so anyway.
+        def descend(learner: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            learner, metrics = jax.lax.scan(gradient_step, learner, jax.random.split(key, config.gradient_steps))
+            return learner, jax.tree.map(lambda x: x.sum(0), metrics)
+
+        def wait(learner: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            metrics = jax.eval_shape(descend, learner)[1]
+            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+
+        # The branches return parameters and optimiser state, never the buffer: under `vmap` both are computed and selected.
         started = clock.env_steps >= config.learning_starts
-        keys = jax.random.split(key, config.gradient_steps)
-        learned, metrics = jax.lax.scan(gradient_step, (state.params, state.opt_state), keys)
-        params, opt_state = trees.where(started, learned, (state.params, state.opt_state))
-        metrics = jax.tree.map(lambda x: jnp.where(started, x.sum(0), 0.0), metrics)
+        (params, opt_state), metrics = jax.lax.cond(started, descend, wait, (state.params, state.opt_state))
 
         every = config.target_update_every
         due = clock.env_steps // every > (clock.env_steps - steps_per_update) // every
