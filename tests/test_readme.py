@@ -1,0 +1,30 @@
+"""README.md: what it shows runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from jaxrl import cli, registry
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_python_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    exec(code.replace("100_000", "1_000"), {})
+    assert 1 <= float(capsys.readouterr().out) <= 500
+
+
+def test_the_commands_exist_and_take_their_flags():
+    for line in re.findall(r"^jaxrl (.*)$", README.read_text(), re.M):
+        command, *words = shlex.split(line.split("#")[0])
+        assert command in cli.COMMANDS
+        if command == "train":
+            cli._train_flags(words[0], words[1:])
+
+
+@pytest.mark.parametrize("agent", registry.agent_names())
+def test_every_agent_is_listed(agent):
+    assert f"| {agent} |" in README.read_text()
