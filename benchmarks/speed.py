@@ -1,8 +1,8 @@
 """Speed of DQN beside rejax's on the same work in the same run: `python -m benchmarks.speed`.
 
 CartPole-v1, 10 environments, replay 10k, learning from step 10k, batch 128, one update per 10 steps, target every 500,
-64-64 relu. Ours and theirs take turns, each in a process of its own that runs the work twice; the best of each counts. rejax needs gymnax < 1 and
-so a virtual environment of its own, made in .peers/rejax on the first run.
+64-64 relu. Ours and theirs take turns, each in a process of its own that runs the work twice; the best of each counts.
+rejax needs gymnax < 1 and so a virtual environment of its own, made in .peers/rejax on the first run.
 """
 
 from __future__ import annotations

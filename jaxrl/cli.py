@@ -5,10 +5,7 @@ Flags come from dataclasses through tyro. Bad input is one line on standard erro
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import itertools
 import json
 import os
 import sys
@@ -16,15 +13,14 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxrl import platform, registry
-from jaxrl.errors import InputError, nearest, unknown
+from jaxrl import flags, platform, registry
+from jaxrl.errors import InputError, unknown
 from jaxrl.settings import Count, NonNegative, build
 
-T = TypeVar("T")
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
@@ -124,72 +120,6 @@ def _usage() -> str:
     return "\n".join([*lines, "jaxrl COMMAND --help explains its flags; jaxrl train AGENT --help every hyper-parameter."])
 
 
-def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> T:
-    """Parse flags into a dataclass with tyro. Help exits with 0; what tyro refuses is an InputError of one line."""
-    kwargs: dict[str, Any] = {} if default is None else {"default": default}
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            parsed, rest = tyro.cli(
-                cls, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True, **kwargs
-            )
-    except SystemExit as exit_:
-        if exit_.code in (0, None):
-            raise
-        raise InputError(_first_sentence(printed.getvalue())) from None
-    if rest:
-        flags = [name.replace("_", "-") for name in _field_names(cls)]
-        name = rest[0].partition("=")[0]
-        what = "flag" if name.startswith("-") else "argument"
-        raise InputError(f"unknown {what} {name!r} of {prog}; {nearest(name, ['--' + flag for flag in flags])}")
-    return parsed
-
-
-def _field_names(cls: Any) -> list[str]:
-    """The flags' names: fields of `cls`, or of the dataclasses it is made of."""
-    names = []
-    for field in dataclasses.fields(cls):
-        kind = field.type
-        names += [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else [field.name]
-    return names
-
-
-def _first_sentence(box: str) -> str:
-    """The message of tyro's box, drawn in Unicode or ASCII, as one line: without its title and what follows a rule."""
-    lines = [line.strip(" │|╭╮╰╯") for line in box.splitlines()]
-    _title, *body = [line for line in lines if line]
-    message = itertools.takewhile(lambda line: not _is_rule(line), itertools.dropwhile(_is_rule, body))
-    return " ".join(message) or "bad arguments"
-
-
-def _is_rule(line: str) -> bool:
-    return set(line) <= set("─-")
-
-
-def _peek(args: Sequence[str], flag: str) -> str | None:
-    """The value of a flag before the real parse, to find the defaults that its value decides."""
-    for i, word in enumerate(args):
-        if word.startswith(flag + "="):
-            return word.partition("=")[2]
-        if word == flag:
-            return args[i + 1] if i + 1 < len(args) else None
-    return None
-
-
-def assignments(flag: str, words: Sequence[str]) -> dict[str, Any]:
-    """name=value words as a dict; a value is read as JSON where it is JSON, else as text."""
-    values = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"{flag} {word!r} must look like name=value")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = {"True": True, "False": False}.get(text, text)
-    return values
-
-
 def train(args: Sequence[str]) -> int:
     """train an agent: jaxrl train AGENT --env ID [flags]"""
     names = registry.agent_names()
@@ -199,8 +129,8 @@ def train(args: Sequence[str]) -> int:
         return 0
     if args[0].startswith("-"):
         raise InputError(f"the agent comes first: jaxrl train AGENT --env ID; valid: {', '.join(names)}")
-    agent, flags = args[0], args[1:]
-    options, experiment_of = _train_flags(agent, flags)
+    agent = args[0]
+    options, experiment_of = _train_flags(agent, args[1:])
     if options.seed + options.seeds > 2**31:
         raise InputError(f"seed = {options.seed} is out of range: must be < 2**31 - seeds")
     if options.tensorboard:
@@ -217,19 +147,19 @@ def train(args: Sequence[str]) -> int:
     return _drive(lambda: run.train(described, out, how, options.overwrite), options.json)
 
 
-def _train_flags(agent: str, flags: Sequence[str]) -> tuple[TrainOptions, Callable[[], Any]]:
+def _train_flags(agent: str, words: Sequence[str]) -> tuple[TrainOptions, Callable[[], Any]]:
     """The options, and a function that resolves the experiment once the platform is configured."""
     from jaxrl import experiment
 
     _, factory = registry.find_agent(agent)
-    env_id = _peek(flags, "--env")
-    preset, values = registry.find_preset(agent, env_id or "", _peek(flags, "--preset"))
+    env_id = flags.peek(words, "--env")
+    preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
     split = experiment.split_settings(factory, values, f"preset {preset} of {agent}")
     config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
     fields = [("run", TrainOptions), ("config", factory.Config), ("hparams", factory.HParams)]
     everything = dataclasses.make_dataclass("Settings", fields)
     options = TrainOptions(env_id or tyro.MISSING, split["run"].get("total_steps"))
-    parsed: Any = parse(everything, flags, f"jaxrl train {agent}", everything(options, config, hparams))
+    parsed: Any = flags.parse(everything, words, f"jaxrl train {agent}", everything(options, config, hparams))
     options = build(TrainOptions, vars(parsed.run), "jaxrl train")
 
     def resolve() -> Any:
@@ -239,8 +169,8 @@ def _train_flags(agent: str, flags: Sequence[str]) -> tuple[TrainOptions, Callab
             total_steps=options.total_steps,
             config=vars(parsed.config),
             hparams=vars(parsed.hparams),
-            env_params=assignments("--env-param", options.env_param),
-            env_kwargs=assignments("--env-kwarg", options.env_kwarg),
+            env_params=flags.assignments("--env-param", options.env_param),
+            env_kwargs=flags.assignments("--env-kwarg", options.env_kwarg),
             preset="none",
         )
         return dataclasses.replace(found, preset=preset)
@@ -250,7 +180,7 @@ def _train_flags(agent: str, flags: Sequence[str]) -> tuple[TrainOptions, Callab
 
 def resume(args: Sequence[str]) -> int:
     """go on with a stopped run: jaxrl resume DIR"""
-    options = build(ResumeOptions, vars(parse(ResumeOptions, args, "jaxrl resume")), "jaxrl resume")
+    options = build(ResumeOptions, vars(flags.parse(ResumeOptions, args, "jaxrl resume")), "jaxrl resume")
     from jaxrl import rundir
 
     if options.tensorboard:
@@ -288,7 +218,7 @@ def _drive(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
 
 def evaluate(args: Sequence[str]) -> int:
     """evaluate a run's policies greedily: jaxrl eval DIR"""
-    options = build(EvalOptions, vars(parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
+    options = build(EvalOptions, vars(flags.parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
     platform.configure(1)
     import jax
 
@@ -317,7 +247,7 @@ def evaluate(args: Sequence[str]) -> int:
 
 def plot(args: Sequence[str]) -> int:
     """draw learning curves: jaxrl plot DIR..."""
-    options = parse(PlotOptions, args, "jaxrl plot")
+    options = flags.parse(PlotOptions, args, "jaxrl plot")
     if not options.dirs:
         raise InputError("jaxrl plot needs at least one run directory")
     from jaxrl import plot as pictures
@@ -333,7 +263,7 @@ def plot(args: Sequence[str]) -> int:
 
 def list_names(args: Sequence[str]) -> int:
     """list agents and environments: jaxrl list [agents|envs]"""
-    what = parse(ListOptions, args, "jaxrl list").what
+    what = flags.parse(ListOptions, args, "jaxrl list").what
     if what in ("agents", "all"):
         for name in registry.agent_names():
             print(f"{name:16}{(registry.find_agent(name)[1].__doc__ or '').splitlines()[0]}")
