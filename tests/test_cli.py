@@ -40,7 +40,12 @@ def test_train_prints_one_json_object_last_and_progress_elsewhere(trained):
     names = "agent env seeds env_steps final_return compile_s run_s steps_per_s out".split()
     assert set(names) <= set(result)
     assert set(result["final_return"]) == {"mean", "iqm", "ci_low", "ci_high", "per_seed"}
-    assert (result["agent"], result["env"], result["seeds"], result["env_steps"]) == ("q_learning", "RandomGame", 2, 4000)
+    assert (result["agent"], result["env"], result["seeds"], result["env_steps"]) == (
+        "q_learning",
+        "RandomGame",
+        2,
+        4096,
+    )  # 2 × 4 × 512
     assert len(result["final_return"]["per_seed"]) == 2
     assert abs(result["steps_per_s"] * result["run_s"] / result["env_steps"] - 1) < 0.02
     assert result["out"] == str(out)
