@@ -51,7 +51,7 @@ def ours(seeds: int) -> dict[str, float]:
 def in_process(words: list[str]) -> dict[str, float] | None:
     """The last line of a process as JSON; None where it overran its time: a vmapped peer can hang on CPU."""
     try:
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=TIME_LIMIT, check=True, cwd=ROOT, env=environment
         )

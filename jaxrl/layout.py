@@ -53,7 +53,7 @@ class Layout:
     def over_all_devices(members: int) -> Layout:
         """One share for each local device; at least two members each on CPU, for a width of one is computed as two there."""
         least = 2 if jax.default_backend() == "cpu" else 1
-        return Layout(members, max(1, min(members // least, jax.local_device_count())))
+        return Layout(members, max(1, min(-(-members // least), jax.local_device_count())))
 
     @property
     def form(self) -> str:
