@@ -7,6 +7,8 @@ bulk, the reset pool is drawn, metrics are summed. Every key of a seed derives f
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -84,7 +86,7 @@ class Trainer:
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
         hparams = trees.strong(self.hparams if hparams is None else hparams)
         env_params = trees.strong(self.env_params if env_params is None else env_params)
-        return never_alone(self._init)(root, hparams, env_params, params)
+        return self._init_program(root, hparams, env_params, params)
 
     def train(self, key: Key, hparams: PyTree = None, env_params: PyTree = None) -> tuple[TrainState, Row]:
         """A whole run: the final state, and metrics {name: [num_iterations]}."""
@@ -93,7 +95,16 @@ class Trainer:
 
     def step(self, state: TrainState) -> tuple[TrainState, Row]:
         """One iteration: the new state and its row of metrics {name: []}."""
-        return never_alone(self._step)(state)
+        return self._step_program(state)
+
+    # An inner `jit` is traced once, however often the programs around it ask for shapes or nest it.
+    @functools.cached_property
+    def _init_program(self) -> Callable[..., TrainState]:
+        return never_alone(jax.jit(self._init))
+
+    @functools.cached_property
+    def _step_program(self) -> Callable[[TrainState], tuple[TrainState, Row]]:
+        return never_alone(jax.jit(self._step))
 
     def _init(self, root: Key, hparams: PyTree, env_params: PyTree, params: PyTree) -> TrainState:
         agent_key, env_key = jax.random.split(stream(root, INIT))

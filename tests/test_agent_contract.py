@@ -133,7 +133,7 @@ def test_a_seed_does_not_depend_on_its_neighbours_nor_on_the_width(agent):
     train = jax.jit(jax.vmap(trainer.train))
     keys = jax.vmap(jax.random.key)(jnp.arange(8))
     whole = train(keys)
-    for chosen in ([2], [2, 7], [7, 2, 0], [1, 2, 3, 4, 5]):
+    for chosen in ([2], [7, 2, 0]):
         part = train(keys[jnp.array(chosen)])
         for place, seed in enumerate(chosen):
             assert_trees_equal(jaxrl.member(part, place), jaxrl.member(whole, seed))
