@@ -16,7 +16,10 @@ RUNS = 5
 
 
 def first_line_seconds(words: list[str], out: Path) -> float:
-    """Seconds until the command prints its first line of progress; it is stopped there. The compile cache lies beside `out`."""
+    """Seconds until the command prints its first line of progress; it is stopped there.
+
+    The compile cache lies beside `out`.
+    """
     shutil.rmtree(out, ignore_errors=True)
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache")}
     start = time.perf_counter()
