@@ -36,7 +36,7 @@ class Checkpoints:
 
     def save(self, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
         """Write a host state (`to_host`) and `meta` (JSON) under `iteration`, replacing what is there. Atomic."""
-        arrays = _named(state)
+        arrays = {name: np.asarray(x) for name, x in _named(state).items()}
         if iteration in self._manager.all_steps():
             self._manager.delete(iteration)
         args = {ARRAYS: ocp.args.StandardSave(arrays), META: ocp.args.JsonSave({**meta, "digest": _digest(arrays)})}
@@ -81,27 +81,21 @@ def _is_key(x: Any) -> bool:
     return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _named(tree: PyTree) -> dict[str, np.ndarray]:
+def _named(tree: PyTree) -> dict[str, Any]:
     """Leaves by path; a path such as `.agent.params['Dense_0']` tells a reader what an array is."""
-    return {
-        jax.tree_util.keystr(path).replace("/", "|"): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    return {jax.tree_util.keystr(path).replace("/", "|"): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _rebuilt(arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
     raw = jax.eval_shape(lambda t: jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, t), template)
-    for name, like in _shapes(raw).items():
+    shapes = _named(raw)
+    for name, like in shapes.items():
         if name not in arrays:
             raise InputError(f"it holds no {name}")
         if (arrays[name].shape, arrays[name].dtype) != (like.shape, like.dtype):
             raise InputError(f"its {name} is {arrays[name].dtype}{arrays[name].shape}, not {like.dtype}{like.shape}")
-    leaves = [arrays[name] for name in _shapes(raw)]
-    tree = jax.tree.unflatten(jax.tree.structure(raw), leaves)
+    tree = jax.tree.unflatten(jax.tree.structure(raw), [arrays[name] for name in shapes])
     return jax.tree.map(_like, template, tree)
-
-
-def _shapes(tree: PyTree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path).replace("/", "|"): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
 def _like(template: Any, x: np.ndarray) -> Any:

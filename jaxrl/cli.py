@@ -253,6 +253,8 @@ def plot(args: Sequence[str]) -> int:
     from jaxrl import plot as pictures
     from jaxrl import rundir
 
+    for directory in options.dirs:
+        rundir.read_config(directory)
     out = options.out or (options.dirs[0] / rundir.CURVE if len(options.dirs) == 1 else Path("curves.png"))
     if not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: no such directory {out.absolute().parent}")

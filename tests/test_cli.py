@@ -146,6 +146,7 @@ BAD = [
     (["eval", "{tmp}/full", "--episodes", "0"], "episodes = 0"),
     (["plot"], "at least one"),
     (["plot", "{tmp}/full"], "is no run directory"),
+    (["plot", "{tmp}/nowhere"], "no run directory"),
     (["list", "agent"], "agents"),
 ]
 
