@@ -16,7 +16,7 @@ from jaxrl.ops.means import Mean  # noqa: E402
 from jaxrl.rundir import load  # noqa: E402
 from jaxrl.spaces import Box, Discrete  # noqa: E402
 from jaxrl.trees import member  # noqa: E402
-from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Rollout, TrainState, Transition, VecEnv  # noqa: E402
+from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
 from jaxrl.vectorize import vectorize  # noqa: E402
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ __all__ = [
     "EnvSpec",
     "EnvStep",
     "Evaluation",
+    "Grid",
     "Mean",
     "Rollout",
     "TrainState",

@@ -22,11 +22,25 @@ Key = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
+class Grid:
+    """How discrete observations lie on a grid, row by row, for pictures of values.
+
+    moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell, written into it; "" for none.
+    """
+
+    rows: int
+    columns: int
+    moves: tuple[tuple[int, int], ...]
+    tiles: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class EnvSpec:
     """What is static about an environment.
 
     storage_dtype: a narrower dtype that holds observations exactly (say "bool"), for replay; None keeps their own.
     render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `jaxrl.render`.
+    grid: where discrete observations lie; None where they are no places.
     """
 
     id: str
@@ -34,6 +48,7 @@ class EnvSpec:
     action_space: Space
     storage_dtype: str | None = None
     render: Callable[[PyTree, PyTree], Any] | None = None
+    grid: Grid | None = None
 
 
 class EnvStep(NamedTuple):
@@ -118,6 +133,8 @@ class Agent(NamedTuple):
     """(hparams, state, memory, obs[N], first[N], key) -> (action[N], memory); evaluation policy"""
     learn: Callable[..., tuple[AgentState, Metrics]]
     """(hparams, state, rollout, clock, key) -> (state, metrics); the clock stands after the rollout"""
+    values: Callable[..., jax.Array] | None = None
+    """(hparams, state, obs[N]) -> action values float32 [N, A], to print and draw; None where the agent has none"""
 
 
 class Episode(NamedTuple):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
+from jaxrl import trees
 from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete
-from jaxrl.types import EnvSpec, PyTree
+from jaxrl.types import EnvSpec, PyTree, Transition
 
 
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
@@ -34,3 +36,14 @@ def no_memory(num_envs: int) -> PyTree:
 def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
     """A zero observation of the spec's shape, for tracing shapes."""
     return jax.numpy.zeros(spec.observation_space.shape, dtype or spec.observation_space.dtype)
+
+
+def one_by_one(
+    update: Callable[[PyTree, Transition], tuple[PyTree, PyTree]], state: PyTree, steps: Transition
+) -> tuple[PyTree, PyTree]:
+    """`update(state, step) -> (state, out)` for each transition of `steps` [T, N] in turn, time first: outs [T * N].
+
+    For agents whose learning is one update a step: added up at once, N environments at one entry of a table would move
+    it N times too far.
+    """
+    return jax.lax.scan(update, state, trees.flatten_time(steps))

@@ -30,6 +30,24 @@ def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     return jnp.where(u < epsilon, jnp.minimum(explored, num_actions - 1), greedy)
 
 
+def epsilon_greedy_probs(q_values: jax.Array, epsilon: Scalar) -> jax.Array:
+    """π(· | s) of ε-greedy, greedy actions sharing 1 - ε equally: float32 [A] (Sutton & Barto, 2nd ed., equation 5.2)."""
+    greedy = q_values == q_values.max()
+    return epsilon / q_values.shape[-1] + (1 - epsilon) * greedy / greedy.sum()
+
+
+def boltzmann_probs(q_values: jax.Array, temperature: Scalar) -> jax.Array:
+    """π(a | s) ∝ exp(Q(s, a) / temperature): float32 [A] (Sutton & Barto, 2nd ed., equation 13.2)."""
+    return jax.nn.softmax(q_values / temperature)
+
+
+def sample(key: Key, probs: jax.Array) -> jax.Array:
+    """An action drawn from `probs` [A], by one uniform number and the inverse of the distribution: int32 []."""
+    cumulative = jnp.cumsum(probs)
+    u = jax.random.uniform(key) * cumulative[-1]
+    return jnp.sum(u >= cumulative[:-1], dtype=jnp.int32)
+
+
 def random_argmax(key: Key, x: jax.Array) -> jax.Array:
     """An index of the maximum of `x` [A], ties broken uniformly: int32 []."""
     return jnp.argmax(jnp.where(x == x.max(), jax.random.uniform(key, x.shape), -1.0)).astype(jnp.int32)
