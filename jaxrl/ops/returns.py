@@ -74,7 +74,8 @@ def lambda_returns(
 
     def backward(following: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         reward, terminated, cut, next_value = xs
-        mixed = jnp.where(cut, next_value, (1 - lam) * next_value + lam * following)
+        blend = jnp.where(lam < 1, (1 - lam) * next_value, 0.0) + lam * following  # λ = 1 never reads V
+        mixed = jnp.where(cut, next_value, blend)
         g = td_target(reward, gamma, terminated, mixed)
         return g, g
 
