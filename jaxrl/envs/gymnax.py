@@ -14,13 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces as gymnax_spaces
 from gymnax.environments.environment import Environment
+from gymnax.environments.misc.frozen_lake import FrozenLake
 
 from jaxrl import trees
 from jaxrl.errors import InputError
 from jaxrl.spaces import Box, Discrete, Space
-from jaxrl.types import Env, EnvSpec, EnvStep, Key, PyTree
+from jaxrl.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
 
 NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+LAKE_MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up
 
 
 def ids() -> list[str]:
@@ -54,7 +56,7 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     observation_space = _space(environment.observation_space(params), obs_shape)
     env_id = env_id or environment.name
     storage = "bool" if env_id.endswith("-MinAtar") else None
-    spec = EnvSpec(env_id, observation_space, action_space, storage)
+    spec = EnvSpec(env_id, observation_space, action_space, storage, grid=_grid(environment))
 
     def reset(key: Key, params: PyTree) -> tuple[PyTree, jax.Array]:
         with jax.numpy_rank_promotion("allow"):
@@ -74,6 +76,12 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
         )
 
     return Env(spec, params, reset, step)
+
+
+def _grid(environment: Environment) -> Grid | None:
+    if not isinstance(environment, FrozenLake):
+        return None
+    return Grid(environment.nrow, environment.ncol, LAKE_MOVES, "".join("SFHG"[tile] for tile in np.ravel(environment.desc)))
 
 
 def _arrays(tree: PyTree) -> PyTree:
