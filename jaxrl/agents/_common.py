@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl import trees
 from jaxrl.errors import InputError
@@ -35,7 +36,7 @@ def no_memory(num_envs: int) -> PyTree:
 
 def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
     """A zero observation of the spec's shape, for tracing shapes."""
-    return jax.numpy.zeros(spec.observation_space.shape, dtype or spec.observation_space.dtype)
+    return jnp.zeros(spec.observation_space.shape, dtype or spec.observation_space.dtype)
 
 
 def one_by_one(
@@ -47,3 +48,19 @@ def one_by_one(
     it N times too far.
     """
     return jax.lax.scan(update, state, trees.flatten_time(steps))
+
+
+def next_values(value_of: Callable[[PyTree], jax.Array], steps: Transition, values: jax.Array) -> jax.Array:
+    """V(next_obs) of every step: float32 [T, N], whatever an auto-reset put into the next row.
+
+    value_of: observations [B, ...] -> V [B]. values: V(obs) [T, N] under the same parameters. The value of the next row
+    serves where the episode goes on; only the last row, and truncated ones where there are any, take another pass.
+    """
+    last = value_of(jax.tree.map(lambda x: x[-1], steps.next_obs))
+    shifted = jnp.concatenate([values[1:], last[None]])
+
+    def with_truncated() -> jax.Array:
+        everywhere = value_of(trees.flatten_time(steps.next_obs)).reshape(values.shape)
+        return jnp.where(steps.truncated, everywhere, shifted)
+
+    return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)

@@ -1,16 +1,24 @@
-"""DQN: deep Q-learning with experience replay and a target network (Mnih et al. 2015, algorithm 1).
+"""DQN: deep Q-learning with experience replay and a target network (Mnih et al. 2015, algorithm 1), and its descendants.
 
-After every T steps of N environments, a batch of stored transitions (s, a, r, s') is drawn uniformly and the loss
+After every T steps of N environments, a batch of stored transitions (s, a, r, s') is drawn and the loss
 
     L(θ) = E[ℓ(r + γ (1 - terminated) max_a' Q(s', a'; θ⁻) - Q(s, a; θ))]
 
-is descended once; ℓ is Huber's or the squared error. Double DQN (van Hasselt et al. 2016, equation 4) lets θ choose a'
-and θ⁻ value it. Every `target_update_every` environment steps θ⁻ ← τ θ + (1 - τ) θ⁻: τ = 1 copies.
+is descended once; ℓ is Huber's or the squared error. Every `target_update_every` environment steps θ⁻ ← τ θ + (1 - τ) θ⁻:
+τ = 1 copies. Options, each a switch of Config, all off by default; all on (with c51) they are Rainbow (Hessel et al. 2018):
+
+double          θ chooses a', θ⁻ values it (van Hasselt et al. 2016, equation 4)
+dueling         Q = V + A - mean A (Wang et al. 2016)
+n_step          r + … + γ^(n-1) r_{t+n-1} + γ^n V(s_{t+n}), uncorrected (Sutton & Barto, 2nd ed., equation 7.1)
+prioritized     draws in proportion to the last error^α, corrected by importance weights (Schaul et al. 2016)
+distributional  c51: atoms of the return, projected target (Bellemare et al. 2017); quantile: QR-DQN (Dabney et al. 2018)
+noisy           learnt noise on the weights explores, in place of ε (Fortunato et al. 2018)
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -20,13 +28,14 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory
-from jaxrl.networks.initializers import near_zero
-from jaxrl.networks.torsos import Torso, TorsoName, resolve
-from jaxrl.ops import exploration, losses, values
+from jaxrl.networks.noisy import NoisyDense
+from jaxrl.networks.q_network import QNetwork
+from jaxrl.networks.torsos import Layers, TorsoName, resolve
+from jaxrl.ops import exploration, losses, value_distributions, values
 from jaxrl.ops.means import Mean, masked_mean
-from jaxrl.ops.returns import td_target
-from jaxrl.replay import uniform
-from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.replay import prioritized, ring, uniform
+from jaxrl.replay.ring import Batch, Replay, Stored
+from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 
 
@@ -37,7 +46,7 @@ class Config(LoopConfig):
     torso: TorsoName = "auto"
     """Network under the Q head; auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (120, 84)
-    """Units of each dense hidden layer."""
+    """Units of each dense hidden layer; the last one is each stream's own in a dueling network."""
     replay_capacity: Annotated[int, Count] = 10_000
     """Transitions kept; the oldest make room."""
     batch_size: Annotated[int, Count] = 128
@@ -48,10 +57,24 @@ class Config(LoopConfig):
     """Environment steps before the first gradient step."""
     target_update_every: Annotated[int, Count] = 500
     """Environment steps between updates of the target network."""
-    double: bool = False
-    """Double DQN: the online network chooses the next action, the target network values it."""
     loss: Literal["huber", "squared"] = "squared"
     """Loss of the temporal-difference error; huber bounds the gradient of an outlier, and its pull."""
+    exploration: Literal["auto", "epsilon_greedy", "boltzmann", "greedy"] = "auto"
+    """Behaviour policy; auto = greedy with noisy nets, else ε-greedy."""
+    double: bool = False
+    """Double DQN: the online network chooses the next action, the target network values it."""
+    dueling: bool = False
+    """Dueling network: state value and advantages have streams of their own."""
+    n_step: Annotated[int, Count] = 1
+    """Rewards in a target before it bootstraps."""
+    prioritized: bool = False
+    """Replay drawn in proportion to past errors instead of uniformly."""
+    distributional: Literal["none", "c51", "quantile"] = "none"
+    """What is learnt of the return: its mean, a histogram on fixed atoms, or its quantiles."""
+    num_atoms: Annotated[int, Range(low=2)] = 51
+    """Atoms of c51, or quantiles."""
+    noisy: bool = False
+    """Noisy linear layers instead of plain ones."""
 
 
 @hyperparameters
@@ -68,107 +91,166 @@ class HParams:
     """Share of training over which ε falls linearly."""
     tau: Annotated[float, Fraction] = 1.0
     """Share of the online network in a target update; 1 = hard copy."""
-
-
-class Stored(NamedTuple):
-    """One transition in replay; fields as in Transition, observations in the spec's storage dtype."""
-
-    obs: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    next_obs: jax.Array
-    valid: jax.Array
+    temperature: Annotated[float, Positive] = 1.0
+    """Temperature of Boltzmann exploration, in units of return."""
+    priority_exponent: Annotated[float, NonNegative] = 0.5
+    """How far priorities shape the draw (α); 0 = not at all."""
+    importance_exponent: Annotated[float, Fraction] = 0.4
+    """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
+    v_min: float = -10.0
+    """Lowest return among the atoms of c51."""
+    v_max: float = 10.0
+    """Highest return among the atoms of c51."""
+    noisy_sigma: Annotated[float, Positive] = 0.5
+    """Size of the noise on noisy layers at the start (σ₀)."""
 
 
 class State(NamedTuple):
     params: PyTree
     target_params: PyTree
     opt_state: PyTree
-    replay: uniform.Replay
+    replay: Replay
+    priorities: PyTree
 
 
-class QNetwork(nn.Module):
-    """Q(s, ·): float32 [..., A]."""
+class Learner(NamedTuple):
+    """What a gradient step changes."""
 
-    torso: Torso
-    num_actions: int
-
-    @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
-        return nn.Dense(self.num_actions, kernel_init=near_zero)(self.torso(obs))
+    params: PyTree
+    opt_state: PyTree
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """DQN for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "dqn")
     resolve(config.torso, spec.observation_space)
-    network: Any = QNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
-    loss_of = getattr(losses, config.loss)
     steps_per_update = config.num_envs * config.rollout_length
+    scalar_loss = getattr(losses, config.loss)
+    behaviour = ("greedy" if config.noisy else "epsilon_greedy") if config.exploration == "auto" else config.exploration
+    if config.prioritized:
+        sampler = prioritized.sampler(config.batch_size, config.n_step, config.rollout_length)
+    else:
+        sampler = uniform.sampler(config.batch_size, config.n_step)
 
-    def optimizer(hp: HParams) -> optax.GradientTransformation:
-        return optax.adam(hp.learning_rate)
+    def q_network(hp: HParams) -> Any:
+        num_atoms = 1 if config.distributional == "none" else config.num_atoms
+        layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else nn.Dense)
+        return QNetwork(
+            spec.observation_space, config.torso, config.hidden_sizes, num_actions, num_atoms, config.dueling, layers
+        )
+
+    def returns(hp: HParams, params: PyTree, obs: jax.Array, key: Key | None) -> jax.Array:
+        """What the network knows of each action's return: [..., A, M]. key: of the weights' noise; None for their mean."""
+        return q_network(hp).apply(params, obs, rngs={"noise": key} if config.noisy and key is not None else {})
+
+    def mean(hp: HParams, returns: jax.Array) -> jax.Array:
+        """Q(s, ·) [..., A] of the network's output [..., A, M]."""
+        if config.distributional == "c51":
+            atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
+            return (jax.nn.softmax(returns) * jnp.broadcast_to(atoms, returns.shape)).sum(-1)
+        return returns.mean(-1) if config.distributional == "quantile" else returns[..., 0]
+
+    def q_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return mean(hp, returns(hp, state.params, obs, None))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = network.init(key, example_obs(spec))
+            params = q_network(hp).init(key, example_obs(spec))
         obs = example_obs(spec, spec.storage_dtype)
-        example = Stored(obs, jnp.int32(0), jnp.float32(0), jnp.bool_(False), obs, jnp.bool_(False))
-        replay = uniform.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
-        return State(params, params, optimizer(hp).init(params), replay)
+        flag = jnp.bool_(False)
+        example = Stored(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
+        replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length, config.n_step)
+        return State(params, params, optax.adam(hp.learning_rate).init(params), replay, sampler.init(replay))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
         epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
         keys = jax.random.split(key, obs.shape[0])
-        q = network.apply(state.params, obs)
-        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, ()
+        if config.noisy:  # each environment has a draw of the weights of its own
+            keys, noise_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
+            q = mean(hp, jax.vmap(partial(returns, hp, state.params))(obs, noise_keys))
+        else:
+            q = q_values(hp, state, obs)
+        if behaviour == "boltzmann":
+            action = jax.vmap(exploration.sample)(keys, jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature))
+        elif behaviour == "epsilon_greedy":
+            action = jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon)
+        else:
+            action = jnp.argmax(q, -1).astype(jnp.int32)
+        return action, memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(network.apply(state.params, obs), -1).astype(jnp.int32), memory
+        return jnp.argmax(q_values(hp, state, obs), -1).astype(jnp.int32), memory
 
-    def loss(params: PyTree, hp: HParams, target_params: PyTree, batch: Stored) -> tuple[jax.Array, Metrics]:
-        q = network.apply(params, batch.obs)
-        q_taken = values.at_action(q, batch.action)
-        next_q = network.apply(target_params, batch.next_obs)
-        if config.double:
-            next_value = values.at_action(next_q, jnp.argmax(network.apply(params, batch.next_obs), -1))
-        else:
-            next_value = next_q.max(-1)
-        target = jax.lax.stop_gradient(td_target(batch.reward, hp.gamma, batch.terminated, next_value))
-        value = masked_mean(loss_of(target - q_taken), batch.valid)
-        return value, {"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}
+    def error(
+        hp: HParams, taken: jax.Array, following: jax.Array, ret: jax.Array, discount: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss of one transition and its priority; taken, following [M]: the return of (s, a) and of (s', a')."""
+        if config.distributional == "c51":
+            atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
+            target = value_distributions.project(atoms, jax.nn.softmax(following), ret, discount)
+            divergence = value_distributions.kl_divergence(target, taken)
+            return divergence, divergence
+        if config.distributional == "quantile":
+            distance = value_distributions.quantile_huber(taken, ret + discount * following)
+            return distance, distance
+        td_error = ret + discount * following[0] - taken[0]
+        return scalar_loss(td_error), jnp.abs(td_error)
+
+    def loss(
+        params: PyTree, hp: HParams, target_params: PyTree, batch: Batch, weight: jax.Array, key: Key
+    ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        online_key, target_key, choice_key = jax.random.split(key, 3) if config.noisy else (None, None, None)
+        all_taken = returns(hp, params, batch.obs, online_key)
+        all_following = returns(hp, target_params, batch.next_obs, target_key)
+        chooser = returns(hp, params, batch.next_obs, choice_key) if config.double else all_following
+        following = values.at_action(all_following, jnp.argmax(mean(hp, chooser), -1))
+        each, priority = jax.vmap(partial(error, hp))(
+            values.at_action(all_taken, batch.action), jax.lax.stop_gradient(following), batch.ret, batch.discount
+        )
+        value = masked_mean(weight * each, batch.valid)
+        q_taken = values.at_action(mean(hp, all_taken), batch.action)
+        return value, ({"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}, priority)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
-        replay = uniform.push(state.replay, Stored(s.obs, s.action, s.reward, s.terminated, s.next_obs, s.valid))
+        stored = Stored(s.obs, s.action, s.reward, s.terminated, s.truncated, s.next_obs, s.valid)
+        replay = ring.push(state.replay, stored)
+        started = (clock.env_steps >= config.learning_starts) & (replay.filled >= config.n_step)
+        beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
 
-        def gradient_step(carry: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            params, opt_state = carry
-            batch = uniform.sample(replay, key, config.batch_size)
-            grads, metrics = jax.grad(loss, has_aux=True)(params, hp, state.target_params, batch)
-            updates, opt_state = optimizer(hp).update(grads, opt_state)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
+            sample_key, noise_key = jax.random.split(key)
+            slots, relative = sampler.sample(priorities, replay, sample_key)
+            batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
+            weight = prioritized.importance_weights(relative, beta)
+            grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
+                learner.params, hp, state.target_params, batch, weight, noise_key
+            )
+            updates, opt_state = optax.adam(hp.learning_rate).update(grads, learner.opt_state)
+            return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
 
-        def descend(learner: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            learner, metrics = jax.lax.scan(gradient_step, learner, jax.random.split(key, config.gradient_steps))
-            return learner, jax.tree.map(lambda x: x.sum(0), metrics)
+        def wait(learner: Learner, *args: PyTree) -> tuple[Learner, tuple]:
+            nothing = jax.eval_shape(descend, learner, *args)[1]
+            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
 
-        def wait(learner: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            metrics = jax.eval_shape(descend, learner)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+        def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
+            # The branches return parameters and optimiser state, never a buffer: `vmap` computes both and selects.
+            learner, (metrics, slots, priority) = jax.lax.cond(started, descend, wait, *carry, key)
+            return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
 
-        # The branches return parameters and optimiser state, never the buffer: under `vmap` both are computed and selected.
-        started = clock.env_steps >= config.learning_starts
-        (params, opt_state), metrics = jax.lax.cond(started, descend, wait, (state.params, state.opt_state))
+        start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay))
+        keys = jax.random.split(key, config.gradient_steps)
+        ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
 
         every = config.target_update_every
         due = clock.env_steps // every > (clock.env_steps - steps_per_update) // every
         moved = optax.incremental_update(params, state.target_params, hp.tau)
-        return State(params, trees.where(due, moved, state.target_params), opt_state, replay), metrics
+        target_params = trees.where(due, moved, state.target_params)
+        metrics = jax.tree.map(lambda x: x.sum(0), metrics)
+        return State(params, target_params, opt_state, replay, priorities), metrics
 
-    return Agent(init, no_memory, act, greedy, learn)
+    return Agent(init, no_memory, act, greedy, learn, q_values)

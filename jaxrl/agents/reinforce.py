@@ -22,7 +22,7 @@ import optax
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.torsos import Torso, TorsoName, resolve
+from jaxrl.networks.torsos import Layers, Torso, TorsoName, resolve
 from jaxrl.ops import losses
 from jaxrl.ops.distributions import categorical_entropy, categorical_log_prob
 from jaxrl.ops.means import Mean, masked_mean
@@ -91,7 +91,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     """REINFORCE for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "reinforce")
     resolve(config.torso, spec.observation_space)
-    torso = Torso(spec.observation_space, config.torso, config.hidden_sizes, nn.tanh, orthogonal(2**0.5))
+    torso = Torso(spec.observation_space, config.torso, config.hidden_sizes, Layers(nn.tanh, orthogonal(2**0.5)))
     network: Any = ActorCritic(torso, torso.copy(), num_actions)
 
     def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:

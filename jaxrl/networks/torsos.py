@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,17 +18,30 @@ Initializer = Callable[..., jax.Array]
 lecun_normal = nn.initializers.lecun_normal()
 
 
-class MLP(nn.Module):
-    """Dense layers, each followed by the activation."""
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """How hidden layers are made. dense: a linear layer's class or factory; layer_norm: normalise before the activation."""
 
-    hidden_sizes: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     kernel_init: Initializer = lecun_normal
+    dense: Callable[..., nn.Module] = nn.Dense
+    layer_norm: bool = False
+
+    def after(self, x: jax.Array) -> jax.Array:
+        """What follows a linear layer. To be called within a compact module."""
+        return self.activation(nn.LayerNorm()(x) if self.layer_norm else x)
+
+
+class MLP(nn.Module):
+    """Dense layers, each followed by normalisation, if wanted, and the activation."""
+
+    hidden_sizes: tuple[int, ...]
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for size in self.hidden_sizes:
-            x = self.activation(nn.Dense(size, kernel_init=self.kernel_init)(x))
+            x = self.layers.after(self.layers.dense(size, kernel_init=self.layers.kernel_init)(x))
         return x
 
 
@@ -35,14 +49,13 @@ class MinAtarCNN(nn.Module):
     """The network of Young and Tian 2019 (MinAtar): one 3 × 3 convolution of 16 filters, then dense layers."""
 
     hidden_sizes: tuple[int, ...]
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
-    kernel_init: Initializer = lecun_normal
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.activation(nn.Conv(16, (3, 3), padding="VALID", kernel_init=self.kernel_init)(x))
+        x = self.layers.after(nn.Conv(16, (3, 3), padding="VALID", kernel_init=self.layers.kernel_init)(x))
         x = x.reshape(*x.shape[:-3], -1)
-        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(x)
+        return MLP(self.hidden_sizes, self.layers)(x)
 
 
 class Torso(nn.Module):
@@ -51,8 +64,7 @@ class Torso(nn.Module):
     space: Space
     name_: TorsoName
     hidden_sizes: tuple[int, ...]
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
-    kernel_init: Initializer = lecun_normal
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
@@ -61,10 +73,10 @@ class Torso(nn.Module):
             obs = jax.nn.one_hot(obs, self.space.n)
         obs = obs.astype(jnp.float32)
         if name == "minatar":
-            return MinAtarCNN(self.hidden_sizes, self.activation, self.kernel_init)(obs)
+            return MinAtarCNN(self.hidden_sizes, self.layers)(obs)
         rank = 1 if isinstance(self.space, Discrete) else len(self.space.shape)
         batch = obs.shape[: obs.ndim - rank]
-        return MLP(self.hidden_sizes, self.activation, self.kernel_init)(obs.reshape(*batch, -1))
+        return MLP(self.hidden_sizes, self.layers)(obs.reshape(*batch, -1))
 
 
 def resolve(name: TorsoName, space: Space) -> TorsoName:

@@ -51,12 +51,13 @@ def n_step_return(rewards: jax.Array, gamma: Scalar, terminated: jax.Array, trun
     (Sutton & Barto, 2nd ed., equation 7.1, cut short where the episode ends or is truncated on the way.)
     rewards: float32 [n]; terminated, truncated: bool [n].
     """
-    n = rewards.shape[0]
-    ended = terminated | truncated
-    last = jnp.where(ended.any(), jnp.argmax(ended), n - 1).astype(jnp.int32)
-    powers = jnp.cumprod(jnp.full(n + 1, gamma, jnp.float32).at[0].set(1.0))
-    ret = jnp.where(jnp.arange(n) <= last, powers[:n] * rewards, 0.0).sum()
-    return NStep(ret, jnp.where(terminated[last], 0.0, powers[last + 1]), last)
+    ret, discount, last, going = jnp.float32(0), jnp.float32(1), jnp.int32(-1), jnp.bool_(True)
+    for k in range(rewards.shape[0]):  # unrolled: n is small, and all of it fuses into one loop over a batch
+        ret = ret + jnp.where(going, discount * rewards[k], 0.0)
+        discount = jnp.where(going, jnp.where(terminated[k], 0.0, discount * gamma), discount)
+        last = last + going
+        going = going & ~(terminated[k] | truncated[k])
+    return NStep(ret, discount, last)
 
 
 def lambda_returns(

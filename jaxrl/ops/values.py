@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 
 def at_action(values: jax.Array, action: jax.Array) -> jax.Array:
-    """`values` [..., A] at `action` int [...]: float32 [...].
+    """`values` [..., A, ...] at `action` int [...], whose axes are the leading ones: float32 without the axis A.
 
     A masked sum instead of an index: the gradient of an index is a scatter, which costs more than all of this.
     """
-    chosen = jax.nn.one_hot(action, values.shape[-1], dtype=bool)
-    return jnp.where(chosen, values, 0.0).sum(-1)
+    axis = action.ndim
+    chosen = jax.nn.one_hot(action, values.shape[axis], dtype=bool)
+    return jnp.where(chosen.reshape(chosen.shape + (1,) * (values.ndim - axis - 1)), values, 0.0).sum(axis)

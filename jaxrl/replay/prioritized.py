@@ -1,0 +1,69 @@
+"""Proportional prioritised sampling (Schaul et al. 2016, section 3.3) from a ring of transitions.
+
+A slot i is drawn with probability P(i) = p_i^α / Σ_k p_k^α, p its last temporal-difference error, by strata of equal mass.
+A new transition takes the highest weight so far; one whose n steps are not all stored weighs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.replay import sum_tree
+from jaxrl.replay.ring import Replay, Sampler
+from jaxrl.types import Key, Scalar
+
+LOWEST, HIGHEST = 1e-20, 1e30  # of a weight p^α: sums of them neither vanish nor overflow in float32
+OFFSET = 1e-6  # keeps a transition without error in the draw
+
+
+class Priorities(NamedTuple):
+    """tree: weights p^α by slot. highest: the highest weight so far, float32 []."""
+
+    tree: sum_tree.Tree
+    highest: jax.Array
+
+
+def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
+    """Slots in proportion to their weight; at least n rows must be written."""
+
+    def init(replay: Replay) -> Priorities:
+        rows, num_envs = replay.shape
+        return Priorities(sum_tree.init(rows * num_envs), jnp.float32(1))
+
+    def pushed(priorities: Priorities, replay: Replay) -> Priorities:
+        # By the age of a row, 0 the newest: n - 1 and more has n steps; the rollout changed that for the first T + n - 1.
+        rows, num_envs = replay.shape
+        age = jnp.arange(rollout_length + n_step - 1)
+        weight = jnp.where((age >= n_step - 1) & (age < replay.filled), priorities.highest, 0.0)
+        row = (replay.position - 1 - age) % rows
+        slots = (row[:, None] * num_envs + jnp.arange(num_envs)).reshape(-1)
+        return priorities._replace(tree=sum_tree.assign(priorities.tree, slots, jnp.repeat(weight, num_envs)))
+
+    def sample(priorities: Priorities, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
+        total = sum_tree.total(priorities.tree)
+        share = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+        slots = sum_tree.find(priorities.tree, share * total)
+        choices = (replay.filled - n_step + 1) * replay.shape[1]
+        return slots, priorities.tree[0][slots] / total * choices
+
+    def updated(
+        priorities: Priorities, slots: jax.Array, priority: jax.Array, exponent: Scalar, when: jax.Array
+    ) -> Priorities:
+        weight = jnp.clip(jnp.nan_to_num((priority + OFFSET) ** exponent, nan=HIGHEST), LOWEST, HIGHEST)
+        weight = jnp.where(when, weight, priorities.tree[0][slots])
+        highest = jnp.where(when, jnp.maximum(priorities.highest, weight.max()), priorities.highest)
+        return Priorities(sum_tree.assign(priorities.tree, slots, weight), highest)
+
+    return Sampler(init, pushed, sample, updated)
+
+
+def importance_weights(relative: jax.Array, exponent: Scalar) -> jax.Array:
+    """w_i = (size · P(i))^-β over the largest of the batch: float32 [B] in [0, 1] (Schaul et al. 2016, section 3.4).
+
+    relative: size · P(i), float32 [B]. exponent: β.
+    """
+    weights = relative**-exponent
+    return weights / weights.max()

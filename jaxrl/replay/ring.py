@@ -1,0 +1,161 @@
+"""The store under every replay: a ring of rows [rows, N], one row a time step of N environments.
+
+A push writes whole rows with one contiguous update, which XLA does in place; reading gathers, at a cost that depends on
+the batch and not on the capacity. A buffer must never pass through `where` or a vmapped `cond`: that would copy it.
+Booleans lie eight to a byte.
+
+A transition is known by its slot, int32: row · N + environment. Rows fill from 0 upwards, so that row and time agree: the
+row after a row is the next time step of the same environments, unless the ring's write position lies between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.errors import InputError
+from jaxrl.ops.returns import n_step_return
+from jaxrl.types import Key, PyTree, Scalar
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Bits:
+    """Booleans [..., *shape], packed: uint8 [..., ceil(size / 8)]."""
+
+    packed: jax.Array
+    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+
+    @staticmethod
+    def pack(x: jax.Array, shape: tuple[int, ...]) -> Bits:
+        """`x` [..., *shape], of any dtype: what is not 0 is True."""
+        flat = x.reshape(*x.shape[: x.ndim - len(shape)], math.prod(shape))
+        return Bits(jnp.packbits(flat.astype(bool), axis=-1), shape)
+
+    def unpack(self) -> jax.Array:
+        """The booleans [..., *shape]."""
+        flat = jnp.unpackbits(self.packed, axis=-1, count=math.prod(self.shape))
+        return flat.reshape(*self.packed.shape[:-1], *self.shape).astype(bool)
+
+
+class Replay(NamedTuple):
+    """data: leaves [rows, N, ...], arrays of booleans as `Bits`. position: int32 [], the row to write next.
+
+    filled: int32 [], rows written, at most all of them.
+    """
+
+    data: PyTree
+    position: jax.Array
+    filled: jax.Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, N)."""
+        rows, num_envs = jax.tree.leaves(self.data)[0].shape[:2]
+        return rows, num_envs
+
+
+class Stored(NamedTuple):
+    """One transition as value learners keep it; fields as in `Transition`, observations in the spec's storage dtype."""
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: jax.Array
+    valid: jax.Array
+
+
+class Batch(NamedTuple):
+    """Transitions of n steps, leaves [B, ...]: the return goes on with discount · V(next_obs).
+
+    ret, discount: as in `n_step_return`. next_obs: what followed the last step that counts, before any reset.
+    """
+
+    obs: jax.Array
+    action: jax.Array
+    ret: jax.Array
+    discount: jax.Array
+    next_obs: jax.Array
+    valid: jax.Array
+
+
+class Sampler(NamedTuple):
+    """How slots are drawn, with batch size and n bound. A slot is drawn only if n steps from it on are stored.
+
+    init: (replay) -> priorities; () where there are none
+    pushed: (priorities, replay) -> priorities, after a push of one rollout
+    sample: (priorities, replay, key) -> (slots int32 [B], their probability over the uniform one, float32 [B])
+    updated: (priorities, slots [B], priority float32 [B], exponent, when bool []) -> priorities; the same unless `when`
+    """
+
+    init: Callable[[Replay], PyTree]
+    pushed: Callable[[PyTree, Replay], PyTree]
+    sample: Callable[[PyTree, Replay, Key], tuple[jax.Array, jax.Array]]
+    updated: Callable[[PyTree, jax.Array, jax.Array, Scalar, jax.Array], PyTree]
+
+
+def init(example: PyTree, capacity: int, num_envs: int, rollout_length: int, n_step: int = 1) -> Replay:
+    """An empty buffer for at most `capacity` transitions.
+
+    example: one transition, leaves [...]. Rows come in whole rollouts, so that a push never wraps inside.
+    Raises ValueError where not even one rollout fits, or no n steps behind one.
+    """
+    rows = capacity // (num_envs * rollout_length) * rollout_length
+    least = rollout_length if n_step == 1 else rollout_length + n_step
+    if rows < least:
+        needs = "" if n_step == 1 else f" and n_step = {n_step} rows more"
+        raise InputError(
+            f"replay_capacity = {capacity} cannot hold one rollout of num_envs × rollout_length = "
+            f"{num_envs * rollout_length} transitions{needs}"
+        )
+
+    def buffer(x: jax.Array) -> PyTree:
+        zeros = jnp.zeros((rows, num_envs, *x.shape), x.dtype)
+        return Bits.pack(zeros, x.shape) if x.dtype == bool and x.ndim else zeros
+
+    return Replay(jax.tree.map(buffer, example), jnp.int32(0), jnp.int32(0))
+
+
+def push(replay: Replay, steps: PyTree) -> Replay:
+    """Write a rollout, leaves [T, N, ...], over the oldest rows."""
+    rows = replay.shape[0]
+    length = jax.tree.leaves(steps)[0].shape[0]
+
+    def write(buffer: jax.Array | Bits, x: jax.Array) -> PyTree:
+        if isinstance(buffer, Bits):
+            return Bits(write(buffer.packed, Bits.pack(x, buffer.shape).packed), buffer.shape)
+        return jax.lax.dynamic_update_slice_in_dim(buffer, x.astype(buffer.dtype), replay.position, 0)
+
+    data = jax.tree.map(write, replay.data, steps, is_leaf=lambda x: isinstance(x, Bits))
+    return Replay(data, (replay.position + length) % rows, jnp.minimum(replay.filled + length, rows))
+
+
+def take(buffers: PyTree, slots: jax.Array) -> PyTree:
+    """The entries of `slots` [...] in some of a replay's buffers: leaves [..., ...], booleans unpacked."""
+
+    def pick(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, *x.shape[2:])[slots]
+
+    def read(buffer: jax.Array | Bits) -> jax.Array:
+        return Bits(pick(buffer.packed), buffer.shape).unpack() if isinstance(buffer, Bits) else pick(buffer)
+
+    return jax.tree.map(read, buffers, is_leaf=lambda x: isinstance(x, Bits))
+
+
+def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) -> Batch:
+    """The n-step transitions that begin at `slots` [B], cut where an episode ends. replay.data: `Stored`."""
+    rows, num_envs = replay.shape
+    data: Stored = replay.data
+    ahead = (slots[:, None] + jnp.arange(n_step) * num_envs) % (rows * num_envs)  # [B, n]
+    reward, terminated, truncated = take((data.reward, data.terminated, data.truncated), ahead)
+    n = jax.vmap(n_step_return, (0, None, 0, 0))(reward, gamma, terminated, truncated)
+    obs, action, valid = take((data.obs, data.action, data.valid), slots)
+    last = (slots + n.last * num_envs) % (rows * num_envs)
+    return Batch(obs, action, n.ret, n.discount, take(data.next_obs, last), valid)
