@@ -1,0 +1,60 @@
+"""ε-greedy: the simple bandit algorithm (Sutton & Barto, 2nd ed., sections 2.2-2.6).
+
+    A_t = argmax_a Q_t(a), ties at random, with probability 1 - ε, else a random action
+    Q(a) ← Q(a) + α [r - Q(a)],    α = learning_rate · n(a)^(-learning_rate_decay)
+
+n(a) counts the pulls of a. The default, learning_rate 1 and decay 1, is the sample average; decay 0 is the constant step
+of equation 2.5, which follows a non-stationary problem. A high `initial_value` is the optimism of section 2.6: it needs a
+constant step below 1, for a sample average forgets it at the first pull.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import jax
+
+from jaxrl.agents._bandit import Arms, context_free, fresh
+from jaxrl.agents._common import discrete_actions
+from jaxrl.ops import exploration
+from jaxrl.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LoopConfig):
+    pass
+
+
+@hyperparameters
+class HParams:
+    learning_rate: Annotated[float, Positive] = 1.0
+    """Step size at an action's first pull (α)."""
+    learning_rate_decay: Annotated[float, Fraction] = 1.0
+    """Exponent of the pull count by which the step size falls; 0 = constant, 1 = sample average."""
+    initial_value: Annotated[float, Range()] = 0.0
+    """Value of every action before its first pull; high = optimistic."""
+    epsilon_start: Annotated[float, Fraction] = 0.1
+    """Probability of a random action at the first step."""
+    epsilon_end: Annotated[float, Fraction] = 0.1
+    """Probability of a random action from the end of the schedule on."""
+    epsilon_fraction: Annotated[float, Fraction] = 0.5
+    """Share of training over which ε falls linearly."""
+
+
+def make(spec: EnvSpec, config: Config) -> Agent:
+    """ε-greedy for discrete actions; observations are ignored."""
+    num_actions = discrete_actions(spec, "epsilon_greedy")
+
+    def init(hp: HParams) -> Arms:
+        return fresh(num_actions, hp.initial_value)
+
+    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple]:
+        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
+        return exploration.sample(key, exploration.epsilon_greedy_probs(state.q, epsilon)), ()
+
+    def update(hp: HParams, state: Arms, step: Transition) -> Arms:
+        return state.moved(step.action, step.reward, hp.learning_rate, hp.learning_rate_decay)
+
+    return context_free(init, choose, update, score=lambda state: state.q)

@@ -1,0 +1,243 @@
+"""Neural bandit: a network f(x; θ) predicts each action's reward in context x, trained on replayed pulls.
+
+    L(θ) = E[½ (f(x; θ)_a - r)²]    over stored (x, a, r)
+
+Every step is an episode of its own: no value is bootstrapped. Config `exploration` says how actions are chosen:
+
+- "epsilon_greedy": a random action with probability ε, else the best of f(x).
+- "ensemble": E networks, each trained on its own half of the pulls, drawn when a pull is stored; every environment acts on
+  the best of a uniformly drawn one (bootstrapped heads, Osband et al. 2016; ensemble sampling, Lu & Van Roy 2017).
+- "bayesian": Bayesian regression on the last hidden features φ(x), 1 beside them for the bias (neural-linear, Riquelme et
+  al. 2018). Per action Σ_a starts at prior_scale² I and takes in each pull of a by Sherman & Morrison (1950),
+
+      Σ_a ← Σ_a - (Σ_a φ)(Σ_a φ)ᵀ / (1 + φᵀ Σ_a φ),    so that Σ_a⁻¹ = I / prior_scale² + Σ φ φᵀ,
+
+  and the action is the best of f(x)_a + noise_scale √(φᵀ Σ_a φ) ξ_a with ξ_a ~ N(0, 1): the value's own distribution, which
+  needs no root of Σ_a. Its mean is the network's, and features of pulls long past are not computed anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import trees
+from jaxrl.agents._common import discrete_actions, example_obs, no_memory, one_by_one
+from jaxrl.networks.torsos import Torso, TorsoName, resolve
+from jaxrl.ops import exploration, losses
+from jaxrl.ops.means import Mean, masked_mean
+from jaxrl.ops.values import at_action
+from jaxrl.replay import uniform
+from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LoopConfig):
+    num_envs: Annotated[int, Count] = 10
+    """Environments stepped in parallel (N)."""
+    torso: TorsoName = "auto"
+    """Network under the reward head; auto = CNN for images, else MLP."""
+    hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
+    """Units of each dense hidden layer."""
+    replay_capacity: Annotated[int, Count] = 20_000
+    """Pulls kept; the oldest make room."""
+    batch_size: Annotated[int, Count] = 128
+    """Pulls per gradient step."""
+    gradient_steps: Annotated[int, Count] = 1
+    """Gradient steps after each rollout."""
+    learning_starts: Annotated[int, NonNegative] = 500
+    """Environment steps before the first gradient step."""
+    exploration: Literal["epsilon_greedy", "ensemble", "bayesian"] = "epsilon_greedy"
+    """How actions are chosen: at random now and then, by one of several networks, or by a sampled value."""
+    ensemble_size: Annotated[int, Count] = 10
+    """Networks of the ensemble (E); the other ways have one."""
+
+
+@hyperparameters
+class HParams:
+    learning_rate: Annotated[float, Positive] = 1e-3
+    """Adam's step size."""
+    epsilon_start: Annotated[float, Fraction] = 1.0
+    """Probability of a random action at the first step (epsilon_greedy)."""
+    epsilon_end: Annotated[float, Fraction] = 0.05
+    """Probability of a random action from the end of the schedule on (epsilon_greedy)."""
+    epsilon_fraction: Annotated[float, Fraction] = 0.5
+    """Share of training over which ε falls linearly (epsilon_greedy)."""
+    prior_scale: Annotated[float, Positive] = 1.0
+    """Standard deviation of a head's weight before any pull, in units of noise_scale (bayesian)."""
+    noise_scale: Annotated[float, Positive] = 0.3
+    """Standard deviation of a reward around its mean (bayesian)."""
+
+
+class Stored(NamedTuple):
+    """One pull in replay; obs in the spec's storage dtype. mask: which networks learn from it, bool [E]."""
+
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    valid: jax.Array
+    mask: jax.Array
+
+
+class State(NamedTuple):
+    """params: leaves [E, ...]. covariance: Σ / noise_scale², float32 [A, F, F]; () unless bayesian."""
+
+    params: PyTree
+    opt_state: PyTree
+    replay: uniform.Replay
+    covariance: PyTree
+
+
+class RewardNetwork(nn.Module):
+    """Predicted rewards float32 [..., A], and the features under the head with 1 beside them, float32 [..., F]."""
+
+    torso: Torso
+    num_actions: int
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        features = self.torso(obs)
+        ones = jnp.ones((*features.shape[:-1], 1))
+        return nn.Dense(self.num_actions)(features), jnp.concatenate([features, ones], -1)
+
+
+def taken_in(covariance: jax.Array, features: jax.Array) -> jax.Array:
+    """(Σ⁻¹ + φ φᵀ)⁻¹ by Sherman & Morrison: Σ float32 [F, F] symmetric, φ float32 [F]."""
+    projected = covariance @ features
+    return covariance - jnp.outer(projected, projected) / (1.0 + features @ projected)
+
+
+def deviations(covariance: jax.Array, features: jax.Array) -> jax.Array:
+    """√(φᵀ Σ_a φ) of each action: Σ float32 [A, F, F], φ float32 [F] -> float32 [A]. Rounding below 0 is cut."""
+    return jnp.sqrt(jnp.maximum((covariance @ features) @ features, 0.0))
+
+
+def prior_covariance(hp: HParams, num_actions: int, num_features: int) -> jax.Array:
+    """Σ of every action before any pull: prior_scale² I, float32 [A, F, F]."""
+    identity = jnp.eye(num_features, dtype=jnp.float32)
+    return jnp.tile(jnp.square(jnp.float32(hp.prior_scale)) * identity, (num_actions, 1, 1))
+
+
+def observed(covariance: jax.Array, features: jax.Array, steps: Transition) -> jax.Array:
+    """Σ [A, F, F] with every valid pull of a rollout [T, N] taken in, one after another; features float32 [T, N, F]."""
+
+    def one(covariance: jax.Array, step: Transition) -> tuple[jax.Array, None]:
+        before = covariance[step.action]
+        after = jnp.where(step.valid, taken_in(before, step.extras), before)
+        return covariance.at[step.action].set(after), None
+
+    return one_by_one(one, covariance, steps._replace(obs=(), next_obs=(), extras=features))[0]
+
+
+class Seen(NamedTuple):
+    """What all networks make of N contexts: predicted rewards float32 [E, N, A], features float32 [E, N, F]."""
+
+    rewards: jax.Array
+    features: jax.Array
+
+
+def by_epsilon(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+    """Actions int32 [N]: the first network's best, or a random one."""
+    epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
+    rewards = seen.rewards[0]
+    return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(jax.random.split(key, rewards.shape[0]), rewards, epsilon)
+
+
+def by_member(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+    """Actions int32 [N]: the best of a network drawn for each environment."""
+    members, n = seen.rewards.shape[:2]
+    drawn = jax.random.randint(key, (n,), 0, members)
+    return jnp.argmax(seen.rewards[drawn, jnp.arange(n)], -1).astype(jnp.int32)
+
+
+def by_posterior(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+    """Actions int32 [N]: the best of values drawn from their posterior."""
+    mean = seen.rewards[0]
+    deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(state.covariance, seen.features[0])
+    return jnp.argmax(mean + deviation * jax.random.normal(key, mean.shape), -1).astype(jnp.int32)
+
+
+CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_posterior}
+
+
+def make(spec: EnvSpec, config: Config) -> Agent:
+    """A contextual bandit for discrete actions and any array observation."""
+    num_actions = discrete_actions(spec, "neural_bandit")
+    resolve(config.torso, spec.observation_space)
+    network: Any = RewardNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
+    bootstrapped = config.exploration == "ensemble"
+    members = config.ensemble_size if bootstrapped else 1
+
+    def predict(params: PyTree, obs: jax.Array) -> Seen:
+        return Seen(*jax.vmap(network.apply, (0, None))(params, obs))
+
+    def optimizer(hp: HParams) -> optax.GradientTransformation:
+        return optax.adam(hp.learning_rate)
+
+    def init(key: Key, hp: HParams, params: PyTree = None) -> State:
+        if params is None:
+            params = jax.vmap(network.init, (0, None))(jax.random.split(key, members), example_obs(spec))
+        obs, everyone = example_obs(spec, spec.storage_dtype), jnp.ones(members, bool)
+        example = Stored(obs, jnp.int32(0), jnp.float32(0), jnp.bool_(False), everyone)
+        replay = uniform.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
+        num_features = jax.eval_shape(predict, params, example_obs(spec)).features.shape[-1]
+        covariance = prior_covariance(hp, num_actions, num_features) if config.exploration == "bayesian" else ()
+        return State(params, optimizer(hp).init(params), replay, covariance)
+
+    def act(
+        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[jax.Array, PyTree, PyTree]:
+        return CHOICES[config.exploration](hp, state, predict(state.params, obs), clock, key), memory, ()
+
+    def values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return predict(state.params, obs).rewards.mean(0)
+
+    def greedy(
+        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
+    ) -> tuple[jax.Array, PyTree]:
+        return jnp.argmax(values(hp, state, obs), -1).astype(jnp.int32), memory
+
+    def loss(params: PyTree, batch: Stored) -> tuple[jax.Array, Metrics]:
+        predicted = jax.vmap(at_action, (0, None))(predict(params, batch.obs).rewards, batch.action)
+        error = batch.reward[None] - predicted  # [E, B]
+        taught = batch.valid[None] & batch.mask.T
+        each = jax.vmap(masked_mean)(losses.squared(error), taught)
+        return each.sum(), {"loss": Mean.of(each), "value": Mean.of(predicted, taught)}
+
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
+        s = rollout.steps
+        mask_key, batch_key = jax.random.split(key)
+        shape = (*s.reward.shape, members)
+        mask = jax.random.bernoulli(mask_key, shape=shape) if bootstrapped else jnp.ones(shape, bool)
+        replay = uniform.push(state.replay, Stored(s.obs, s.action, s.reward, s.valid, mask))
+        covariance = state.covariance
+        if config.exploration == "bayesian":
+            features = predict(state.params, trees.flatten_time(s.obs)).features[0]
+            covariance = observed(covariance, features.reshape(*s.reward.shape, -1), s)
+
+        def gradient_step(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            params, opt_state = learner
+            grads, metrics = jax.grad(loss, has_aux=True)(params, uniform.sample(replay, key, config.batch_size))
+            updates, opt_state = optimizer(hp).update(grads, opt_state)
+            return (optax.apply_updates(params, updates), opt_state), metrics
+
+        def wait(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            nothing = jax.eval_shape(gradient_step, learner, key)[1]
+            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
+
+        def step_once_started(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            # The branches return parameters and optimiser state, never the buffer: under `vmap` both are computed.
+            return jax.lax.cond(clock.env_steps >= config.learning_starts, gradient_step, wait, learner, key)
+
+        keys = jax.random.split(batch_key, config.gradient_steps)
+        (params, opt_state), metrics = jax.lax.scan(step_once_started, (state.params, state.opt_state), keys)
+        metrics = jax.tree.map(lambda x: x.sum(0), metrics) | {"reward": Mean.of(s.reward, s.valid)}
+        return State(params, opt_state, replay, covariance), metrics
+
+    return Agent(init, no_memory, act, greedy, learn, values)

@@ -1,0 +1,56 @@
+"""UCB: optimism in the face of uncertainty (UCB1, Auer et al. 2002; Sutton & Barto, 2nd ed., equation 2.10).
+
+    A = argmax_a [Q(a) + c √(ln t / n(a))]
+
+Q(a) is the mean reward of a's n(a) pulls and t = Σ_a n(a), pulls so far. Actions never pulled come first, at random, and
+so are ties broken. With c = √2 and rewards in [0, 1] this is UCB1, whose regret after t pulls is at most
+Σ_a 8 ln t / Δ_a + O(1) (theorem 1 there), Δ_a being what a is worse by than the best. The book's testbed takes c = 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents._bandit import Arms, context_free, fresh
+from jaxrl.agents._common import discrete_actions
+from jaxrl.ops import exploration
+from jaxrl.settings import LoopConfig, NonNegative, hyperparameters
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Scalar, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LoopConfig):
+    pass
+
+
+@hyperparameters
+class HParams:
+    confidence: Annotated[float, NonNegative] = 1.4142
+    """Width of the confidence bound (c): √2 is UCB1 for rewards in [0, 1]; wider rewards need more."""
+
+
+def upper_bounds(arms: Arms, confidence: Scalar) -> jax.Array:
+    """Q(a) + c √(ln t / n(a)), infinite where a was never pulled: float32 [A]."""
+    n = jnp.maximum(arms.pulls, 1).astype(jnp.float32)
+    t = jnp.maximum(arms.pulls.sum(), 1).astype(jnp.float32)
+    return jnp.where(arms.pulls == 0, jnp.inf, arms.q + confidence * jnp.sqrt(jnp.log(t) / n))
+
+
+def make(spec: EnvSpec, config: Config) -> Agent:
+    """UCB for discrete actions; observations are ignored."""
+    num_actions = discrete_actions(spec, "ucb")
+
+    def init(hp: HParams) -> Arms:
+        return fresh(num_actions)
+
+    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple]:
+        return exploration.random_argmax(key, upper_bounds(state, hp.confidence)), ()
+
+    def update(hp: HParams, state: Arms, step: Transition) -> Arms:
+        return state.moved(step.action, step.reward, learning_rate=1.0, decay=1.0)
+
+    return context_free(init, choose, update, score=lambda state: state.q)
