@@ -12,7 +12,7 @@ import scipy.stats
 
 from jaxrl.errors import InputError
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.torsos import MLP, Torso, resolve
+from jaxrl.networks.torsos import MLP, Layers, Torso, resolve
 from jaxrl.spaces import Box, Discrete
 
 VECTOR, GRID, IMAGE = Box((4,)), Box((5, 3)), Box((10, 8, 6), dtype=jnp.bool_)
@@ -61,7 +61,7 @@ def test_a_batch_is_its_rows(space):
 
 
 def test_a_discrete_observation_selects_a_row_of_the_kernel():
-    torso = Torso(Discrete(4), "auto", (3,), activation=lambda x: x)
+    torso = Torso(Discrete(4), "auto", (3,), Layers(activation=lambda x: x))
     params = torso.init(jax.random.key(0), jnp.int32(0))
     (kernel,) = [x for x in jax.tree.leaves(params) if x.shape == (4, 3)]
     np.testing.assert_allclose(torso.apply(params, jnp.arange(4)), kernel, rtol=1e-6)
@@ -69,7 +69,7 @@ def test_a_discrete_observation_selects_a_row_of_the_kernel():
 
 def test_mlp_by_hand():
     """All kernels 1, biases 0, tanh: tanh(2 · tanh(1 + 2)) for two hidden units."""
-    mlp = MLP((2, 1), jnp.tanh, nn.initializers.ones)
+    mlp = MLP((2, 1), Layers(jnp.tanh, nn.initializers.ones))
     result, _ = mlp.init_with_output(jax.random.key(0), jnp.array([1.0, 2.0]))
     np.testing.assert_allclose(result, [np.tanh(2 * np.tanh(3.0))], rtol=1e-6)
 

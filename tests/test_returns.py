@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.ops.returns import discounted_returns, td_target
+from jaxrl.ops.returns import discounted_returns, lambda_returns, n_step_return, td_target
 
 
 @pytest.mark.parametrize(
@@ -101,3 +101,67 @@ def test_unused_next_values_are_not_read():
     """NaN where an episode ended or goes on within the rollout: 1 + 0.5 · 2 = 2; 2; 3 + 0.5 · 8 = 7."""
     result = returns([1, 2, 3], 0.5, [0, 1, 0], [0, 0, 0], [np.nan, np.nan, 8])
     np.testing.assert_allclose(result, [2, 2, 7], rtol=1e-6)
+
+
+N_STEP = {
+    # γ = ½. Goes on: 1 + ½ · 2 + ¼ · 4 = 3, then ⅛ V(next_obs[2])
+    "running": ([0, 0, 0], [0, 0, 0], 3.0, 0.125, 2),
+    "terminated first": ([1, 0, 0], [0, 0, 0], 1.0, 0.0, 0),
+    "terminated mid": ([0, 1, 0], [0, 0, 0], 2.0, 0.0, 1),
+    "terminated last": ([0, 0, 1], [0, 0, 0], 3.0, 0.0, 2),
+    "truncated first": ([0, 0, 0], [1, 0, 0], 1.0, 0.5, 0),
+    "truncated mid": ([0, 0, 0], [0, 1, 0], 2.0, 0.25, 1),
+    "truncated last": ([0, 0, 0], [0, 0, 1], 3.0, 0.125, 2),
+    "both": ([0, 1, 0], [0, 1, 0], 2.0, 0.0, 1),
+    "an end after the end": ([0, 0, 1], [0, 1, 0], 2.0, 0.25, 1),
+}
+
+
+@pytest.mark.parametrize(("terminated", "truncated", "ret", "discount", "last"), N_STEP.values(), ids=N_STEP.keys())
+def test_n_step_return_by_hand(terminated, truncated, ret, discount, last):
+    rewards = jnp.array([1.0, 2.0, 4.0])
+    found = n_step_return(rewards, jnp.float32(0.5), jnp.array(terminated, bool), jnp.array(truncated, bool))
+    np.testing.assert_allclose(found, (ret, discount, last), rtol=1e-6)
+    assert [x.dtype for x in found] == [jnp.float32, jnp.float32, jnp.int32]
+
+
+def test_one_step_return_is_the_td_target():
+    for terminated in (False, True):
+        n = n_step_return(jnp.array([2.0]), jnp.float32(0.9), jnp.array([terminated]), jnp.array([False]))
+        assert n.ret + n.discount * 3.0 == td_target(jnp.float32(2), jnp.float32(0.9), jnp.bool_(terminated), jnp.float32(3))
+
+
+def test_lambda_returns_by_hand():
+    """γ = λ = ½, V(next) = 10, 20, 8. t = 2 (rollout's end): 3 + ½ · 8 = 7. t = 1: 2 + ½ (½ · 20 + ½ · 7) = 8.75.
+
+    t = 0: 1 + ½ (½ · 10 + ½ · 8.75) = 5.6875. Truncated at t = 1: 2 + ½ · 20 = 12, and 1 + ½ (5 + 6) = 6.5.
+    """
+    none = jnp.zeros(3, bool)
+    args = (jnp.array([1.0, 2.0, 3.0]), jnp.float32(0.5), jnp.float32(0.5))
+    values = jnp.array([10.0, 20.0, 8.0])
+    np.testing.assert_allclose(lambda_returns(*args, none, none, values), [5.6875, 8.75, 7.0])
+    np.testing.assert_allclose(lambda_returns(*args, none, none.at[1].set(True), values), [6.5, 12.0, 7.0])
+    np.testing.assert_allclose(lambda_returns(*args, none.at[1].set(True), none, values), [4.0, 2.0, 7.0])
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.3, 0.9, 1.0])
+def test_lambda_returns_are_the_mixture_of_n_step_returns(lam):
+    """G^λ = (1 - λ) Σ_n λ^(n-1) G^(n) + λ^(last-1) G^(last) (S&B, equation 12.3), for every pattern of ends."""
+    rng = np.random.default_rng(1)
+    ends = np.array(list(itertools.product([(0, 0), (0, 1), (1, 0)], repeat=4)), bool)
+    gamma = 0.9
+    for terminated, truncated in zip(ends[..., 0], ends[..., 1], strict=True):
+        rewards, values = rng.normal(size=(2, 4)).astype(np.float32)
+        found = lambda_returns(
+            jnp.array(rewards), gamma, jnp.float32(lam), jnp.array(terminated), jnp.array(truncated), jnp.array(values)
+        )
+        for start in range(4):
+            ended = np.flatnonzero((terminated | truncated)[start:])
+            length = ended[0] + 1 if ended.size else 4 - start
+            n_step = []
+            for n in range(1, length + 1):
+                at = start + n - 1
+                ret = sum(gamma**k * rewards[start + k] for k in range(n))
+                n_step.append(ret + gamma**n * values[at] * (not terminated[at]))
+            mixture = (1 - lam) * sum(lam ** (n - 1) * g for n, g in enumerate(n_step[:-1], 1))
+            np.testing.assert_allclose(found[start], mixture + lam ** (length - 1) * n_step[-1], rtol=1e-4, atol=1e-5)

@@ -36,7 +36,7 @@ from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.replay import prioritized, ring, uniform
 from jaxrl.replay.ring import Batch, Replay, Stored
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,8 @@ class Config(LoopConfig):
 class HParams:
     learning_rate: Annotated[float, Positive] = 2.5e-4
     """Adam's step size."""
+    learning_rate_anneal: Annotated[float, Fraction] = 0.0
+    """Share of the step size given up linearly over training; 1 = annealed to 0."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     epsilon_start: Annotated[float, Fraction] = 1.0
@@ -132,6 +134,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     else:
         sampler = uniform.sampler(config.batch_size, config.n_step)
 
+    def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
+        return optax.adam(hp.learning_rate * (1 - hp.learning_rate_anneal * progress))
+
     def q_network(hp: HParams) -> Any:
         num_atoms = 1 if config.distributional == "none" else config.num_atoms
         layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else nn.Dense)
@@ -160,7 +165,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         flag = jnp.bool_(False)
         example = Stored(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
         replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length, config.n_step)
-        return State(params, params, optax.adam(hp.learning_rate).init(params), replay, sampler.init(replay))
+        return State(params, params, optimizer(hp, 0.0).init(params), replay, sampler.init(replay))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
@@ -230,7 +235,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
                 learner.params, hp, state.target_params, batch, weight, noise_key
             )
-            updates, opt_state = optax.adam(hp.learning_rate).update(grads, learner.opt_state)
+            updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
             return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
 
         def wait(learner: Learner, *args: PyTree) -> tuple[Learner, tuple]:

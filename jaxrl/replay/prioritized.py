@@ -39,7 +39,7 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
         age = jnp.arange(rollout_length + n_step - 1)
         weight = jnp.where((age >= n_step - 1) & (age < replay.filled), priorities.highest, 0.0)
         row = (replay.position - 1 - age) % rows
-        slots = (row[:, None] * num_envs + jnp.arange(num_envs)).reshape(-1)
+        slots = (row[:, None] * num_envs + jnp.arange(num_envs)[None, :]).reshape(-1)
         return priorities._replace(tree=sum_tree.assign(priorities.tree, slots, jnp.repeat(weight, num_envs)))
 
     def sample(priorities: Priorities, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
