@@ -13,83 +13,14 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tyro
 
 from jaxrl import flags, platform, registry
 from jaxrl.errors import InputError, unknown
-from jaxrl.settings import Count, NonNegative, build
-
-Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    env: str
-    """Environment id (see: jaxrl list envs)."""
-    total_steps: Annotated[int | None, Count] = None
-    """Environment steps of each seed, rounded up to whole iterations; default: the preset's, else 100,000."""
-    seeds: Annotated[int, Count] = 1
-    """How many seeds to train."""
-    seed: Annotated[int, NonNegative] = 0
-    """The first seed; the others follow it."""
-    out: Path | None = None
-    """Run directory, new or empty; default: runs/<agent>-<env>-<time>."""
-    preset: str | None = None
-    """Preset to start from, or none; default: the environment's own."""
-    env_param: Repeated = ()
-    """A traced parameter of the environment as name=value; repeat for more."""
-    env_kwarg: Repeated = ()
-    """A keyword argument of the environment's constructor as name=value; repeat for more."""
-    eval_every: Annotated[int, NonNegative] = 0
-    """Environment steps between greedy evaluations in training; 0 = none."""
-    checkpoint_every: Annotated[float, NonNegative] = 30.0
-    """Seconds between checkpoints."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (extra: tensorboard)."""
-    overwrite: bool = False
-    """Replace a former run in --out."""
-    json: bool = False
-    """Print the result as one JSON object on the last line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ResumeOptions:
-    dir: tyro.conf.Positional[Path]
-    """Run directory."""
-    checkpoint_every: Annotated[float, NonNegative] = 30.0
-    """Seconds between checkpoints."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (extra: tensorboard)."""
-    json: bool = False
-    """Print the result as one JSON object on the last line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalOptions:
-    dir: tyro.conf.Positional[Path]
-    """Run directory."""
-    episodes: Annotated[int, Count] = 128
-    """Episodes of each seed."""
-    gif: Path | None = None
-    """Also write an episode of the first seed as a GIF."""
-    json: bool = False
-    """Print the result as one JSON object on the last line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PlotOptions:
-    dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
-    out: Path | None = None
-    """Picture to write; default: curve.png in the run directory, or curves.png here for several."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ListOptions:
-    what: tyro.conf.Positional[Literal["agents", "envs", "all"]] = "all"
-    """What to list."""
+from jaxrl.options import EvalOptions, ListOptions, PlotOptions, ResumeOptions, TrainOptions
+from jaxrl.settings import build
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -212,7 +143,9 @@ def _drive(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
     )
     if summary["diverged"]:
         print(f"diverged (non-finite loss): seeds {', '.join(map(str, summary['diverged']))}")
-    print(f"curve   {out / 'curve.png'}\npolicy  {out / 'policy.gif'}\nrun     {out}")
+    pictures = {"curve": "curve.png", "values": "values.png", "policy": "policy.gif"}
+    print("\n".join(f"{name:8}{out / file}" for name, file in pictures.items() if (out / file).exists()))
+    print(f"run     {out}")
     return 0
 
 
@@ -222,7 +155,7 @@ def evaluate(args: Sequence[str]) -> int:
     platform.configure(1)
     import jax
 
-    from jaxrl import evaluation, loop, render, rundir, trees
+    from jaxrl import evaluation, loop, render, rundir, trees, value_map
 
     trainer, states = rundir.load(options.dir)
     if options.gif and not options.gif.absolute().parent.is_dir():
@@ -232,13 +165,16 @@ def evaluate(args: Sequence[str]) -> int:
         return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
 
     result = jax.device_get(jax.vmap(one)(states))
+    first = trees.member(states, 0)
     if options.gif:
-        first = trees.member(states, 0)
         render.policy_gif(trainer, first, loop.stream(first.key, loop.RENDER), options.gif)
     if options.json:
         values = {name: x.tolist() for name, x in result._asdict().items()}
         print(json.dumps({**values, "mean": float(result.returns.mean())}))
         return 0
+    table = value_map.q_table(trainer, first)
+    if table is not None:
+        print(f"action values of member 0, * greedy\n{value_map.text(trainer.env.spec, table)}")
     for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
         print(f"member {seed}: return {returns.mean():.2f} ± {returns.std():.2f}, length {lengths.mean():.1f}")
     print(f"mean return {result.returns.mean():.2f} over {result.returns.size} episodes")
@@ -246,12 +182,13 @@ def evaluate(args: Sequence[str]) -> int:
 
 
 def plot(args: Sequence[str]) -> int:
-    """draw learning curves: jaxrl plot DIR..."""
+    """draw learning curves, and one run's table of values: jaxrl plot DIR..."""
     options = flags.parse(PlotOptions, args, "jaxrl plot")
     if not options.dirs:
         raise InputError("jaxrl plot needs at least one run directory")
+    platform.configure(1)
     from jaxrl import plot as pictures
-    from jaxrl import rundir
+    from jaxrl import rundir, value_map
 
     for directory in options.dirs:
         rundir.read_config(directory)
@@ -260,6 +197,10 @@ def plot(args: Sequence[str]) -> int:
         raise InputError(f"--out {out}: no such directory {out.absolute().parent}")
     pictures.curve(options.dirs, out)
     print(out)
+    found = value_map.of_run(options.dirs[0]) if len(options.dirs) == 1 else None
+    if found:
+        value_map.picture(*found, out.with_name(rundir.VALUES))
+        print(out.with_name(rundir.VALUES))
     return 0
 
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint, metrics, plot, render, rundir, stats, trees
+from jaxrl import checkpoint, metrics, plot, render, rundir, stats, trees, value_map
 from jaxrl.errors import InputError
 from jaxrl.evaluation import Evaluation, evaluate
 from jaxrl.loop import EVALUATE, RENDER, Trainer, stream
@@ -230,6 +230,9 @@ class _Driver:
             plot.curve([self.directory], self.directory / rundir.CURVE)
             first = trees.member(state, 0)
             render.policy_gif(self.trainer, first, stream(first.key, RENDER), self.directory / rundir.GIF)
+            table = value_map.q_table(self.trainer, first)
+            if table is not None:
+                value_map.picture(self.trainer.env.spec, table, self.directory / rundir.VALUES)
         rundir.write_json(self.directory / rundir.SUMMARY, summary)
         return summary
 

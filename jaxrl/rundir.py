@@ -3,7 +3,7 @@
 config.json     every setting, versions, git commit, devices, seeds, program form
 metrics.jsonl   one line per (iteration, seed); timing.jsonl: one line per chunk
 checkpoints/    the last two, by iteration
-summary.json    the finished run's result; curve.png and policy.gif: its pictures
+summary.json    the finished run's result; curve.png, values.png (discrete states) and policy.gif: its pictures
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jaxrl.loop import Trainer
 from jaxrl.types import Key, PyTree
 
 CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl", "summary.json"
-CHECKPOINTS, CURVE, GIF = "checkpoints", "curve.png", "policy.gif"
+CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"
 FORMAT = 1
 
 
@@ -81,7 +81,7 @@ def clear(directory: Path) -> None:
     read_config(directory)
     for name in (CHECKPOINTS, "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    for name in (METRICS, TIMING, SUMMARY, CURVE, GIF, CONFIG):
+    for name in (METRICS, TIMING, SUMMARY, CURVE, VALUES, GIF, CONFIG):
         (directory / name).unlink(missing_ok=True)
 
 

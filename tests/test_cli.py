@@ -58,11 +58,47 @@ def test_eval_plot_and_gif(trained, capsys, tmp_path):
     assert code == 0 and (tmp_path / "a.gif").read_bytes()[:6] == b"GIF89a"
     assert [len(r) for r in result["returns"]] == [len(r) for r in result["lengths"]] == [5, 5]
     assert abs(result["mean"] - sum(map(sum, result["returns"])) / 10) < 1e-5
+    assert set(result) == {"returns", "lengths", "mean"}
     code, printed, _ = run(capsys, "eval", out, "--episodes", 3)
     assert code == 0 and "over 6 episodes" in printed
     code, printed, _ = run(capsys, "plot", out, out, "--out", tmp_path / "b.png")
     assert code == 0 and printed.strip() == str(tmp_path / "b.png")
     assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_eval_prints_the_first_seeds_table(trained, capsys):
+    import jaxrl
+
+    _, printed, _ = run(capsys, "eval", trained[0], "--episodes", 1)
+    title, header, *rows = printed.splitlines()[:12]
+    assert title == "action values of member 0, * greedy"
+    assert header.split() == ["state", "action", "0", "action", "1", "action", "2"]
+    q = jaxrl.load(trained[0])[1].agent.q[0]
+    for s, row in enumerate(rows):
+        state, *values = row.split()
+        assert int(state) == s
+        assert [float(v.rstrip("*")) for v in values] == pytest.approx(q[s].tolist(), rel=1e-3)
+        assert [v.endswith("*") for v in values] == pytest.approx((q[s] == q[s].max()).tolist())
+
+
+def test_plot_draws_the_table_of_one_run(trained, capsys, tmp_path):
+    out, _ = trained
+    assert (out / "values.png").read_bytes()[1:4] == b"PNG"  # drawn by `train` already
+    (out / "values.png").unlink()
+    code, printed, _ = run(capsys, "plot", out)
+    assert code == 0 and printed.splitlines() == [str(out / "curve.png"), str(out / "values.png")]
+    assert (out / "values.png").read_bytes()[1:4] == b"PNG"
+    code, printed, _ = run(capsys, "plot", out, "--out", tmp_path / "b.png")
+    assert printed.splitlines() == [str(tmp_path / "b.png"), str(tmp_path / "values.png")]
+    code, printed, _ = run(capsys, "plot", out, out, "--out", tmp_path / "c.png")
+    assert printed.splitlines() == [str(tmp_path / "c.png")]
+
+
+def test_plot_draws_the_curve_of_a_run_without_a_checkpoint(trained, capsys, tmp_path):
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_bytes((trained[0] / name).read_bytes())
+    code, printed, _ = run(capsys, "plot", tmp_path)
+    assert code == 0 and printed.splitlines() == [str(tmp_path / "curve.png")]
 
 
 def test_lists(capsys):
