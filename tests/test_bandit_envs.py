@@ -25,7 +25,7 @@ def many_steps(env, params, means, action, count):
     """`count` independent steps from one state: EnvStep and states [count]."""
     state = State(jnp.array(means, jnp.float32), jnp.int32(4), jnp.float32(1.0))
     keys = jax.random.split(KEY, count)
-    return jax.device_get(jax.vmap(env.step, (0, None, None, None))(keys, state, jnp.int32(action), params))
+    return jax.device_get(jax.jit(jax.vmap(env.step, (0, None, None, None)))(keys, state, jnp.int32(action), params))
 
 
 def test_gaussian_arms_follow_their_formula():
@@ -61,7 +61,9 @@ def test_problems_are_the_testbed_of_the_book():
     """Means N(0, 1); the best of ten is 1.53875 on average (Harter 1961), the book's "about 1.54"; Bernoulli: 10/11."""
     normal, uniform = (
         np.asarray(
-            jax.vmap(lambda p, e=env: e.reset(KEY, e.params._replace(problem=p))[0].means)(jnp.arange(4000, dtype=jnp.int32))
+            jax.jit(jax.vmap(lambda p, e=env: e.reset(KEY, e.params._replace(problem=p))[0].means))(
+                jnp.arange(4000, dtype=jnp.int32)
+            )
         )
         for env in (gaussian_bandit.make(), bernoulli_bandit.make())
     )
@@ -99,7 +101,7 @@ def test_drift_is_a_random_walk():
         start = State(jnp.arange(4.0), jnp.int32(0), jnp.float32(0))
         return jax.lax.scan(lambda s, k: (env.step(k, s, 0, params)[0], None), start, jax.random.split(key, 25))[0].means
 
-    moved = np.asarray(jax.vmap(walk)(jax.random.split(KEY, 2000))) - np.arange(4.0)
+    moved = np.asarray(jax.jit(jax.vmap(walk))(jax.random.split(KEY, 2000))) - np.arange(4.0)
     np.testing.assert_allclose(moved.mean(0), 0, atol=5 / np.sqrt(2000))
     np.testing.assert_allclose(moved.var(0), 25 * 0.2**2, rtol=5 * np.sqrt(2 / 2000))
     np.testing.assert_allclose(np.corrcoef(moved.T) - np.eye(4), 0, atol=5 / np.sqrt(2000))
@@ -169,7 +171,7 @@ def test_the_reward_is_the_label():
     shown = [labels[(np.asarray(x, np.float64)[..., 0] * 16).tobytes()] for x in obs]
     assert set(shown) == set(range(10))
     step = jax.vmap(jax.vmap(env.step, (None, None, 0, None)), (None, 0, None, None))
-    out = step(KEY, states, jnp.arange(10), env.params)[1]
+    out = jax.jit(step)(KEY, states, jnp.arange(10), env.params)[1]
     right = np.array(shown)[:, None] == np.arange(10)
     np.testing.assert_array_equal(out.reward, right)
     np.testing.assert_array_equal(out.metrics["optimal"], right)
@@ -195,7 +197,7 @@ def test_flipped_rewards(flip, regret_right, regret_wrong):
     env = digits_bandit.make()
     params = changed(env, flip=flip)
     label = digits_bandit.load()[1][7]
-    step = jax.vmap(env.step, (0, None, None, None))
+    step = jax.jit(jax.vmap(env.step, (0, None, None, None)))
     for action, pays, regret in ((label, 1 - flip, regret_right), ((label + 1) % 10, flip, regret_wrong)):
         out = step(jax.random.split(KEY, 4000), digits_bandit.State(jnp.int32(7)), jnp.int32(action), params)[1]
         assert abs(out.reward.mean() - pays) <= 5 * np.sqrt(pays * (1 - pays) / 4000)

@@ -59,7 +59,8 @@ def frequencies(module, hp, state, progress=0.0, config=None):
     spec = EnvSpec("Bandit", Discrete(1), Discrete(jax.tree.leaves(state)[0].shape[0]))
     agent = module.make(spec, config or module.Config())
     obs, first = jnp.zeros(DRAWS, jnp.int32), jnp.zeros(DRAWS, bool)
-    action, memory, _ = agent.act(hp, state, (), obs, first, Clock(jnp.int32(0), jnp.float32(progress)), jax.random.key(1))
+    clock = Clock(jnp.int32(0), jnp.float32(progress))
+    action, memory, _ = jax.jit(agent.act)(hp, state, (), obs, first, clock, jax.random.key(1))
     assert (action.dtype, memory) == (jnp.int32, ())
     return np.bincount(action, minlength=spec.action_space.n) / DRAWS
 
@@ -172,7 +173,7 @@ def test_draws_are_from_the_posterior():
         (beta, [scipy.stats.beta(1, 1), scipy.stats.beta(30, 4.5)]),
     ]
     for posterior, expected in oracles:
-        draws = np.asarray(jax.vmap(posterior.sample)(jax.random.split(jax.random.key(0), 4000)))
+        draws = np.asarray(jax.jit(jax.vmap(posterior.sample))(jax.random.split(jax.random.key(0), 4000)))
         for column, distribution in zip(draws.T, expected, strict=True):
             assert scipy.stats.kstest(column, distribution.cdf).pvalue > 1e-3
         assert abs(np.corrcoef(draws.T)[0, 1]) < 5 / np.sqrt(4000)
@@ -245,7 +246,7 @@ def test_the_expected_update_is_the_gradient_of_the_expected_reward(baseline):
         steps = steps._replace(steps=steps.steps._replace(action=pair[None], reward=reward[None]))
         return agent.learn(hp, state, steps, START, jax.random.key(0))[0].preferences
 
-    after = np.asarray(jax.vmap(moved)(jnp.array(pairs, jnp.int32), jnp.array(q[pairs], jnp.float32)), np.float64)
+    after = np.asarray(jax.jit(jax.vmap(moved))(jnp.array(pairs, jnp.int32), jnp.array(q[pairs], jnp.float32)), np.float64)
     update = (pi[pairs[:, 0]] * pi[pairs[:, 1]]) @ (after - h)
     np.testing.assert_allclose(update / alpha, 2 * np.array(gradient), atol=1e-3)
 

@@ -44,6 +44,7 @@ def network(params, member, obs):
 
 def made(**changes):
     agent = neural_bandit.make(SPEC, dataclasses.replace(SMALL, **changes))
+    agent = agent._replace(init=jax.jit(agent.init), learn=jax.jit(agent.learn))
     return agent, agent.init(jax.random.key(0), HParams())
 
 
@@ -63,7 +64,7 @@ def test_learn_takes_each_valid_pull_into_its_actions_posterior():
     state = agent.init(jax.random.key(0), hp)
     np.testing.assert_allclose(state.covariance, np.tile(9 * np.eye(6), (A, 1, 1)))
     pulls = rows(8, 5)
-    after, _ = jax.jit(agent.learn)(hp, state, pulls, START, jax.random.key(1))
+    after, _ = agent.learn(hp, state, pulls, START, jax.random.key(1))
     phi = network(state.params, 0, pulls.steps.obs)[1]
     for a in range(A):
         of = phi[np.asarray(pulls.steps.valid & (pulls.steps.action == a))]
@@ -86,7 +87,7 @@ def test_values_are_the_mean_of_the_networks(exploration):
 def frequencies(exploration, hp, state, seen, progress=0.0):
     seen = jax.tree.map(lambda x: jnp.repeat(jnp.array(x, jnp.float32)[:, None], DRAWS, 1), seen)
     clock = Clock(jnp.int32(0), jnp.float32(progress))
-    action = neural_bandit.CHOICES[exploration](hp, state, seen, clock, jax.random.key(2))
+    action = jax.jit(neural_bandit.CHOICES[exploration])(hp, state, seen, clock, jax.random.key(2))
     assert action.dtype == jnp.int32
     return np.bincount(action, minlength=seen.rewards.shape[-1]) / DRAWS
 
@@ -136,12 +137,11 @@ def stored_masks(replay):
 def test_members_learn_from_their_own_half_of_the_pulls():
     """One pull in replay: a member moves exactly if the mask stored with it says so; masks are fair coins, tossed once."""
     agent, state = made(exploration="ensemble", num_envs=1, ensemble_size=64)
-    learn = jax.jit(agent.learn)
-    after, _ = learn(HParams(), state, rows(1, 1, valid_share=1.1), START, jax.random.key(3))
+    after, _ = agent.learn(HParams(), state, rows(1, 1, valid_share=1.1), START, jax.random.key(3))
     ((reward, mask),) = stored_masks(after.replay).items()
     np.testing.assert_array_equal(delta(state, after) > 0, mask)
     assert 32 - 5 * 4 <= mask.sum() <= 32 + 5 * 4
-    again, _ = learn(HParams(), after, rows(1, 1, 1, valid_share=1.1), START, jax.random.key(4))
+    again, _ = agent.learn(HParams(), after, rows(1, 1, 1, valid_share=1.1), START, jax.random.key(4))
     masks = stored_masks(again.replay)
     np.testing.assert_array_equal(masks.pop(reward), mask)
     ((_, other),) = masks.items()
@@ -168,7 +168,7 @@ def test_a_gradient_step_by_hand():
 @pytest.mark.parametrize("exploration", ["epsilon_greedy", "ensemble", "bayesian"])
 def test_invalid_rows_teach_nothing(exploration):
     agent, state = made(exploration=exploration)
-    after, metrics = jax.jit(agent.learn)(HParams(), state, rows(1, 2, valid_share=0.0), START, jax.random.key(0))
+    after, metrics = agent.learn(HParams(), state, rows(1, 2, valid_share=0.0), START, jax.random.key(0))
     assert delta(state, after).max() == 0 and metrics["reward"].count == 0
     for x, y in zip(jax.tree.leaves(state.covariance), jax.tree.leaves(after.covariance), strict=True):
         np.testing.assert_array_equal(x, y)
@@ -178,7 +178,7 @@ def test_nothing_is_descended_before_learning_starts():
     agent, state = made(learning_starts=10)
     for env_steps, moves in [(9, False), (10, True)]:
         clock = Clock(jnp.int32(env_steps), jnp.float32(0))
-        after, metrics = jax.jit(agent.learn)(HParams(), state, rows(1, 2, valid_share=1.1), clock, jax.random.key(0))
+        after, metrics = agent.learn(HParams(), state, rows(1, 2, valid_share=1.1), clock, jax.random.key(0))
         assert (delta(state, after).max() > 0) == moves == bool(metrics["loss"].count)
 
 
