@@ -33,6 +33,7 @@ from benchmarks import record
 from jaxrl.layout import Layout
 
 PROBLEMS, STEPS, REGRET_STEPS, REGRET_RUNS = 2000, 1000, 20_000, 100
+METRICS = ("reward", "optimal", "cumulative_regret")
 ROW = 10  # steps averaged into one point of a regret curve
 FIT_FROM = 200  # step from which a regret curve is fitted
 GAP = 0.3  # arms pay with probability 0.35, the best one with 0.65
@@ -76,11 +77,7 @@ FIGURES = {
     "2_2": Figure(
         "Figure 2.2: ε-greedy, sample averages",
         ("reward", "optimal"),
-        (
-            epsilon_greedy("ε = 0.1", 0.1),
-            epsilon_greedy("ε = 0.01", 0.01),
-            epsilon_greedy("ε = 0 (greedy)", 0.0),
-        ),
+        (epsilon_greedy("ε = 0.1", 0.1), epsilon_greedy("ε = 0.01", 0.01), epsilon_greedy("ε = 0 (greedy)", 0.0)),
     ),
     "2_3": Figure(
         "Figure 2.3: optimistic initial values, α = 0.1",
@@ -129,23 +126,19 @@ def program(agent: str, config: tuple, env: str, steps: int, row: int, problems:
     def run(problem: jax.Array, hparams: Any, env_params: Any) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.key(1), problem)
         rows = trainer.train(key, hparams, env_params._replace(problem=problem))[1]
-        return {name: rows[name] for name in ("reward", "optimal", "cumulative_regret")}
+        return {name: rows[name] for name in METRICS}
 
     # Compiling takes longer than running; at level 1 it takes half as long, and what comes out runs as fast.
     return trainer, layout, jax.jit(layout.map(run), compiler_options={"xla_backend_optimization_level": 1})
 
 
-def means(
-    curve: Curve, env: str, problems: int, steps: int, row: int = 1, **env_params: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def means(curve: Curve, env: str, problems: int, steps: int, row: int = 1, **env_params: float) -> tuple[np.ndarray, ...]:
     """Reward, share of optimal pulls and cumulative regret, means over problems and `row` steps: float64 [steps / row]."""
     trainer, layout, run = program(curve.agent, tuple(curve.config.items()), env, steps, row, problems)
-    hparams = type(trainer.hparams)(**vars(trainer.hparams) | curve.hparams)
-    hparams = jax.tree.map(jnp.float32, hparams)
+    hparams = jax.tree.map(jnp.float32, type(trainer.hparams)(**vars(trainer.hparams) | curve.hparams))
     params = trainer.env_params._replace(base=jnp.float32(curve.base), **{k: jnp.float32(v) for k, v in env_params.items()})
     found = layout.unpad(jax.device_get(run(layout.pad(jnp.arange(problems, dtype=jnp.int32)), hparams, params)))
-    reward, optimal, regret = (found[k].mean(0, dtype=np.float64) for k in ("reward", "optimal", "cumulative_regret"))
-    return reward, optimal, regret
+    return tuple(found[name].mean(0, dtype=np.float64) for name in METRICS)
 
 
 def testbed(curve: Curve, problems: int = PROBLEMS, steps: int = STEPS) -> Result:
@@ -221,7 +214,7 @@ def draw(figure: Figure, results: list[Result], file: Path) -> None:
             ax.set_ylim(0, 1)
             ax.yaxis.set_major_formatter("{x:.0%}")
         finish(ax)
-    fig.suptitle(f"{figure.title}")
+    fig.suptitle(figure.title)
     fig.savefig(file, dpi=100)
     plt.close(fig)
 
