@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from jaxrl import platform
@@ -22,11 +23,14 @@ import numpy as np
 
 import jaxrl
 from benchmarks import record
-from benchmarks.oracles import frozen_lake_q, random_game_q
+from benchmarks.oracles import frozen_lake_q, policy_evaluation, random_game_q, value_iteration
 from jaxrl import stats
+from jaxrl.envs import garnet
 from jaxrl.layout import Layout
+from jaxrl.loop import Trainer
 
 EPISODES = 100
+GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
 
 
 def returns(agent: str, env: str, must: str, *, seeds: int = 8, **settings: Any) -> dict[str, Any]:
@@ -55,16 +59,30 @@ def returns(agent: str, env: str, must: str, *, seeds: int = 8, **settings: Any)
     }
 
 
+def q_table(trainer: Trainer, num_states: int, state: Any) -> jax.Array:
+    """The values of every state and action: float32 [S, A]."""
+    assert trainer.agent.values is not None
+    return trainer.agent.values(state.hparams, state.agent, jnp.arange(num_states))
+
+
 def q_error(
-    env: str, oracle: np.ndarray, must: str, *, visited: int = 1, env_kwargs: dict | None = None, **settings: Any
+    agent: str,
+    env: str,
+    oracle: np.ndarray,
+    must: str,
+    *,
+    visited: int = 1,
+    env_kwargs: dict | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Train Q-learning and compare its table with `oracle` on pairs visited at least so often: the worst error."""
-    trainer = jaxrl.make_trainer("q_learning", env, env_kwargs=env_kwargs, **settings)
+    """Train a tabular agent and compare its values with `oracle` on pairs visited at least so often: the worst error."""
+    trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
     for seed in range(8):
         state, _ = jax.jit(trainer.train)(jax.random.key(seed))
-        seen = np.asarray(state.agent.visits) >= visited
-        errors.append(float(np.abs(np.asarray(state.agent.q) - oracle)[seen].max()))
+        seen = np.asarray(state.agent.visits).reshape(-1, *oracle.shape).sum(0) >= visited  # of two tables together
+        q = np.asarray(q_table(trainer, len(oracle), state))
+        errors.append(float(np.abs(q - oracle)[seen].max()))
         pairs.append(int(seen.sum()))
     return {
         "steps": trainer.total_steps,
@@ -76,10 +94,65 @@ def q_error(
     }
 
 
+def garnet_error(
+    agent: str, policy: Callable[[np.ndarray], np.ndarray] | None, must: str, *, behaviour: str = "epsilon_greedy"
+) -> dict[str, Any]:
+    """Learn 20 random processes at once, members of one program: the worst error of a value over all of them.
+
+    policy: Q [S, A] -> π [S, A], whose value the learnt one must be; None compares with Q*. Explores uniformly (ε = 1) or
+    by Boltzmann.
+    """
+    keys = jax.random.split(jax.random.key(0), 20)
+    params = jax.vmap(lambda key: garnet.draw(key, 10, 3, 3))(keys)
+    trainer = jaxrl.make_trainer(
+        agent,
+        garnet.make(),
+        total_steps=500_000,
+        config={"num_envs": 16, "behaviour": behaviour},
+        hparams={
+            "temperature": TEMPERATURE,
+            "learning_rate": 1.0,
+            "learning_rate_decay": 0.7,
+            "gamma": GAMMA,
+            "epsilon_end": 1.0,
+        },
+        preset="none",
+    )
+    states, _ = jax.jit(jax.vmap(trainer.train, (0, None, 0)))(keys, None, params)
+    learnt = jax.vmap(partial(q_table, trainer, 10))(states)
+    errors = []
+    for q, p, r in zip(*(np.asarray(x, np.float64) for x in (learnt, params.probability, params.reward)), strict=True):
+        oracle = policy_evaluation(p, r, policy(q), GAMMA) if policy else value_iteration(p, r, GAMMA)
+        errors.append(float(np.abs(q - oracle).max()))
+    return {"steps": trainer.total_steps, "processes": 20, "max_abs_error": max(errors), "per_seed": errors, "must": must}
+
+
+def uniform_policy(q: np.ndarray) -> np.ndarray:
+    """π(a | s) = 1 / A."""
+    return np.full_like(q, 1 / q.shape[-1])
+
+
+def boltzmann_policy(q: np.ndarray) -> np.ndarray:
+    """π(a | s) ∝ exp(Q(s, a) / TEMPERATURE)."""
+    weights = np.exp((q - q.max(-1, keepdims=True)) / TEMPERATURE)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def online_return(agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2) -> dict[str, Any]:
+    """Mean return in training, exploration included, of the episodes that ended in the `last` share of the preset's run."""
+    trainer = jaxrl.make_trainer(agent, env)
+    _, metrics = jax.jit(jax.vmap(trainer.train))(jax.vmap(jax.random.key)(jnp.arange(seeds)))
+    rows = slice(-max(1, int(last * trainer.num_iterations)), None)
+    returns, episodes = (np.asarray(metrics[name])[:, rows] for name in ("episode_return", "episodes"))
+    mean = float(np.where(episodes > 0, returns * episodes, 0).sum() / episodes.sum())
+    return {"steps": trainer.total_steps, "seeds": seeds, "mean": mean, "episodes": int(episodes.sum()), "must": must}
+
+
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "dqn CartPole-v1 (preset: CleanRL's settings)": lambda: returns("dqn", "CartPole-v1", ">= 475 on every seed"),
     "reinforce CartPole-v1 (preset)": lambda: returns("reinforce", "CartPole-v1", "mean >= 450"),
     "q_learning FrozenLake-misc, no slipping": lambda: q_error(
+        "q_learning",
         "FrozenLake-misc",
         frozen_lake_q(0.99, slippery=False),
         "<= 0.02",
@@ -88,16 +161,41 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
         hparams={"gamma": 0.99, "learning_rate": 0.5, "learning_rate_decay": 0.0},
     ),
     "q_learning FrozenLake-misc, slippery": lambda: q_error(
+        "q_learning",
         "FrozenLake-misc",
         frozen_lake_q(0.95, slippery=True),
         "<= 0.05 on pairs visited >= 1,000 times",
         visited=1000,
     ),
     "q_learning RandomGame": lambda: q_error(
+        "q_learning",
         "RandomGame",
         random_game_q(0.9, num_states=10, num_actions=3),
         "<= 0.02",
     ),
+    "double_q_learning FrozenLake-misc, slippery": lambda: q_error(
+        "double_q_learning",
+        "FrozenLake-misc",
+        frozen_lake_q(0.95, slippery=True),
+        "<= 0.05 on pairs visited >= 1,000 times",
+        visited=1000,
+    ),
+    "q_learning 20 Garnet processes": lambda: garnet_error("q_learning", None, "<= 0.2"),
+    "double_q_learning 20 Garnet processes": lambda: garnet_error("double_q_learning", None, "<= 0.3"),
+    "expected_sarsa 20 Garnet processes, uniform policy": lambda: garnet_error("expected_sarsa", uniform_policy, "<= 0.2"),
+    "expected_sarsa 20 Garnet processes, Boltzmann policy": lambda: garnet_error(
+        "expected_sarsa", boltzmann_policy, "<= 0.2", behaviour="boltzmann"
+    ),
+    "q_learning CliffWalking, greedy": lambda: returns("q_learning", "CliffWalking", "-13 on every seed"),
+    "sarsa CliffWalking, greedy, falling step size": lambda: returns(
+        "sarsa",
+        "CliffWalking",
+        "-15 or -17: away from the edge",
+        total_steps=60_000,
+        hparams={"learning_rate_decay": 0.5},
+    ),
+    "q_learning CliffWalking, in training": lambda: online_return("q_learning", "CliffWalking", "about -50 (example 6.6)"),
+    "sarsa CliffWalking, in training": lambda: online_return("sarsa", "CliffWalking", "about -25 (example 6.6)"),
 }
 
 

@@ -18,6 +18,12 @@ def value_iteration(probability: np.ndarray, reward: np.ndarray, gamma: float, t
         q = following
 
 
+def policy_evaluation(probability: np.ndarray, reward: np.ndarray, policy: np.ndarray, gamma: float) -> np.ndarray:
+    """Q^π [S, A] of the linear equations Q(s, a) = r(s, a) + γ Σ P(s' | s, a) π(a' | s') Q(s', a'); policy [S, A]."""
+    move = (probability[..., None] * policy).reshape(reward.size, reward.size)
+    return np.linalg.solve(np.eye(reward.size) - gamma * move, reward.reshape(-1)).reshape(reward.shape)
+
+
 def frozen_lake_q(gamma: float, slippery: bool) -> np.ndarray:
     """Q* [16, 4] of the 4 × 4 FrozenLake: slipping goes to each side with probability 1/3. Ends are worth 0."""
     tiles = "".join(LAKE)

@@ -91,7 +91,7 @@ def _draw_grid(plt: Any, name: str, grid: Grid, q: np.ndarray) -> Any:
     A cell without a preference stays grey: it ends an episode, or was never left, and its value means nothing.
     """
     best = greedy(q)
-    blank = best.all(-1)
+    blank = np.asarray(best.all(-1))
     values = np.where(blank, np.nan, _finite(q.max(-1)))
     side = min(0.85, 11 / grid.columns, 9 / grid.rows)  # of a cell, in inches
     fig, ax = plt.subplots(figsize=(side * grid.columns + 1.3, side * grid.rows + 0.6), layout="constrained")
