@@ -1,4 +1,4 @@
-"""Plain DQN in as few lines as it takes: what agents/dqn.py must equal, to the bit, with every option off.
+"""Plain DQN in as few lines as it takes: what agents/dqn.py must equal with every option off.
 
 Nothing of agents/dqn.py, replay/ or ops/ is used; random numbers are drawn in the same order.
 """

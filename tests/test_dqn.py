@@ -9,8 +9,10 @@ import pytest
 
 import jaxrl
 from jaxrl.agents import dqn
+from jaxrl.ops.value_distributions import quantile_huber
 from jaxrl.spaces import Box, Discrete
 from jaxrl.types import Clock, EnvSpec, Rollout, Transition
+from tests import plain_dqn
 
 SPEC = EnvSpec("Two", Box((3,)), Discrete(2))
 ONLINE, TARGET = [1.0, 3.0], [5.0, 2.0]
@@ -127,15 +129,164 @@ def test_epsilon_falls_linearly():
         assert abs(float(action.mean()) - share) < 4 * (0.25 / 4000) ** 0.5 * (share < 1) + 1e-6  # greedy is action 1
 
 
-def test_no_copy_of_the_buffer_in_the_vmapped_program():
+N_STEP = {
+    # Rewards 1, γ = ½, Q(s, 0) = 1, max Q⁻ = 5: 1 + ½ + ¼ + ⅛ · 5 - 1
+    "running": ([{}, {}, {}], 1.375),
+    "terminated": ([{}, {"terminated": True}, {}], 0.5),
+    "truncated": ([{}, {"truncated": True}, {}], 1 + 0.5 + 0.25 * 5 - 1),
+}
+
+
+@pytest.mark.parametrize("case", N_STEP)
+def test_three_steps_by_hand(case):
+    """A window of three pushes; before the third nothing can be learnt."""
+    steps, error = N_STEP[case]
+    agent, hp, state = setup(n_step=3)
+    for i, step in enumerate(steps):
+        state, metrics = learn(agent, hp, state._replace(params=setup()[2].params), rollout(**step))
+        assert np.isnan(metrics["loss"].value) == (i < 2)
+    np.testing.assert_allclose(metrics["loss"].value, error**2 / 2, rtol=1e-6)
+
+
+def test_prioritised_replay_by_hand():
+    """Errors 2.5 (running) and 0 (terminated): α = 1 gives them weights 2.5 and 0 in the tree, up to the offset."""
+    agent, hp, state = setup({"priority_exponent": 1.0}, prioritized=True, batch_size=64)
+    state, _ = learn(agent, hp, state, rollout())
+    online = setup()[2].params
+    state, _ = learn(agent, hp, state._replace(params=online), rollout(terminated=True))
+    np.testing.assert_allclose(state.priorities.tree[0][:3], [2.5, 0, 0], atol=2e-6)
+    # A draw is then of the first, but for one in a million; a new transition comes with the highest weight so far.
+    after, metrics = learn(agent, hp, state._replace(params=online), rollout(terminated=True))
+    np.testing.assert_allclose(state.priorities.highest, 2.5, atol=2e-6)
+    # β = 0.4 at the start. Strata of equal mass: half of the batch each, P · 3 = 1.5 for both, all weights 1.
+    np.testing.assert_allclose(metrics["loss"].value, 0.5 * 2.5**2 / 2, rtol=1e-3)
+
+
+def test_importance_weights_shape_the_loss():
+    """Priorities 3 and 1, errors 2.5 and 0, β = 1: shares ¾ and ¼, weights ⅓ and 1: mean ¾ · ⅓ · 2.5² / 2."""
+    agent, hp, state = setup({"importance_exponent": 1.0, "priority_exponent": 1.0}, prioritized=True, batch_size=64)
+    state, _ = learn(agent, hp, state, rollout())
+    state, _ = learn(agent, hp, state, rollout(terminated=True))
+    tree = tuple(jnp.zeros_like(x).at[0].set(4.0) for x in state.priorities.tree)
+    tree = (tree[0].at[0].set(3.0).at[1].set(1.0), *tree[1:])
+    # The third push weighs the highest weight so far: nothing here.
+    state = state._replace(params=setup()[2].params, priorities=state.priorities._replace(tree=tree, highest=jnp.float32(0)))
+    _, metrics = learn(agent, hp, state, rollout())
+    np.testing.assert_allclose(metrics["loss"].value, 0.75 / 3 * 2.5**2 / 2, rtol=1e-5)
+
+
+def distributional_setup(online, target, **config):
+    """Outputs [A, M] of every state: `online` and `target`, lists of two."""
+    agent, hp, state = setup({"v_min": 0.0, "v_max": 2.0}, num_atoms=len(online[0]), **config)
+
+    def constant(values):
+        zero = jax.tree.map(jnp.zeros_like, state.params)
+        head = {**zero["params"]["Dense_0"], "bias": jnp.array(values, jnp.float32).reshape(-1)}
+        return {"params": {**zero["params"], "Dense_0": head}}
+
+    return agent, hp, state._replace(params=constant(online), target_params=constant(target))
+
+
+def test_c51_by_hand():
+    """Atoms 0, 1, 2, r = 1, γ = ½. Q⁻ is highest at action 1 = {0: ½, 2: ½}: shifted to 1 and 2, projected {1: ½, 2: ½}.
+
+    The online distribution at action 0 is {¼, ½, ¼}: KL = ½ log(½ / ½) + ½ log(½ / ¼) = ½ log 2, also the priority.
+    """
+    low, log = [0.0, -30.0, -30.0], np.log
+    online, target = [[0.0, log(2), 0.0], low], [low, [0.0, -30.0, 0.0]]
+    agent, hp, state = distributional_setup(online, target, distributional="c51", prioritized=True)
+    np.testing.assert_allclose(agent.values(hp, state, jnp.zeros((1, 3)))[0], [1.0, 0.0], atol=1e-6)
+    after, metrics = learn(agent, hp, state, rollout())
+    np.testing.assert_allclose(metrics["loss"].value, 0.5 * log(2), rtol=1e-5)
+    np.testing.assert_allclose(metrics["q_value"].value, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(after.priorities.tree[0][0], (0.5 * log(2) + 1e-6) ** 0.5, rtol=1e-4)
+    # In Double DQN the online network chooses a' = 0 = {0: 1}: shifted to 1. KL = log(1 / ½).
+    agent, hp, state = distributional_setup(online, target, distributional="c51", double=True)
+    np.testing.assert_allclose(learn(agent, hp, state, rollout())[1]["loss"].value, log(2), rtol=1e-5)
+
+
+def test_qr_dqn_by_hand():
+    """Quantiles 1, 3 at the action taken; the target network's best action has 2, 6: targets 1 + ½ · 2 = 2 and 4.
+
+    u: 1, 3 | -1, 1. Huber: ½, 2½ | ½, ½. Weights: ¼, ¼ | ¼, ¾. (⅛ + ⅝) / 2 + (⅛ + ⅜) / 2 = ⅝.
+    """
+    online, target = [[1.0, 3.0], [0.0, 0.0]], [[0.0, 0.0], [2.0, 6.0]]
+    agent, hp, state = distributional_setup(online, target, distributional="quantile")
+    np.testing.assert_allclose(agent.values(hp, state, jnp.zeros((1, 3)))[0], [2.0, 0.0])
+    _, metrics = learn(agent, hp, state, rollout())
+    np.testing.assert_allclose(metrics["loss"].value, 0.625, rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"].value, quantile_huber(jnp.array([1.0, 3.0]), jnp.array([2.0, 4.0])))
+
+
+def act(agent, hp, state, n, progress=0.0, seed=2):
+    clock = Clock(jnp.int32(0), jnp.float32(progress))
+    return agent.act(hp, state, (), jnp.zeros((n, 3)), jnp.zeros(n, bool), clock, jax.random.key(seed))[0]
+
+
+def test_boltzmann_behaviour():
+    """Q = 1, 3 at temperature 2: action 1 with probability 1 / (1 + e^-1)."""
+    agent, hp, state = setup({"temperature": 2.0}, exploration="boltzmann")
+    share, expected = float(act(agent, hp, state, 20_000).mean()), 1 / (1 + np.exp(-1))
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / 20_000) ** 0.5
+
+
+def test_noisy_nets_explore_without_epsilon_and_evaluate_without_noise():
+    agent, hp = dqn.make(SPEC, dqn.Config(num_envs=1, noisy=True, hidden_sizes=(16,))), dqn.HParams()
+    state = agent.init(jax.random.key(1), hp)
+    obs = jnp.ones((200, 3))
+    clock = Clock(jnp.int32(0), jnp.float32(0))
+    action, _, _ = agent.act(hp, state, (), obs, jnp.zeros(200, bool), clock, jax.random.key(2))
+    assert 0 < float(action.mean()) < 1  # environments draw weights of their own
+    greedy, _ = agent.greedy(hp, state, (), obs, jnp.zeros(200, bool), jax.random.key(2))
+    assert (greedy == greedy[0]).all() and greedy[0] == agent.values(hp, state, obs)[0].argmax()
+    silent = jax.tree_util.tree_map_with_path(lambda p, x: x * 0 if "sigma" in str(p[-1]) else x, state.params)
+    action, _, _ = agent.act(hp, state._replace(params=silent), (), obs, jnp.zeros(200, bool), clock, jax.random.key(2))
+    assert (action == greedy).all()  # without noise no exploration is left: ε plays no part
+
+
+def layers(params):
+    """Our weights in the shape of plain_dqn's."""
+    torso = params["params"]["Torso_0"]["MLP_0"]
+    dense = (torso["Dense_0"], torso["Dense_1"], params["params"]["Dense_0"])
+    return {"params": {f"Dense_{i}": layer for i, layer in enumerate(dense)}}
+
+
+def test_all_options_off_is_plain_dqn():
+    """Beside tests/plain_dqn.py, from the same weights: 550 updates, 40 target copies, a ring gone round six times.
+
+    Every episode and every loss is the same; weights but for the last bits, for compiled programs differ in which
+    multiplications and additions they contract into one.
+    """
+    settings = {"hidden_sizes": (32, 16), "batch_size": 32, "learning_starts": 500, "replay_capacity": 1000,
+                "target_update_every": 150}  # fmt: skip
+    ours, plain = (
+        jaxrl.make_trainer(agent, "CartPole-v1", total_steps=6000, preset="none", config=settings)
+        for agent in ("dqn", plain_dqn)
+    )
+
+    def train(trainer, params):
+        state = trainer.init(jax.random.key(0), params=params)
+        return jax.lax.scan(lambda s, _: trainer.step(s), state, length=trainer.num_iterations)
+
+    start = ours.init(jax.random.key(0)).agent.params
+    (state, metrics), (expected, expected_metrics) = jax.jit(lambda p: (train(ours, p), train(plain, layers(p))))(start)
+    np.testing.assert_array_equal(metrics["episode_return"], expected_metrics["episode_return"])
+    np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-6)
+    for a, b in ((state.agent.params, expected.agent.params), (state.agent.target_params, expected.agent.target_params)):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), layers(a), b)
+
+
+@pytest.mark.parametrize("options", [{}, {"prioritized": True, "n_step": 3}])
+def test_no_copy_of_the_buffer_in_the_vmapped_program(options):
     """The compiled iteration neither copies nor selects anything of the buffer's size, alone or vmapped."""
     config = {"replay_capacity": 7770, "hidden_sizes": (8,), "batch_size": 8, "updates_per_iteration": 20}
-    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", preset="none", config=config)
+    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", preset="none", config=config | options)
     for width, step in ((None, trainer.step), (3, jax.vmap(trainer.step))):
         keys = jax.random.key(0) if width is None else jax.vmap(jax.random.key)(jnp.arange(width))
         state = (trainer.init if width is None else jax.vmap(trainer.init))(keys)
         text = jax.jit(step, donate_argnums=0).lower(state).compile().as_text()
-        loops = [line for line in text.splitlines() if re.search(r"f32\[(3,)?777,10,4\]\S* (copy|select)\(", line)]
-        assert "777,10,4]" in text
-        in_loop = [line for line in loops if "while" in line]
+        assert "777,10,4]" in text and ("f32[" + "3," * bool(width) + "7776]" in text) == bool(options)
+        shapes = r"f32\[(3,)?777,10,4\]|f32\[(3,)?7776\]"  # observations, and the leaves of the tree of priorities
+        copies = [line for line in text.splitlines() if re.search(rf"({shapes})\S* (copy|select)\(", line)]
+        in_loop = [line for line in copies if "while" in line]
         assert not in_loop, in_loop

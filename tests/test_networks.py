@@ -12,6 +12,8 @@ import scipy.stats
 
 from jaxrl.errors import InputError
 from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.noisy import NoisyDense
+from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import MLP, Layers, Torso, resolve
 from jaxrl.spaces import Box, Discrete
 
@@ -175,3 +177,56 @@ def test_many_vmapped_initialisations_finish():
     """The same program on `jax.nn.initializers.orthogonal` (batched QR) hangs XLA:CPU within a few hundred calls."""
     done = subprocess.run([sys.executable, "-c", DEADLOCK], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "True", done.stderr
+
+
+def test_noisy_dense_by_hand():
+    """Against the paper's formula in NumPy with the noise that the layer drew; the mean without the stream."""
+    layer, x = NoisyDense(3, sigma=0.7), jnp.array([[1.0, -2.0], [0.5, 4.0]])
+    params = layer.init(jax.random.key(0), x)
+    p = jax.tree.map(np.asarray, params["params"])
+    np.testing.assert_allclose(p["sigma_w"], 0.7 / 2**0.5, rtol=1e-6)
+    np.testing.assert_allclose(p["sigma_b"], 0.7 / 2**0.5, rtol=1e-6)
+    np.testing.assert_allclose(layer.apply(params, x), np.asarray(x) @ p["kernel"] + p["bias"], rtol=1e-5)
+    _, noise = layer.apply(params, x, rngs={"noise": jax.random.key(1)}, capture_intermediates=lambda m, n: n == "_noise")
+    e_in, e_out = map(np.asarray, noise["intermediates"]["_noise"][0])
+    kernel, bias = p["kernel"] + p["sigma_w"] * np.outer(e_in, e_out), p["bias"] + p["sigma_b"] * e_out
+    expected = np.asarray(x) @ kernel + bias
+    np.testing.assert_allclose(layer.apply(params, x, rngs={"noise": jax.random.key(1)}), expected, rtol=1e-5)
+    single = layer.apply(params, x[0], rngs={"noise": jax.random.key(1)})  # the other way of computing it
+    np.testing.assert_allclose(single, expected[0], rtol=1e-5)
+
+
+def test_noise_is_signed_roots_of_gaussians():
+    """f(ε) = sign(ε) √|ε|: f² · sign is standard normal."""
+    layer = NoisyDense(4)
+    params = layer.init(jax.random.key(0), jnp.ones(20_000))
+    _, noise = layer.apply(
+        params, jnp.ones(20_000), rngs={"noise": jax.random.key(1)}, capture_intermediates=lambda m, n: n == "_noise"
+    )
+    f = np.asarray(noise["intermediates"]["_noise"][0][0])
+    assert scipy.stats.kstest(f * np.abs(f), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("atoms", [1, 5])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_q_network_shapes_and_dueling_identity(atoms, dueling):
+    """Dueling: mean_a Q is V, whatever the advantages; with the value stream's head at 0 it is 0 everywhere."""
+    network = QNetwork(Box((3,)), "mlp", (8, 6), 4, atoms, dueling)
+    obs = jax.random.normal(jax.random.key(1), (5, 3))
+    params = network.init(jax.random.key(0), obs)
+    out = network.apply(params, obs)
+    assert out.shape == (5, 4, atoms) and float(jnp.std(out)) > 0
+    if dueling:
+        streams = params["params"]
+        assert {k: streams[k]["Dense_0"]["kernel"].shape for k in ("MLP_0", "MLP_1")} == {"MLP_0": (8, 6), "MLP_1": (8, 6)}
+        value = jnp.zeros_like(streams["Dense_0"]["kernel"])
+        assert value.shape == (6, atoms)
+        silent = {"params": {**streams, "Dense_0": {**streams["Dense_0"], "kernel": value}}}
+        np.testing.assert_allclose(network.apply(silent, obs).mean(1), 0.0, atol=1e-6)
+
+
+def test_layer_norm_torso_by_hand():
+    """(1, 3) through the identity: mean 2, standard deviation 1: (-1, 1), then relu."""
+    mlp = MLP((2,), Layers(kernel_init=lambda key, shape, dtype: jnp.eye(2), layer_norm=True))
+    result, _ = mlp.init_with_output(jax.random.key(0), jnp.array([1.0, 3.0]))
+    np.testing.assert_allclose(result, [0.0, 1.0], rtol=1e-5)
