@@ -54,7 +54,7 @@ def make() -> Env:
         place = row * COLUMNS + column
         fell = (place > START) & (place < GOAL)
         after = State(jnp.where(fell, START, place), state.time + 1)
-        reward = jnp.where(fell, -100.0, -1.0)
+        reward = jnp.where(fell, jnp.float32(-100), jnp.float32(-1))
         return after, EnvStep(after.cell, reward, place == GOAL, after.time >= params.max_steps_in_episode)
 
     spec = EnvSpec("CliffWalking", Discrete(ROWS * COLUMNS), Discrete(4), render=_frame, grid=GRID)
