@@ -164,7 +164,8 @@ def test_every_checkpoint_damaged_is_refused(uninterrupted, tmp_path):
 def test_run_directory_says_everything(uninterrupted):
     out = uninterrupted("q_learning")
     assert {p.name for p in out.iterdir()} == {
-        "config.json", "metrics.jsonl", "timing.jsonl", "summary.json", "checkpoints", "curve.png", "values.png", "policy.gif",
+        "config.json", "metrics.jsonl", "timing.jsonl", "summary.json", "checkpoints",
+        "curve.png", "values.png", "policy.gif",
     }  # fmt: skip
     config = json.loads((out / "config.json").read_text())
     _, factory = registry.find_agent("q_learning")
