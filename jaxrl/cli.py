@@ -215,9 +215,16 @@ def list_names(args: Sequence[str]) -> int:
     if what in ("envs", "all"):
         platform.configure(1)
         for name in registry.env_names():
-            spec = registry.find_env(name).spec
-            print(f"{name:26}observations {str(spec.observation_space):18}actions {spec.action_space}")
+            print(f"{name:26}{_spaces(name)}")
     return 0
+
+
+def _spaces(env: str) -> str:
+    try:
+        spec = registry.find_env(env).spec
+    except InputError as missing:  # an extra that is not installed
+        return str(missing)
+    return f"observations {str(spec.observation_space):18}actions {spec.action_space}"
 
 
 def _require_tensorboard() -> None:

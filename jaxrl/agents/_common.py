@@ -64,3 +64,18 @@ def next_values(value_of: Callable[[PyTree], jax.Array], steps: Transition, valu
         return jnp.where(steps.truncated, everywhere, shifted)
 
     return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
+
+
+def once(
+    started: jax.Array, step: Callable[..., tuple[PyTree, PyTree]], learner: PyTree, *args: PyTree
+) -> tuple[PyTree, PyTree]:
+    """`step(learner, *args) -> (learner, out)` if `started` (bool []), else the same learner and zeros.
+
+    Let `learner` be parameters and optimiser state, never a replay buffer: `vmap` computes both branches and selects.
+    """
+
+    def wait(learner: PyTree, *args: PyTree) -> tuple[PyTree, PyTree]:
+        nothing = jax.eval_shape(step, learner, *args)[1]
+        return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
+
+    return jax.lax.cond(started, step, wait, learner, *args)

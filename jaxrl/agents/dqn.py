@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import trees
-from jaxrl.agents._common import discrete_actions, example_obs, no_memory
+from jaxrl.agents._common import discrete_actions, example_obs, no_memory, once
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
@@ -238,13 +238,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
             return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
 
-        def wait(learner: Learner, *args: PyTree) -> tuple[Learner, tuple]:
-            nothing = jax.eval_shape(descend, learner, *args)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
-
         def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
-            # The branches return parameters and optimiser state, never a buffer: `vmap` computes both and selects.
-            learner, (metrics, slots, priority) = jax.lax.cond(started, descend, wait, *carry, key)
+            learner, (metrics, slots, priority) = once(started, descend, *carry, key)
             return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
 
         start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay))

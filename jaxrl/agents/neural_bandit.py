@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import trees
-from jaxrl.agents._common import discrete_actions, example_obs, no_memory, one_by_one
+from jaxrl.agents._common import discrete_actions, example_obs, no_memory, once, one_by_one
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses
 from jaxrl.ops.means import Mean, masked_mean
@@ -227,13 +227,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             updates, opt_state = optimizer(hp).update(grads, opt_state)
             return (optax.apply_updates(params, updates), opt_state), metrics
 
-        def wait(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            nothing = jax.eval_shape(gradient_step, learner, key)[1]
-            return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
-
         def step_once_started(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            # The branches return parameters and optimiser state, never the buffer: under `vmap` both are computed.
-            return jax.lax.cond(clock.env_steps >= config.learning_starts, gradient_step, wait, learner, key)
+            return once(clock.env_steps >= config.learning_starts, gradient_step, learner, key)
 
         keys = jax.random.split(batch_key, config.gradient_steps)
         (params, opt_state), metrics = jax.lax.scan(step_once_started, (state.params, state.opt_state), keys)

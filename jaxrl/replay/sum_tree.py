@@ -17,7 +17,7 @@ Tree = tuple[jax.Array, ...]
 
 def init(size: int) -> Tree:
     """A tree of `size` weights, all 0."""
-    levels = []
+    levels: list[jax.Array] = []
     while not levels or len(levels[-1]) > FANOUT:
         size = -(-size // FANOUT)
         levels.append(jnp.zeros(size * FANOUT, jnp.float32))
