@@ -82,13 +82,17 @@ def test_draws_are_in_proportion():
 
 def pushed(sampler, replay, priorities, times, length, num_envs, first):
     for i in range(times):
-        steps = {"id": first + np.arange(length * num_envs, dtype=np.int32).reshape(length, num_envs) + i * length * num_envs}
+        steps = {
+            "id": first + np.arange(length * num_envs, dtype=np.int32).reshape(length, num_envs) + i * length * num_envs
+        }
         replay = ring.push(replay, steps)
         priorities = sampler.pushed(priorities, replay)
     return replay, priorities
 
 
-@pytest.mark.parametrize(("capacity", "num_envs", "length", "n"), [(8, 1, 1, 1), (12, 2, 1, 3), (36, 2, 3, 4), (24, 3, 4, 1)])
+@pytest.mark.parametrize(
+    ("capacity", "num_envs", "length", "n"), [(8, 1, 1, 1), (12, 2, 1, 3), (36, 2, 3, 4), (24, 3, 4, 1)]
+)
 @pytest.mark.parametrize("pushes", [1, 2, 3, 5, 6, 11])
 def test_only_slots_with_n_stored_steps_have_weight(capacity, num_envs, length, n, pushes):
     sampler = prioritized.sampler(16, n, length)

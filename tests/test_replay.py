@@ -162,7 +162,9 @@ def model_n_step(history, t, e, n, gamma):
     return ret, gamma ** (k + 1), t + k
 
 
-@pytest.mark.parametrize(("capacity", "num_envs", "length", "n"), [(7, 1, 1, 1), (12, 2, 1, 3), (24, 2, 3, 4), (40, 3, 2, 5)])
+@pytest.mark.parametrize(
+    ("capacity", "num_envs", "length", "n"), [(7, 1, 1, 1), (12, 2, 1, 3), (24, 2, 3, 4), (40, 3, 2, 5)]
+)
 @hypothesis.settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @hypothesis.given(pushes=st.integers(1, 14), seed=st.integers(0, 2**31 - 1))
 def test_n_step_transitions_are_contiguous_stored_and_cut_at_ends(capacity, num_envs, length, n, pushes, seed):
