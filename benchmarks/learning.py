@@ -30,11 +30,22 @@ from jaxrl.layout import Layout
 from jaxrl.loop import Trainer
 
 EPISODES = 100
+OPTIONS_OFF = {
+    "double": False,
+    "dueling": False,
+    "n_step": 1,
+    "prioritized": False,
+    "distributional": "none",
+    "noisy": False,
+}
+CLEANRL = "CleanRL, ε-greedy, in training"
 GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
 
 
-def returns(agent: str, env: str, must: str, *, seeds: int = 8, **settings: Any) -> dict[str, Any]:
-    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds."""
+def returns(
+    agent: str, env: str, must: str, *, seeds: int = 8, published: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds. published: the figure to set beside."""
     trainer = jaxrl.make_trainer(agent, env, **settings)
     layout = Layout.over_all_devices(seeds)
     keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
@@ -55,6 +66,7 @@ def returns(agent: str, env: str, must: str, *, seeds: int = 8, **settings: Any)
         "ci": [low, high],
         "per_seed": [float(x) for x in scores],
         "must": must,
+        "published": published,
         "seconds": round(seconds, 1),
     }
 
@@ -151,7 +163,34 @@ def online_return(
 
 
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "dqn CartPole-v1 (preset: CleanRL's settings)": lambda: returns("dqn", "CartPole-v1", ">= 475 on every seed"),
+    "dqn CartPole-v1 (preset: CleanRL's settings)": lambda: returns(
+        "dqn", "CartPole-v1", ">= 475 on every seed", published=f"488.7 ± 16.1 ({CLEANRL})"
+    ),
+    "dqn Acrobot-v1 (preset: CleanRL's settings)": lambda: returns(
+        "dqn", "Acrobot-v1", ">= -90", published=f"-91.5 ± 7.2 ({CLEANRL})"
+    ),
+    "dqn MountainCar-v0 (preset)": lambda: returns(
+        "dqn", "MountainCar-v0", ">= -125", published=f"-195.0 ± 8.5 ({CLEANRL}, other settings, 500k steps)"
+    ),
+    "dqn Breakout-MinAtar (preset)": lambda: returns(
+        "dqn", "Breakout-MinAtar", "report", seeds=4, published="about 10 at 5M (Young & Tian 2019)"
+    ),
+    "pqn CartPole-v1 (preset)": lambda: returns("pqn", "CartPole-v1", ">= 475"),
+    "pqn Breakout-MinAtar (preset, 2M steps)": lambda: returns(
+        "pqn", "Breakout-MinAtar", "report; aim >= 20", seeds=4, total_steps=2_000_000
+    ),
+    **{
+        f"{name} {env}": partial(returns, "dqn", env, "Rainbow not worse", preset=f"{env}-rainbow", config=config)
+        for env in ("CartPole-v1", "Catch-bsuite")
+        for name, config in (("rainbow (preset)", {}), ("dqn, Rainbow's settings with its options off,", OPTIONS_OFF))
+    },
+    "dqn DeepSea-bsuite, noisy nets (preset)": partial(
+        returns, "dqn", "DeepSea-bsuite", "solved (return 0.99) on >= 7 of 8 seeds"
+    ),
+    "dqn DeepSea-bsuite, ε-greedy, else the same": partial(
+        returns, "dqn", "DeepSea-bsuite", "beside noisy nets", config={"noisy": False}
+    ),
+    "neural_bandit DigitsBandit (preset)": partial(returns, "neural_bandit", "DigitsBandit", ">= 0.9 right"),
     "reinforce CartPole-v1 (preset)": lambda: returns("reinforce", "CartPole-v1", "mean >= 450"),
     "q_learning FrozenLake-misc, no slipping": lambda: q_error(
         "q_learning",
