@@ -244,7 +244,7 @@ def main(names: list[str]) -> None:
         if not names or any(part in name for part in names):
             rows[name] = {"name": name, **measure()}
             record.show([rows[name]])
-    record.save("learning", [rows[name] for name in MEASUREMENTS if name in rows])
+            record.save("learning", [rows[other] for other in MEASUREMENTS if other in rows])
 
 
 if __name__ == "__main__":

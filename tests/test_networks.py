@@ -14,7 +14,7 @@ from jaxrl.errors import InputError
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import MLP, Layers, Torso, resolve
+from jaxrl.networks.torsos import MLP, Conv, Layers, Torso, resolve
 from jaxrl.spaces import Box, Discrete
 
 VECTOR, GRID, IMAGE = Box((4,)), Box((5, 3)), Box((10, 8, 6), dtype=jnp.bool_)
@@ -230,3 +230,13 @@ def test_layer_norm_torso_by_hand():
     mlp = MLP((2,), Layers(kernel_init=lambda key, shape, dtype: jnp.eye(2), layer_norm=True))
     result, _ = mlp.init_with_output(jax.random.key(0), jnp.array([1.0, 3.0]))
     np.testing.assert_allclose(result, [0.0, 1.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
+def test_conv_equals_flax(batch):
+    """As a product of patches, the same convolution as nn.Conv's; windows need not be square."""
+    x = jax.random.normal(jax.random.key(0), (*batch, 6, 5, 2))
+    ours, flax = Conv(7, (3, 2)), nn.Conv(7, (3, 2), padding="VALID")
+    params = ours.init(jax.random.key(1), x)
+    params = jax.tree.map(lambda p: p + 0.1, params)  # a bias that shows
+    np.testing.assert_allclose(ours.apply(params, x), flax.apply(params, x), rtol=1e-4, atol=1e-5)

@@ -45,6 +45,28 @@ class MLP(nn.Module):
         return x
 
 
+class Conv(nn.Module):
+    """A convolution without padding, stride 1, as one product with the image's patches: [..., H, W, C] -> [..., H', W', F].
+
+    XLA on CPU has no fast kernel for the grouped convolution that `vmap` over parameters makes of `nn.Conv`; of a product
+    it makes a batched product.
+    """
+
+    features: int
+    window: tuple[int, int]
+    kernel_init: Initializer = lecun_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        (height, width), channels = self.window, x.shape[-1]
+        rows, columns = x.shape[-3] - height + 1, x.shape[-2] - width + 1
+        kernel = self.param("kernel", self.kernel_init, (height, width, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        shifted = [x[..., i : i + rows, j : j + columns, :] for i in range(height) for j in range(width)]
+        y = jnp.concatenate(shifted, -1) @ kernel.reshape(-1, self.features)
+        return y + jnp.broadcast_to(bias, y.shape)
+
+
 class MinAtarCNN(nn.Module):
     """The network of Young and Tian 2019 (MinAtar): one 3 × 3 convolution of 16 filters, then dense layers."""
 
@@ -53,7 +75,7 @@ class MinAtarCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.layers.after(nn.Conv(16, (3, 3), padding="VALID", kernel_init=self.layers.kernel_init)(x))
+        x = self.layers.after(Conv(16, (3, 3), self.layers.kernel_init)(x))
         x = x.reshape(*x.shape[:-3], -1)
         return MLP(self.hidden_sizes, self.layers)(x)
 
