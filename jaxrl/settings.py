@@ -67,14 +67,17 @@ def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
     """An instance of the settings dataclass `cls`, defaults overlaid with `values`.
 
     owner: whose settings they are, for messages. Raises ValueError for an unknown field, a wrong type, or a value out of
-    range, naming the field.
+    range, naming the field; and whatever the class's own `check` raises, where values must fit each other.
     """
     hints = typing.get_type_hints(cls, include_extras=True)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise unknown(f"setting of {owner}", name, names)
-    return cls(**{name: check(name, value, hints[name]) for name, value in values.items()})
+    settings = cls(**{name: check(name, value, hints[name]) for name, value in values.items()})
+    if hasattr(settings, "check"):
+        settings.check()
+    return settings
 
 
 def check(name: str, value: Any, hint: Any) -> Any:

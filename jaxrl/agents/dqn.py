@@ -28,6 +28,7 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory, once
+from jaxrl.errors import InputError
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
@@ -99,12 +100,17 @@ class HParams:
     """How far priorities shape the draw (α); 0 = not at all."""
     importance_exponent: Annotated[float, Fraction] = 0.4
     """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
-    v_min: float = -10.0
+    v_min: Annotated[float, Range()] = -10.0
     """Lowest return among the atoms of c51."""
-    v_max: float = 10.0
+    v_max: Annotated[float, Range()] = 10.0
     """Highest return among the atoms of c51."""
     noisy_sigma: Annotated[float, Positive] = 0.5
     """Size of the noise on noisy layers at the start (σ₀)."""
+
+    def check(self) -> None:
+        """Raises ValueError where the atoms of c51 would not span anything. Traced values pass unread."""
+        if isinstance(self.v_min, float) and isinstance(self.v_max, float) and self.v_min >= self.v_max:
+            raise InputError(f"v_min = {self.v_min} must be below v_max = {self.v_max}")
 
 
 class State(NamedTuple):
