@@ -43,9 +43,19 @@ GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by
 
 
 def returns(
-    agent: str, env: str, must: str, *, seeds: int = 8, published: str | None = None, **settings: Any
+    agent: str,
+    env: str,
+    must: str,
+    *,
+    seeds: int = 8,
+    published: str | None = None,
+    evaluate_in: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds. published: the figure to set beside."""
+    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds.
+
+    published: the figure to set beside. evaluate_in: arguments of the environment to evaluate in, where they are others.
+    """
     trainer = jaxrl.make_trainer(agent, env, **settings)
     layout = Layout.over_all_devices(seeds)
     keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
@@ -53,8 +63,10 @@ def returns(
     states, _ = jax.block_until_ready(layout.map(trainer.train)(keys))
     seconds = time.perf_counter() - start
 
+    judge = jaxrl.make_trainer(agent, env, **{**settings, "env_kwargs": evaluate_in}) if evaluate_in else trainer
+
     def evaluate(state: Any) -> jax.Array:
-        return jaxrl.evaluate(trainer, state, jax.random.fold_in(state.key, 999), EPISODES).returns.mean()
+        return jaxrl.evaluate(judge, state, jax.random.fold_in(state.key, 999), EPISODES).returns.mean()
 
     scores = np.asarray(layout.unpad(layout.map(evaluate)(states)))
     low, high = stats.bootstrap_interval(scores)
@@ -107,7 +119,7 @@ def q_error(
 
 
 def garnet_error(
-    agent: str, policy: Callable[[np.ndarray], np.ndarray] | None, must: str, *, behaviour: str = "epsilon_greedy"
+    agent: str, policy: Callable[[np.ndarray], np.ndarray] | None, must: str, *, exploration: str = "epsilon_greedy"
 ) -> dict[str, Any]:
     """Learn 20 random processes at once, members of one program: the worst error of a value over all of them.
 
@@ -120,7 +132,7 @@ def garnet_error(
         agent,
         garnet.make(),
         total_steps=500_000,
-        config={"num_envs": 16, "behaviour": behaviour},
+        config={"num_envs": 16, "exploration": exploration},
         hparams={
             "temperature": TEMPERATURE,
             "learning_rate": 1.0,
@@ -190,7 +202,14 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "dqn DeepSea-bsuite, ε-greedy, else the same": partial(
         returns, "dqn", "DeepSea-bsuite", "beside noisy nets", config={"noisy": False}
     ),
-    "neural_bandit DigitsBandit (preset)": partial(returns, "neural_bandit", "DigitsBandit", ">= 0.9 right"),
+    "neural_bandit DigitsBandit (preset), images not trained on": partial(
+        returns,
+        "neural_bandit",
+        "DigitsBandit",
+        ">= 0.9 right",
+        env_kwargs={"split": "train"},
+        evaluate_in={"split": "test"},
+    ),
     "reinforce CartPole-v1 (preset)": lambda: returns("reinforce", "CartPole-v1", "mean >= 450"),
     "q_learning FrozenLake-misc, no slipping": lambda: q_error(
         "q_learning",
@@ -225,7 +244,7 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "double_q_learning 20 Garnet processes": lambda: garnet_error("double_q_learning", None, "<= 0.3"),
     "expected_sarsa 20 Garnet processes, uniform policy": lambda: garnet_error("expected_sarsa", uniform_policy, "<= 0.2"),
     "expected_sarsa 20 Garnet processes, Boltzmann policy": lambda: garnet_error(
-        "expected_sarsa", boltzmann_policy, "<= 0.2", behaviour="boltzmann"
+        "expected_sarsa", boltzmann_policy, "<= 0.2", exploration="boltzmann"
     ),
     "q_learning CliffWalking, greedy": lambda: returns("q_learning", "CliffWalking", "-13 on every seed"),
     "sarsa CliffWalking, greedy": lambda: returns("sarsa", "CliffWalking", "-15 or -17: away from the edge"),
@@ -242,7 +261,7 @@ def main(names: list[str]) -> None:
     rows = {row["name"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
     for name, measure in MEASUREMENTS.items():
         if not names or any(part in name for part in names):
-            rows[name] = {"name": name, **measure()}
+            rows[name] = {"name": name, **measure(), "measured": record.stamp()}
             record.show([rows[name]])
             record.save("learning", [rows[other] for other in MEASUREMENTS if other in rows])
 

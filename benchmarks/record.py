@@ -27,6 +27,11 @@ def save(name: str, rows: list[dict[str, Any]]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n")
 
 
+def stamp() -> dict[str, Any]:
+    """When and at which commit: for a row of a file whose rows are measured one by one."""
+    return {"date": datetime.date.today().isoformat(), "git_commit": platform.git_commit()}
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """Print rows as they are measured."""
     for row in rows:

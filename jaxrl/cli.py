@@ -209,7 +209,7 @@ def list_names(args: Sequence[str]) -> int:
     what = flags.parse(ListOptions, args, "jaxrl list").what
     if what in ("agents", "all"):
         for name in registry.agent_names():
-            print(f"{name:16}{(registry.find_agent(name)[1].__doc__ or '').splitlines()[0]}")
+            print(f"{name:19}{(registry.find_agent(name)[1].__doc__ or '').splitlines()[0]}")
     if what == "all":
         print()
     if what in ("envs", "all"):

@@ -102,6 +102,10 @@ def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict
     for name in kwargs:
         if name not in valid:
             raise unknown(f"argument of {env_id}", name, valid)
+    parameters = inspect.signature(signature_of).parameters
+    for name, value in kwargs.items():
+        if type(parameters[name].default) is int and type(value) is not int:
+            raise InputError(f"argument {name} = {value!r} of {env_id} must be an integer")
     if not kwargs:
         return make()
     try:

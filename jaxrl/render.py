@@ -179,12 +179,13 @@ def _bars(draw: ImageDraw.ImageDraw, s: Any, obs: Any, p: Any) -> None:
     draw.line((20, 160, 380, 160), fill="#9aa5b1")
     for i, value in enumerate(values / (1 + np.abs(values))):
         y = 160 - 110 * float(value)
-        draw.rectangle((22 + i * width, min(160.0, y), 18 + (i + 1) * width, max(160.0, y)), fill=SECOND)
+        left = 22 + i * width
+        draw.rectangle((left, min(160.0, y), max(left, left + width - 4), max(160.0, y)), fill=SECOND)
 
 
 def _grid(draw: ImageDraw.ImageDraw, image: np.ndarray) -> None:
     rows, columns = image.shape[:2]
-    side = min(360 // columns, 250 // rows)
+    side = max(1, min(360 // columns, 250 // rows))
     left, top = (400 - side * columns) // 2, 30
     for (r, c), _ in np.ndenumerate(image[..., 0]):
         x, y = left + c * side, top + r * side

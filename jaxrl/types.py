@@ -55,7 +55,7 @@ class EnvStep(NamedTuple):
     """What one step of one environment yields, before any reset.
 
     terminated and truncated may both be true. metrics: scalars the loop averages over steps (regret, optimal action …).
-    valid: False for a row that a host simulator spends on resetting.
+    valid: False for a row that a host simulator spends on resetting, which follows only a row that ended its episode.
     """
 
     obs: PyTree

@@ -128,7 +128,9 @@ VARIANTS = {
     "dqn": [{}, {"exploration": "boltzmann"}, RAINBOW],
     "thompson": [{}, {"likelihood": "bernoulli"}],
     "neural_bandit": [{}, {"exploration": "bayesian"}],
-} | {agent: [{}, {"behaviour": "boltzmann"}] for agent in AGENTS if "temperature" in hparam_names(agent) and agent != "dqn"}
+} | {
+    agent: [{}, {"exploration": "boltzmann"}] for agent in AGENTS if "temperature" in hparam_names(agent) and agent != "dqn"
+}
 BASE = {"epsilon_greedy": {"epsilon_start": 0.5, "learning_rate_decay": 0.5}}  # where a default makes another setting idle
 
 

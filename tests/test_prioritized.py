@@ -1,5 +1,7 @@
 """replay/sum_tree.py and prioritized.py against NumPy's cumulative sums and a list of rows."""
 
+from typing import NamedTuple
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,13 @@ from hypothesis import strategies as st
 from jaxrl.replay import prioritized, ring, sum_tree
 from jaxrl.replay.prioritized import HIGHEST, LOWEST, OFFSET, importance_weights
 
+
+class Row(NamedTuple):
+    id: jax.Array
+    valid: jax.Array
+
+
+EXAMPLE = Row(jnp.int32(0), jnp.bool_(False))
 assign, find = jax.jit(sum_tree.assign), jax.jit(sum_tree.find)
 
 
@@ -82,10 +91,8 @@ def test_draws_are_in_proportion():
 
 def pushed(sampler, replay, priorities, times, length, num_envs, first):
     for i in range(times):
-        steps = {
-            "id": first + np.arange(length * num_envs, dtype=np.int32).reshape(length, num_envs) + i * length * num_envs
-        }
-        replay = ring.push(replay, steps)
+        ids = first + i * length * num_envs + np.arange(length * num_envs, dtype=np.int32)
+        replay = ring.push(replay, Row(ids.reshape(length, num_envs), np.ones((length, num_envs), bool)))
         priorities = sampler.pushed(priorities, replay)
     return replay, priorities
 
@@ -96,7 +103,7 @@ def pushed(sampler, replay, priorities, times, length, num_envs, first):
 @pytest.mark.parametrize("pushes", [1, 2, 3, 5, 6, 11])
 def test_only_slots_with_n_stored_steps_have_weight(capacity, num_envs, length, n, pushes):
     sampler = prioritized.sampler(16, n, length)
-    replay = ring.init({"id": jnp.int32(0)}, capacity, num_envs, length, n)
+    replay = ring.init(EXAMPLE, capacity, num_envs, length, n)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), pushes, length, num_envs, 0)
     rows, written = replay.shape[0], pushes * length
     weights = np.asarray(priorities.tree[0])[: rows * num_envs].reshape(rows, num_envs)
@@ -109,7 +116,7 @@ def test_only_slots_with_n_stored_steps_have_weight(capacity, num_envs, length, 
 def test_priorities_by_hand():
     """α = ½. After TD errors 3 and 8 (sum of roots √3 + √8), a new transition takes the highest, √8."""
     sampler = prioritized.sampler(4, 1, 1)
-    replay = ring.init({"id": jnp.int32(0)}, 8, 1, 1)
+    replay = ring.init(EXAMPLE, 8, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 2, 1, 1, 0)
     np.testing.assert_array_equal(priorities.tree[0][:3], [1, 1, 0])
     errors, always = jnp.array([3.0, 8.0]), jnp.bool_(True)
@@ -126,7 +133,7 @@ def test_priorities_by_hand():
 @pytest.mark.parametrize(("priority", "weight"), [(0.0, OFFSET), (np.inf, HIGHEST), (np.nan, HIGHEST), (1e38, HIGHEST)])
 def test_no_error_can_break_the_tree(priority, weight):
     sampler = prioritized.sampler(2, 1, 1)
-    replay = ring.init({"id": jnp.int32(0)}, 8, 1, 1)
+    replay = ring.init(EXAMPLE, 8, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 8, 1, 1, 0)
     priorities = sampler.updated(priorities, jnp.array([3]), jnp.float32([priority]), 1.0, jnp.bool_(True))
     np.testing.assert_allclose(priorities.tree[0][3], weight, rtol=1e-6)
@@ -135,10 +142,33 @@ def test_no_error_can_break_the_tree(priority, weight):
     np.testing.assert_allclose(low.tree[0][3], LOWEST, rtol=1e-6)
 
 
+def test_an_error_rounded_below_zero_is_none():
+    """KL of a distribution from itself may come out as -3e-6: its root is no number, its weight the offset's."""
+    sampler = prioritized.sampler(2, 1, 1)
+    replay = ring.init(EXAMPLE, 8, 1, 1)
+    replay, priorities = pushed(sampler, replay, sampler.init(replay), 8, 1, 1, 0)
+    priorities = sampler.updated(priorities, jnp.array([3]), jnp.float32([-3e-6]), 0.5, jnp.bool_(True))
+    np.testing.assert_allclose(priorities.tree[0][3], OFFSET**0.5, rtol=1e-6)
+    assert float(priorities.highest) == 1
+
+
+def test_an_invalid_row_is_never_drawn():
+    sampler = prioritized.sampler(64, 1, 1)
+    replay = ring.init(EXAMPLE, 8, 2, 1)
+    priorities = sampler.init(replay)
+    for valid in ([True, False], [False, True]):
+        replay = ring.push(replay, Row(np.arange(2)[None], np.array([valid])))
+        priorities = sampler.pushed(priorities, replay)
+    slots, _ = sampler.sample(priorities, replay, jax.random.key(0))
+    assert set(slots.tolist()) == {0, 3}
+    priorities = sampler.updated(priorities, jnp.array([1]), jnp.float32([5.0]), 1.0, jnp.bool_(True))
+    assert float(priorities.tree[0][1]) == 0
+
+
 def test_draws_follow_priorities_by_chi_square():
     errors = np.arange(1.0, 11)
     sampler = prioritized.sampler(1000, 1, 1)
-    replay = ring.init({"id": jnp.int32(0)}, 10, 1, 1)
+    replay = ring.init(EXAMPLE, 10, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 10, 1, 1, 0)
     priorities = sampler.updated(priorities, jnp.arange(10), jnp.array(errors, jnp.float32), 0.7, jnp.bool_(True))
     draw = jax.jit(lambda key: sampler.sample(priorities, replay, key)[0])

@@ -53,10 +53,10 @@ def settings(module, **changes):
     return module.HParams(**(values | {"epsilon_start": 0.8, "epsilon_end": 0.2, "epsilon_fraction": 1.0} | changes))
 
 
-def learned(module, rows, behaviour="epsilon_greedy", length=T, **config):
+def learned(module, rows, exploration="epsilon_greedy", length=T, **config):
     """The state after all rows, `length` of them a call, the clock's progress rising from call to call."""
     num_envs = rows.obs.shape[1]
-    agent = module.make(SPEC, module.Config(num_envs=num_envs, behaviour=behaviour, **config))
+    agent = module.make(SPEC, module.Config(num_envs=num_envs, exploration=exploration, **config))
     hp = settings(module, initial_value=0.5)
     learn, state = jax.jit(agent.learn), agent.init(jax.random.key(0), hp)
     for start in range(0, len(rows.obs), length):
@@ -71,9 +71,9 @@ def progress(row):
     return (row // T) / CALLS
 
 
-def expectation(q, behaviour, row):
+def expectation(q, exploration, row):
     """Σ_a π(a) Q(a) under the behaviour policy, in float64."""
-    if behaviour == "boltzmann":
+    if exploration == "boltzmann":
         weights = np.exp((q - q.max()) / TEMPERATURE)
         return (weights / weights.sum()) @ q
     epsilon = 0.8 - 0.6 * progress(row)
@@ -101,22 +101,22 @@ def assert_same(state, expected):
     np.testing.assert_array_equal(state.visits, expected[1])
 
 
-@pytest.mark.parametrize("behaviour", ["epsilon_greedy", "boltzmann"])
-def test_q_learning_and_expected_sarsa_equal_a_loop(behaviour):
+@pytest.mark.parametrize("exploration", ["epsilon_greedy", "boltzmann"])
+def test_q_learning_and_expected_sarsa_equal_a_loop(exploration):
     rows = random_rows()
 
     def greedy(q, t, j):
         return rows.reward[t, j] + GAMMA * (not rows.terminated[t, j]) * q[rows.next_obs[t, j]].max()
 
     def expected(q, t, j):
-        following = expectation(q[rows.next_obs[t, j]], behaviour, t)
+        following = expectation(q[rows.next_obs[t, j]], exploration, t)
         return rows.reward[t, j] + GAMMA * (not rows.terminated[t, j]) * following
 
-    assert_same(learned(q_learning, rows, behaviour), replay(rows, greedy))
-    assert_same(learned(expected_sarsa, rows, behaviour), replay(rows, expected))
+    assert_same(learned(q_learning, rows, exploration), replay(rows, greedy))
+    assert_same(learned(expected_sarsa, rows, exploration), replay(rows, expected))
 
 
-def sarsa_target(rows, n, behaviour):
+def sarsa_target(rows, n, exploration):
     """The book's return: n rewards, then the executed pair's value, unless the episode ends or is cut before."""
 
     def target(q, t, j):
@@ -126,7 +126,7 @@ def sarsa_target(rows, n, behaviour):
             if rows.terminated[t + k, j]:
                 return g
             if rows.truncated[t + k, j] or not rows.valid[t + k + 1, j]:
-                return g + GAMMA ** (k + 1) * expectation(q[rows.next_obs[t + k, j]], behaviour, t + n)
+                return g + GAMMA ** (k + 1) * expectation(q[rows.next_obs[t + k, j]], exploration, t + n)
         return g + GAMMA**n * q[rows.obs[t + n, j], rows.action[t + n, j]]
 
     return target
@@ -191,7 +191,7 @@ def test_double_q_takes_environments_on_one_pair_in_turn():
 
 @pytest.mark.parametrize("module", [expected_sarsa, sarsa, n_step_sarsa])
 @pytest.mark.parametrize(
-    ("behaviour", "values", "expected"),
+    ("exploration", "values", "expected"),
     [
         # ε = 0.3 at the learn clock, two of three greedy: 0.1 · 0 + 0.45 · 1 + 0.45 · 1
         ("epsilon_greedy", [0.0, 1.0, 1.0], 0.9),
@@ -199,9 +199,9 @@ def test_double_q_takes_environments_on_one_pair_in_turn():
         ("boltzmann", [0.6 * np.log(3), 0.0, 0.0], 0.36 * np.log(3)),
     ],
 )
-def test_a_truncated_step_goes_on_with_the_policys_mean(module, behaviour, values, expected):
+def test_a_truncated_step_goes_on_with_the_policys_mean(module, exploration, values, expected):
     """r = 2, γ = 0.9, α = 1, and then a row of another episode, which SARSA waits for and must not look at."""
-    agent = module.make(SPEC, module.Config(behaviour=behaviour))
+    agent = module.make(SPEC, module.Config(exploration=exploration))
     hp = settings(module, learning_rate=1.0, epsilon_start=1.0, epsilon_end=0.3, epsilon_fraction=0.5)
     q = jnp.full((STATES, ACTIONS), 7.0).at[2].set(jnp.array(values))
     state = agent.init(jax.random.key(0), hp, q)
@@ -217,11 +217,11 @@ def test_a_truncated_step_goes_on_with_the_policys_mean(module, behaviour, value
 
 
 @each_agent
-@pytest.mark.parametrize("behaviour", ["epsilon_greedy", "boltzmann"])
-def test_behaviour_and_evaluation(module, behaviour):
+@pytest.mark.parametrize("exploration", ["epsilon_greedy", "boltzmann"])
+def test_behaviour_and_evaluation(module, exploration):
     """Action frequencies of 40,000 draws against π by hand; greedy takes the first best; values are what both go by."""
     draws = 40_000
-    agent = module.make(SPEC, module.Config(behaviour=behaviour, num_envs=draws))
+    agent = module.make(SPEC, module.Config(exploration=exploration, num_envs=draws))
     q = np.zeros((STATES, ACTIONS), np.float32)
     q[1] = [0.6 * np.log(2), 0.0, 0.6 * np.log(2)]
     tables = np.stack([q + 1, q - 1]) if module is double_q_learning else q  # of mean q
@@ -230,7 +230,7 @@ def test_behaviour_and_evaluation(module, behaviour):
     obs, first = jnp.ones(draws, jnp.int32), jnp.zeros(draws, bool)
     clock = Clock(jnp.int32(0), jnp.float32(0.5))  # ε = 0.5
     action, memory, extras = jax.jit(agent.act)(hp, state, (), obs, first, clock, jax.random.key(1))
-    wanted = [0.4, 0.2, 0.4] if behaviour == "boltzmann" else [5 / 12, 1 / 6, 5 / 12]
+    wanted = [0.4, 0.2, 0.4] if exploration == "boltzmann" else [5 / 12, 1 / 6, 5 / 12]
     assert memory == extras == () and action.dtype == jnp.int32
     # Frequencies have standard deviations of at most 0.5 / 200 = 0.0025.
     np.testing.assert_allclose(np.bincount(action, minlength=ACTIONS) / draws, wanted, atol=5 * 0.0025)

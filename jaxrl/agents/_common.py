@@ -54,7 +54,8 @@ def next_values(value_of: Callable[[PyTree], jax.Array], steps: Transition, valu
     """V(next_obs) of every step: float32 [T, N], whatever an auto-reset put into the next row.
 
     value_of: observations [B, ...] -> V [B]. values: V(obs) [T, N] under the same parameters. The value of the next row
-    serves where the episode goes on; only the last row, and truncated ones where there are any, take another pass.
+    serves where the episode goes on; only the last row, and truncated ones where there are any, take another pass
+    (`vmap` computes it always).
     """
     last = value_of(jax.tree.map(lambda x: x[-1], steps.next_obs))
     shifted = jnp.concatenate([values[1:], last[None]])

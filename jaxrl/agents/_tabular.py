@@ -29,7 +29,7 @@ S = TypeVar("S", bound="Any")  # State, or a NamedTuple with more fields
 class Config(LoopConfig):
     """The behaviour policy, beside the shape of an iteration."""
 
-    behaviour: Literal["epsilon_greedy", "boltzmann"] = "epsilon_greedy"
+    exploration: Literal["epsilon_greedy", "boltzmann"] = "epsilon_greedy"
     """Policy in training: ε-greedy, or Boltzmann (softmax of the values by temperature)."""
 
 
@@ -75,7 +75,7 @@ def new_table(shape: tuple[int, ...], hp: HParams, params: PyTree = None) -> Sta
 
 def behaviour_policy(config: Config, hp: HParams, clock: Clock) -> Policy:
     """π(· | s) as a function of Q(s, ·), at the clock's ε."""
-    if config.behaviour == "boltzmann":
+    if config.exploration == "boltzmann":
         return lambda q_values: exploration.boltzmann_probs(q_values, hp.temperature)
     epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
     return lambda q_values: exploration.epsilon_greedy_probs(q_values, epsilon)

@@ -1,5 +1,6 @@
-"""Double Q-learning: two tables, each valuing the other's favourite action (van Hasselt 2010, algorithm 1; Sutton & Barto,
-2nd ed., section 6.7).
+"""Double Q-learning: two tables, each valuing the other's favourite action (van Hasselt 2010, algorithm 1).
+
+See also Sutton & Barto, 2nd ed., section 6.7.
 
 A coin picks the table that learns, here Q_1; then, with a* = argmax_a' Q_1(s', a'),
 

@@ -101,9 +101,9 @@ class HParams:
     importance_exponent: Annotated[float, Fraction] = 0.4
     """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
     v_min: Annotated[float, Range()] = -10.0
-    """Lowest return among the atoms of c51."""
+    """Lowest return among the atoms of c51; returns below are cut to it."""
     v_max: Annotated[float, Range()] = 10.0
-    """Highest return among the atoms of c51."""
+    """Highest return among the atoms of c51; returns above are cut to it: set both to what can be earned."""
     noisy_sigma: Annotated[float, Positive] = 0.5
     """Size of the noise on noisy layers at the start (σ₀)."""
 

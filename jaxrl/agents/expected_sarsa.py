@@ -1,5 +1,6 @@
-"""Expected SARSA: the expectation over the next action instead of a draw (van Seijen et al. 2009; Sutton & Barto, 2nd ed.,
-equation 6.9).
+"""Expected SARSA: the expectation over the next action instead of a draw (van Seijen et al. 2009).
+
+Sutton & Barto, 2nd ed., equation 6.9:
 
     Q(s, a) ← Q(s, a) + α [r + γ (1 - terminated) Σ_a' π(a' | s') Q(s', a') - Q(s, a)]
 

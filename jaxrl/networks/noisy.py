@@ -10,18 +10,16 @@ import jax.numpy as jnp
 
 from jaxrl.types import Scalar
 
-uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U[-1/√fan_in, 1/√fan_in]
-
 
 class NoisyDense(nn.Module):
     """y = (μ + σ ⊙ f(ε_in) f(ε_out)ᵀ) x + (μ_b + σ_b ⊙ f(ε_out)), f(x) = sign(x) √|x| (equations 9–11, factorised noise).
 
     The noise is drawn from the rng stream "noise", one draw for all leading axes of x; without that stream it is 0 and the
-    layer is its mean. sigma: σ₀, both σ start at σ₀ / √fan_in.
+    layer is its mean. sigma: σ₀, both σ start at σ₀ / √fan_in; μ starts as `kernel_init` says, μ_b at 0.
     """
 
     features: int
-    kernel_init: Callable[..., jax.Array] = uniform_fan_in
+    kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
     sigma: Scalar = 0.5
 
     @nn.compact

@@ -106,9 +106,9 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
 
     Raises ValueError where the torso cannot take the observation.
     """
-    image = len(space.shape) == 3
+    image = len(space.shape) == 3 and min(space.shape[:2]) >= 3
     if name == "auto":
         return "minatar" if image else "mlp"
-    if name == "minatar" and (not image or min(space.shape[:2]) < 3):
+    if name == "minatar" and not image:
         raise InputError(f"torso = minatar needs images [H >= 3, W >= 3, C], not {space}; valid here: auto, mlp")
     return name

@@ -1,4 +1,4 @@
-"""Exact action values of a known Markov decision process: what tabular agents are measured against.
+"""Exact action values of a known Markov decision process.
 
 Everywhere: probability float32 [S, A, S] is P(s' | s, a), and mass missing from a row ends the episode, worth 0; reward
 float32 [S, A] is its expectation. Unbatched; `vmap` over many processes.

@@ -1,7 +1,8 @@
 """Proportional prioritised sampling (Schaul et al. 2016, section 3.3) from a ring of transitions.
 
-A slot i is drawn with probability P(i) = p_i^α / Σ_k p_k^α, p its last temporal-difference error, by strata of equal mass.
-A new transition takes the highest weight so far; one whose n steps are not all stored weighs nothing.
+A slot i is drawn with probability P(i) = p_i^α / Σ_k p_k^α, p its last error as the agent measures it, by strata of equal
+mass. A new transition takes the highest weight so far; one whose n steps are not all stored, or that is not `valid`, weighs
+nothing and is never drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.replay import sum_tree
+from jaxrl.replay import ring, sum_tree
 from jaxrl.replay.ring import Replay, Sampler
 from jaxrl.types import Key, Scalar
 
@@ -40,20 +41,24 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
         weight = jnp.where((age >= n_step - 1) & (age < replay.filled), priorities.highest, 0.0)
         row = (replay.position - 1 - age) % rows
         slots = (row[:, None] * num_envs + jnp.arange(num_envs)[None, :]).reshape(-1)
-        return priorities._replace(tree=sum_tree.assign(priorities.tree, slots, jnp.repeat(weight, num_envs)))
+        weight = jnp.where(ring.take(replay.data.valid, slots), jnp.repeat(weight, num_envs), 0.0)
+        return priorities._replace(tree=sum_tree.assign(priorities.tree, slots, weight))
 
     def sample(priorities: Priorities, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
         total = sum_tree.total(priorities.tree)
         share = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
         slots = sum_tree.find(priorities.tree, share * total)
         choices = (replay.filled - n_step + 1) * replay.shape[1]
-        return slots, priorities.tree[0][slots] / total * choices
+        return slots, jnp.where(total > 0, priorities.tree[0][slots] / total * choices, 1.0)
 
     def updated(
         priorities: Priorities, slots: jax.Array, priority: jax.Array, exponent: Scalar, when: jax.Array
     ) -> Priorities:
-        weight = jnp.clip(jnp.nan_to_num((priority + OFFSET) ** exponent, nan=HIGHEST), LOWEST, HIGHEST)
-        weight = jnp.where(when, weight, priorities.tree[0][slots])
+        # A divergence may round to just below 0; only what is no number at all is nan_to_num's.
+        weight = jnp.nan_to_num((jnp.maximum(priority, 0.0) + OFFSET) ** exponent, nan=HIGHEST)
+        weight = jnp.where(
+            when & (priorities.tree[0][slots] > 0), jnp.clip(weight, LOWEST, HIGHEST), priorities.tree[0][slots]
+        )
         highest = jnp.where(when, jnp.maximum(priorities.highest, weight.max()), priorities.highest)
         return Priorities(sum_tree.assign(priorities.tree, slots, weight), highest)
 
