@@ -84,8 +84,8 @@ def test_q_learning_walks_along_the_cliff_and_sarsa_keeps_away():
     assert np.median(safe) in (-15, -17) and (safe < -13).all()  # one or two rows further up
 
 
-@pytest.mark.parametrize("agent", ["q_learning", "sarsa"])
-def test_the_presets_are_the_books(agent):
-    _, preset = registry.find_preset(agent, "CliffWalking")
+@pytest.mark.parametrize(("agent", "name"), [("q_learning", None), ("sarsa", "CliffWalking-book")])
+def test_the_presets_are_the_books(agent, name):
+    _, preset = registry.find_preset(agent, "CliffWalking", name)
     wanted = {"learning_rate": 0.5, "gamma": 1.0, "epsilon_start": 0.1, "epsilon_end": 0.1}
     assert wanted.items() <= preset.items() and "learning_rate_decay" not in preset

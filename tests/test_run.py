@@ -16,7 +16,7 @@ from jaxrl import registry
 from jaxrl.checkpoint import Checkpoints
 from tests.test_agent_contract import assert_trees_equal, home, small_config
 
-AGENTS = ["dqn", "n_step_sarsa", "reinforce"]  # replay, transitions pending between updates, rollouts
+AGENTS = ["dqn", "n_step_sarsa"]  # replay; transitions pending between updates
 
 
 def command(*words):
