@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from jaxrl.errors import InputError
 from jaxrl.loop import Trainer
-from jaxrl.spaces import Discrete
+from jaxrl.spaces import Discrete, one_array
 from jaxrl.types import Env, Key, PyTree, TrainState
 
 SIZE = (400, 300)
@@ -87,7 +87,7 @@ def policy_gif(trainer: Trainer, state: TrainState, key: Key, path: Path) -> Non
 
 def _drawing(trainer: Trainer) -> Callable[[ImageDraw.ImageDraw, Any, Any, Any], None]:
     spec = trainer.env.spec
-    space = spec.observation_space
+    space = one_array(spec.observation_space)
     if spec.id in CLASSIC:
         return CLASSIC[spec.id]
     if isinstance(space, Discrete):

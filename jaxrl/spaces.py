@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from jaxrl.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,4 +70,74 @@ class Box:
         return f"Box{self.shape}"
 
 
-Space = Discrete | Box
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several integers at once, the i-th of 0 … sizes[i] - 1: int32 [len(sizes)]."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.sizes),)
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw: int32 [len(sizes)]."""
+        return jax.random.randint(key, self.shape, 0, jnp.array(self.sizes), dtype=jnp.int32)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` lies in the space: bool, shape ()."""
+        return jnp.all((x >= 0) & (x < jnp.array(self.sizes)))
+
+    def __str__(self) -> str:
+        return f"MultiDiscrete{self.sizes}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """Several spaces at once. An element is a tuple of theirs, or, where they have names, a dict in that order."""
+
+    spaces: tuple[Space, ...]
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(**spaces: Space) -> Product:
+        """The space whose elements are dicts of these."""
+        return Product(tuple(spaces.values()), tuple(spaces))
+
+    def parts(self, x: Any) -> tuple[Any, ...]:
+        """The elements of the spaces that make up `x`, in order."""
+        return tuple(x[name] for name in self.names) if self.names else tuple(x)
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """The element made of `parts`, in order: the inverse of `parts`."""
+        return dict(zip(self.names, parts, strict=True)) if self.names else tuple(parts)
+
+    def sample(self, key: jax.Array) -> Any:
+        """A uniform draw of each."""
+        keys = jax.random.split(key, len(self.spaces))
+        return self.join([space.sample(k) for space, k in zip(self.spaces, keys, strict=True)])
+
+    def contains(self, x: Any) -> jax.Array:
+        """Whether each part lies in its space: bool, shape ()."""
+        inside = [space.contains(part) for space, part in zip(self.spaces, self.parts(x), strict=True)]
+        return jnp.all(jnp.stack(inside))
+
+    def __str__(self) -> str:
+        if self.names:
+            return "{" + ", ".join(f"{n}: {s}" for n, s in zip(self.names, self.spaces, strict=True)) + "}"
+        return "(" + ", ".join(map(str, self.spaces)) + ")"
+
+
+ArraySpace = Discrete | Box | MultiDiscrete
+Space = ArraySpace | Product
+
+
+def one_array(space: Space) -> ArraySpace:
+    """`space`, whose elements are one array each. Raises ValueError for a product of spaces."""
+    if isinstance(space, Product):
+        raise InputError(f"{space} is not one array; make it one with envs.transforms.flatten")
+    return space

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxrl.spaces import Box, Discrete
+from jaxrl.spaces import Box, Discrete, MultiDiscrete, Product, one_array
 
 INF = np.inf
 NESTED = Box((2,), (-1.0, 0.0), (1.0, 5.0))
@@ -78,3 +78,30 @@ def test_spaces_are_equal_by_value_and_hashable(make, other):
 @pytest.mark.parametrize(("space", "text"), [(Discrete(3), "Discrete(3)"), (Box((2, 5)), "Box(2, 5)")])
 def test_str(space, text):
     assert str(space) == text
+
+
+def test_multi_discrete_draws_each_integer_in_its_range():
+    space = MultiDiscrete((2, 5))
+    draws = np.asarray(jax.vmap(space.sample)(jax.random.split(jax.random.key(0), 2000)))
+    assert draws.dtype == np.int32 and draws.shape == (2000, 2)
+    for column, size in zip(draws.T, space.sizes, strict=True):
+        assert scipy.stats.chisquare(np.bincount(column, minlength=size)).pvalue > 1e-3
+    assert bool(space.contains(jnp.array([1, 4]))) and not bool(space.contains(jnp.array([2, 0])))
+
+
+@pytest.mark.parametrize(
+    "space", [Product((Discrete(3), Box((2,), 0.0, 1.0))), Product.of(a=Discrete(3), b=Box((2,), 0.0, 1.0))]
+)
+def test_an_element_of_a_product_comes_apart_and_together(space):
+    x = space.sample(jax.random.key(0))
+    assert isinstance(x, dict if space.names else tuple)
+    gear, throttle = space.parts(x)
+    assert gear.dtype == jnp.int32 and throttle.shape == (2,)
+    assert jax.tree.all(jax.tree.map(np.array_equal, space.join(space.parts(x)), x))
+    assert bool(space.contains(x)) and not bool(space.contains(space.join([gear, throttle + 1])))
+    assert {space: 1}[space] == 1  # hashable
+
+
+def test_a_product_is_not_one_array():
+    with pytest.raises(ValueError, match=r"\(Discrete\(3\), Discrete\(2\)\) is not one array.*flatten"):
+        one_array(Product((Discrete(3), Discrete(2))))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxrl import trees
 from jaxrl.errors import InputError
-from jaxrl.spaces import Discrete
+from jaxrl.spaces import Discrete, one_array
 from jaxrl.types import EnvSpec, PyTree, Transition
 
 
@@ -36,7 +36,8 @@ def no_memory(num_envs: int) -> PyTree:
 
 def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
     """A zero observation of the spec's shape, for tracing shapes."""
-    return jnp.zeros(spec.observation_space.shape, dtype or spec.observation_space.dtype)
+    space = one_array(spec.observation_space)
+    return jnp.zeros(space.shape, dtype or space.dtype)
 
 
 def one_by_one(

@@ -18,7 +18,7 @@ from gymnax.environments.misc.frozen_lake import FrozenLake
 
 from jaxrl import trees
 from jaxrl.errors import InputError
-from jaxrl.spaces import Box, Discrete, Space
+from jaxrl.spaces import ArraySpace, Box, Discrete
 from jaxrl.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
 
 NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
@@ -94,7 +94,7 @@ def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeS
     return jax.ShapeDtypeStruct(a.shape, jnp.promote_types(a.dtype, b.dtype))
 
 
-def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> Space:
+def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> ArraySpace:
     """Our space for gymnax's. The dtype is the observed one: Catch and FourRooms declare another than they return."""
     if isinstance(space, gymnax_spaces.Discrete):
         return Discrete(int(space.n))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import InputError
-from jaxrl.spaces import Discrete, Space
+from jaxrl.spaces import Discrete, Space, one_array
 
 TorsoName = Literal["auto", "mlp", "minatar"]
 Initializer = Callable[..., jax.Array]
@@ -96,7 +96,7 @@ class Torso(nn.Module):
         obs = obs.astype(jnp.float32)
         if name == "minatar":
             return MinAtarCNN(self.hidden_sizes, self.layers)(obs)
-        rank = 1 if isinstance(self.space, Discrete) else len(self.space.shape)
+        rank = 1 if isinstance(self.space, Discrete) else len(one_array(self.space).shape)
         batch = obs.shape[: obs.ndim - rank]
         return MLP(self.hidden_sizes, self.layers)(obs.reshape(*batch, -1))
 
@@ -106,7 +106,8 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
 
     Raises ValueError where the torso cannot take the observation.
     """
-    image = len(space.shape) == 3 and min(space.shape[:2]) >= 3
+    shape = one_array(space).shape
+    image = len(shape) == 3 and min(shape[:2]) >= 3
     if name == "auto":
         return "minatar" if image else "mlp"
     if name == "minatar" and not image:
