@@ -1,7 +1,8 @@
-"""Speed of DQN beside rejax's on the same work in the same run: `python -m benchmarks.speed`.
+"""Speed of DQN and PPO beside rejax's on the same work in the same run: `python -m benchmarks.speed [dqn|ppo]`.
 
-CartPole-v1, 10 environments, replay 10k, learning from step 10k, batch 128, one update per 10 steps, target every 500,
-64-64 relu. Ours and theirs take turns, each in a process of its own that runs the work twice; the best of each counts.
+CartPole-v1 with CleanRL's settings and 64-64 hidden units. DQN: 10 environments, replay 10k, learning from step 10k, batch
+128, one update per 10 steps, target every 500, relu. PPO: 4 environments × 128 steps, 4 epochs × 4 minibatches, tanh. Ours
+and theirs take turns, each in a process of its own that runs the work twice; the best of each counts.
 rejax needs gymnax < 1 and so a virtual environment of its own, made in .peers/rejax on the first run.
 """
 
@@ -22,9 +23,10 @@ ROOT = Path(__file__).parent.parent
 PEER = ROOT / ".peers" / "rejax" / "bin" / "python"
 REQUIREMENTS = ["rejax==0.1.3", "gymnax<1", "jax==0.10.2"]
 STEPS, ROUNDS, TIME_LIMIT = 500_000, 3, 300
+MUST = {("dqn", 1): ">= 2.5", ("dqn", 8): ">= 2.5", ("ppo", 1): ">= 1.1"}
 
 
-def ours(seeds: int) -> dict[str, float]:
+def ours(agent: str, seeds: int) -> dict[str, float]:
     """Compile and run the same work with jaxrl in this process."""
     platform.configure(min(seeds, platform.cores()))
     import jax
@@ -34,7 +36,7 @@ def ours(seeds: int) -> dict[str, float]:
     from jaxrl.layout import Layout
 
     jax.config.update("jax_enable_compilation_cache", False)
-    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", total_steps=STEPS, config={"hidden_sizes": (64, 64)})
+    trainer = jaxrl.make_trainer(agent, "CartPole-v1", total_steps=STEPS, config={"hidden_sizes": (64, 64)})
     layout = Layout.over_all_devices(seeds)
     keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
     start = time.perf_counter()
@@ -67,38 +69,42 @@ def install_peer() -> None:
         subprocess.run([PEER, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
 
 
-def main() -> None:
-    """Measure 1 and 8 seeds, and keep benchmarks/results/speed.json."""
+def beside(agent: str, seeds: int) -> dict[str, Any]:
+    """One row: both libraries in turn, three rounds for one seed and one for several."""
+    peer = ROOT / "benchmarks" / "peers" / "rejax_peer.py"
+    commands = {
+        "jaxrl": [sys.executable, "-m", "benchmarks.speed", agent, str(seeds)],
+        "rejax": [str(PEER), "-W", "ignore", str(peer), agent, str(STEPS), str(seeds)],
+    }
+    rounds = [{name: in_process(words) for name, words in commands.items()} for _ in range(ROUNDS if seeds == 1 else 1)]
+    best: dict[str, Any] = {}
+    for name in commands:
+        speeds = [r["steps_per_s"] for r in (turn[name] for turn in rounds) if r]
+        compiles = [r["compile_s"] for r in (turn[name] for turn in rounds) if r]
+        best[name] = round(max(speeds)) if speeds else None
+        best[f"{name}_rounds"] = [round(s) for s in speeds]
+        best[f"{name}_compile_s"] = round(min(compiles), 2) if compiles else None
+    ratio = best["jaxrl"] / best["rejax"] if best["rejax"] else None
+    work = f"{agent.upper()} CartPole-v1, {STEPS:,} steps"
+    return {"work": work, "seeds": seeds, **best, "ratio": ratio, "must": MUST.get((agent, seeds))}
+
+
+def main(agents: list[str]) -> None:
+    """Measure 1 and 8 seeds of each agent, and keep benchmarks/results/speed.json; other agents' rows stay."""
     install_peer()
-    rows: list[dict[str, Any]] = []
-    for seeds in (1, 8):
-        commands = {
-            "jaxrl": [sys.executable, "-m", "benchmarks.speed", str(seeds)],
-            "rejax": [
-                str(PEER),
-                "-W",
-                "ignore",
-                str(ROOT / "benchmarks" / "peers" / "rejax_dqn.py"),
-                str(STEPS),
-                str(seeds),
-            ],
-        }
-        rounds = [{name: in_process(words) for name, words in commands.items()} for _ in range(ROUNDS if seeds == 1 else 1)]
-        best: dict[str, Any] = {}
-        for name in commands:
-            speeds = [r["steps_per_s"] for r in (turn[name] for turn in rounds) if r]
-            compiles = [r["compile_s"] for r in (turn[name] for turn in rounds) if r]
-            best[name] = round(max(speeds)) if speeds else None
-            best[f"{name}_rounds"] = [round(s) for s in speeds]
-            best[f"{name}_compile_s"] = round(min(compiles), 2) if compiles else None
-        ratio = best["jaxrl"] / best["rejax"] if best["rejax"] else None
-        rows.append({"work": f"DQN CartPole-v1, {STEPS:,} steps", "seeds": seeds, **best, "ratio": ratio, "must": ">= 2.5"})
-        record.show(rows[-1:])
-    record.save("speed", rows)
+    file = record.RESULTS / "speed.json"
+    kept = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = {(row["work"], row["seeds"]): row for row in kept}
+    for agent in agents:
+        for seeds in (1, 8):
+            row = beside(agent, seeds) | {"measured": record.stamp()}
+            rows[row["work"], seeds] = row
+            record.show([row])
+            record.save("speed", list(rows.values()))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(ours(int(sys.argv[1]))))
+    if len(sys.argv) > 2:
+        print(json.dumps(ours(sys.argv[1], int(sys.argv[2]))))
     else:
-        main()
+        main(sys.argv[1:] or ["dqn", "ppo"])

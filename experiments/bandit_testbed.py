@@ -3,7 +3,7 @@
 `python experiments/bandit_testbed.py [--out DIR] [--problems N]` draws figures 2.2-2.5 (2,000 problems × 1,000 steps) and a
 picture of regret, and prints key points beside the book's. With all 2,000 problems it also keeps them in benchmarks/results.
 
-A curve is one program, vmapped over problems: problem p draws its arms from key(p), and every curve sees the same ones.
+A curve is one program, vmapped over problems: p alone decides the arms of problem p, and every curve sees the same ones.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl import trees
 from jaxrl.loop import Trainer
 from jaxrl.types import Clock, Env, Episode, Key, PyTree, TrainState
 from jaxrl.vectorize import vectorize
@@ -51,6 +52,7 @@ def evaluate(
         counts = ~ended & out.valid
         episode = Episode(episode.ret + jnp.where(counts, out.reward, 0.0), episode.length + counts)
         first = out.terminated | out.truncated
+        memory = trees.where(first, agent.memory(n), memory)
         return t + 1, env_state, pool, obs, first, memory, episode, ended | first
 
     def one_round(key: Key) -> Episode:

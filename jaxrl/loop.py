@@ -177,6 +177,7 @@ class Trainer:
                 m.obs, m.first, action, out.reward, out.terminated, out.truncated, out.obs, extras, valid
             )
             episode = trees.where(ended, jax.tree.map(jnp.zeros_like, episode), episode)
+            memory = trees.where(ended, self.agent.memory(self.vec.num_envs), memory)
             return Moving(env, pool, obs, ended, memory, episode), (transition, metrics)
 
         steps_left = jnp.arange(self.rollout_length, 0, -1) * self.vec.num_envs

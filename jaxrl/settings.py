@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import jax
 
 from jaxrl.errors import InputError, nearest, unknown
+from jaxrl.trees import pytree
 
 T = TypeVar("T")
 
@@ -60,7 +61,7 @@ class LoopConfig:
 
 def hyperparameters(cls: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass registered as a pytree whose every field is a traced leaf."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    return pytree(cls, eq=True)
 
 
 def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:

@@ -1,11 +1,44 @@
-"""Helpers on pytrees of arrays."""
+"""Helpers on pytrees of arrays, and dataclasses that are pytrees."""
 
 from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.types import PyTree
+
+static: Any = functools.partial(dataclasses.field, metadata={"static": True})
+T = TypeVar("T")
+
+
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def pytree(cls: type[T], eq: bool = False) -> type[T]:
+    """Class decorator: a frozen dataclass registered as a pytree. Fields made by `static` are part of its structure.
+
+    eq: whether to compare by value, which arrays cannot.
+
+    Not by `register_dataclass`: in JAX 0.10.2 structures of such trees are equal whatever their class, so that now and then
+    (where hashes collide) a jitted function runs the program it has for another class with as many leaves.
+    """
+    cls = dataclasses.dataclass(frozen=True, eq=eq)(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    statics, leaves = ([f.name for f in fields if ("static" in f.metadata) is which] for which in (True, False))
+
+    def flatten(x: T) -> tuple[list[Any], tuple[Any, ...]]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(x, name)) for name in leaves]
+        return children, tuple(getattr(x, name) for name in statics)
+
+    def unflatten(aux: tuple[Any, ...], children: Iterable[Any]) -> T:
+        return cls(**dict(zip(leaves, children, strict=True)), **dict(zip(statics, aux, strict=True)))
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
 
 
 def strong(tree: PyTree) -> PyTree:
@@ -40,3 +73,8 @@ def member(tree: PyTree, index: int) -> PyTree:
 def flatten_time(tree: PyTree) -> PyTree:
     """[T, N, ...] -> [T * N, ...]: the rows of a rollout in time order, environments in turn."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def swap_time(tree: PyTree) -> PyTree:
+    """[T, N, ...] -> [N, T, ...], and back."""
+    return jax.tree.map(lambda x: x.swapaxes(0, 1), tree)

@@ -123,7 +123,11 @@ AgentState = PyTree
 
 
 class Agent(NamedTuple):
-    """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound."""
+    """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound.
+
+    Memory belongs to the loop: what `act` and `greedy` get is the initial one where `first`. Only a pass over several steps
+    of a rollout has to reset it itself, where `first` holds.
+    """
 
     init: Callable[..., AgentState]  # (key, hparams, params=None) -> state; params: pre-trained weights to start from
     memory: Callable[[int], PyTree]  # (num_envs) -> initial recurrent memory; () when there is none

@@ -6,6 +6,7 @@ the grid: max_a Q by colour and greedy actions as arrows; elsewhere it is Q itse
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ def q_table(trainer: Trainer, state: TrainState) -> np.ndarray | None:
 
 
 def of_run(directory: Path) -> tuple[EnvSpec, np.ndarray] | None:
-    """What `picture` needs, of a run's first seed; None where there is no table, or no whole run to read one from."""
+    """What `picture` needs, of a run's first seed; None where there is no table, or, with a warning, none can be read."""
     try:
         trainer, states = rundir.load(directory)
-    except InputError:  # a curve needs less: it is drawn of a run without a checkpoint too
+    except InputError as error:  # a curve needs less: it is drawn of a run without a checkpoint too
+        warnings.warn(f"action values are not drawn: {error}", stacklevel=2)
         return None
     q = q_table(trainer, trees.member(states, 0))
     return None if q is None else (trainer.env.spec, q)

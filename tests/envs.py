@@ -17,10 +17,11 @@ class ChainState(NamedTuple):
     time: jax.Array
 
 
-def time_limit_chain(one_hot: bool) -> Env:
+def time_limit_chain(one_hot: bool, continuous: bool = False) -> Env:
     """A ring 0 → 1 → … → STATES - 1 → 0 whose only end is the time limit, from a uniformly drawn place.
 
-    Leaving place i pays i, whatever the action. one_hot: observe the place as a vector, else as an integer.
+    Leaving place i pays i, whatever the action. one_hot: observe the place as a vector, else as an integer. continuous: an
+    action is a number in ± 1, else one of two.
     """
 
     def observe(place):
@@ -37,7 +38,8 @@ def time_limit_chain(one_hot: bool) -> Env:
         return after, out
 
     space = Box((STATES,), 0.0, 1.0) if one_hot else Discrete(STATES)
-    return Env(EnvSpec("TimeLimitChain", space, Discrete(2)), {"limit": jnp.int32(LIMIT)}, reset, step)
+    actions = Box((1,), -1.0, 1.0) if continuous else Discrete(2)
+    return Env(EnvSpec("TimeLimitChain", space, actions), {"limit": jnp.int32(LIMIT)}, reset, step)
 
 
 def chain_values(gamma: float) -> np.ndarray:

@@ -10,8 +10,12 @@ import pytest
 
 import jaxrl
 from jaxrl import checkpoint, registry, run
+from jaxrl.agents import _actor_critic
 from jaxrl.checkpoint import Checkpoints
+from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
+from jaxrl.networks.critic import TwinBoxCritic
+from jaxrl.spaces import Box
 from tests.envs import chain_values, chain_values_if_truncation_ended, time_limit_chain
 
 AGENTS = registry.agent_names()
@@ -24,13 +28,18 @@ SMALL = {
     "num_epochs": 2,
     "num_minibatches": 4,
 }
-CANDIDATES = ["CartPole-v1", "RandomGame", "Catch-bsuite", "Breakout-MinAtar", "Pendulum-v1"]
+CANDIDATES = ["CartPole-v1", "RandomGame", "Catch-bsuite", "Breakout-MinAtar", "Pendulum-v1", "GearShift"]
 BANDITS = ["GaussianBandit", "DigitsBandit"]
 RAINBOW = {
     "double": True, "dueling": True, "n_step": 3, "prioritized": True, "distributional": "c51", "noisy": True,
     "num_atoms": 5, "hidden_sizes": (16, 16),
 }  # fmt: skip
-CASES = {agent: (agent, {}) for agent in AGENTS} | {"rainbow": ("dqn", RAINBOW)}  # what every test of states runs over
+CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of states runs over
+    "rainbow": ("dqn", RAINBOW),
+    "gru": ("ppo", {"torso": "gru", "num_minibatches": 2, "normalize_observations": True}),
+    "transformer": ("a2c", {"torso": "transformer", "window": 4, "normalize_rewards": True}),
+}
+QUICK = {"xla_backend_optimization_level": 1}  # compiles in half the time, where the last bits do not matter
 
 
 def small_config(agent):
@@ -101,7 +110,7 @@ PAIRS = [(agent, env) for agent in AGENTS for env in suitable(agent)]
 @pytest.mark.parametrize("agent,env", PAIRS)
 def test_trains_in_every_suitable_environment(agent, env):
     trainer = small_trainer(agent, env, total_steps=300)
-    state, metrics = jax.jit(trainer.train)(jax.random.key(0))
+    state, metrics = jax.jit(trainer.train, compiler_options=QUICK)(jax.random.key(0))
     assert {"env_steps", "episodes", "episode_return", "episode_length"} <= set(metrics)
     steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
     np.testing.assert_array_equal(metrics["env_steps"], steps)
@@ -128,8 +137,11 @@ VARIANTS = {
     "dqn": [{}, {"exploration": "boltzmann"}, RAINBOW],
     "thompson": [{}, {"likelihood": "bernoulli"}],
     "neural_bandit": [{}, {"exploration": "bayesian"}],
+    "ppo": [{"kl_stop": True}, {"kl_penalty": True}],
 } | {
-    agent: [{}, {"exploration": "boltzmann"}] for agent in AGENTS if "temperature" in hparam_names(agent) and agent != "dqn"
+    agent: [{}, {"exploration": "boltzmann"}]
+    for agent in AGENTS
+    if {"temperature", "epsilon_start"} <= set(hparam_names(agent)) and agent != "dqn"
 }
 # Where a default makes another setting idle.
 BASE = {"epsilon_greedy": {"epsilon_start": 0.5, "learning_rate": 0.5, "learning_rate_decay": 0.5}}
@@ -148,7 +160,7 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
             traces += 1
             return trainer.train(key, hparams)
 
-        program, base = jax.jit(train), trainer.hparams
+        program, base = jax.jit(train, compiler_options=QUICK), trainer.hparams
         baseline = program(jax.random.key(3), base)[0].agent
         for name in sorted(idle):
             value = getattr(base, name)
@@ -220,6 +232,8 @@ def test_no_linear_algebra_call_in_the_vmapped_program(case):
     assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
 
 
+ON_POLICY = ({"hidden_sizes": (32,), "num_envs": 8, "rollout_length": 7}, {"max_grad_norm": 50.0})
+OFF_POLICY = {"hidden_sizes": (32,), "learning_starts": 500, "batch_size": 32, "num_envs": 4, "gradient_steps": 1}
 CHAIN_SETTINGS = {
     "dqn": (
         {"hidden_sizes": (32,), "learning_starts": 500, "target_update_every": 100},
@@ -227,41 +241,47 @@ CHAIN_SETTINGS = {
         40_000,
     ),  # fmt: skip
     "pqn": ({"hidden_sizes": (32,), "num_envs": 4, "rollout_length": 8}, {"learning_rate": 1e-2}, 40_000),
-    "reinforce": ({"hidden_sizes": (32,), "rollout_length": 7}, {"learning_rate": 1e-2, "max_grad_norm": 50.0}, 40_000),
+    "reinforce": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 40_000),
+    "a2c": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 40_000),
+    "ppo": (ON_POLICY[0] | {"num_minibatches": 2}, ON_POLICY[1] | {"learning_rate": 5e-3}, 40_000),
+    # Entropy would be worth something, were the temperature not next to nothing.
+    "sac": (OFF_POLICY | {"auto_temperature": False}, {"learning_rate": 3e-3, "temperature": 1e-6, "tau": 0.05}, 20_000),
+    "td3": (OFF_POLICY, {"learning_rate": 3e-3, "tau": 0.05}, 20_000),
 }
 TABULAR = ({}, {"learning_rate": 0.1}, 20_000)
 CHAIN_CASES = {agent: (agent, {}) for agent in AGENTS if "gamma" in hparam_names(agent)} | {
     "dqn n-step": ("dqn", {"n_step": 3, "prioritized": True, "double": True, "dueling": True, "hidden_sizes": (32, 32)}),
     "c51": ("dqn", {"distributional": "c51", "num_atoms": 41}),
     "qr-dqn": ("dqn", {"distributional": "quantile", "num_atoms": 8}),
+    "gru": ("ppo", {"torso": "gru", "hidden_sizes": (16, 16)}),
 }
 
 
-def _reinforce_values(state):
-    import flax.linen as nn
-
-    from jaxrl.agents import reinforce
-    from jaxrl.networks.torsos import Layers, Torso
-
-    torso = Torso(time_limit_chain(True).spec.observation_space, "mlp", (32,), Layers(nn.tanh))
-    return reinforce.ActorCritic(torso, torso.copy(), 2).apply(state.agent.params, jnp.eye(4), method="value")
+def learnt_values(trainer, experiment, state):
+    """What the agent thinks each place of the chain is worth: float32 [4]."""
+    if trainer.agent.values is not None:
+        obs = jnp.eye(4) if isinstance(trainer.env.spec.observation_space, Box) else jnp.arange(4)
+        return trainer.agent.values(state.hparams, state.agent, obs).mean(-1)
+    if experiment.agent == "td3":
+        critic = TwinBoxCritic(trainer.env.spec.observation_space, trainer.env.spec.action_space, "mlp", (32,))
+        return critic.apply(state.agent.params.critic, jnp.eye(4), jnp.zeros((4, 1))).mean(0)
+    network = _actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
+    obs, first = jnp.eye(4)[None], jnp.ones((1, 4), bool)
+    return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
 
 
 @pytest.mark.parametrize("case", CHAIN_CASES)
 def test_truncation_bootstraps_to_the_closed_form(case):
-    """Every agent with a discount, its values read through `Agent.values` (every action is worth the same)."""
+    """Every agent with a discount; every action is worth the same."""
     gamma = 0.8
     agent, options = CHAIN_CASES[case]
     config, hparams, steps = CHAIN_SETTINGS.get(agent, TABULAR)
     tabular = agent not in CHAIN_SETTINGS
     hparams = hparams | {"gamma": gamma} | ({"v_min": 0.0, "v_max": 10.0} if agent == "dqn" else {})
-    env = time_limit_chain(one_hot=not tabular)
-    trainer = jaxrl.make_trainer(agent, env, total_steps=steps, config=config | options, hparams=hparams)
+    env = time_limit_chain(one_hot=not tabular, continuous=agent == "td3")
+    experiment = resolve(agent, env, total_steps=steps, config=config | options, hparams=hparams)
+    trainer = experiment.trainer()
     state, _ = jax.jit(trainer.train)(jax.random.key(0))
     right, wrong = chain_values(gamma), chain_values_if_truncation_ended(gamma)
     assert np.abs(right - wrong).min() > 0.9  # a mistake shows: it is several times the tolerance
-    if agent == "reinforce":
-        found = _reinforce_values(state)
-    else:
-        found = trainer.agent.values(state.hparams, state.agent, jnp.arange(4) if tabular else jnp.eye(4)).mean(-1)
-    np.testing.assert_allclose(found, right, atol=0.3)
+    np.testing.assert_allclose(learnt_values(trainer, experiment, state), right, atol=0.3)

@@ -9,11 +9,12 @@ import pytest
 
 from jaxrl import registry
 from jaxrl.envs import bernoulli_bandit, digits_bandit, gaussian_bandit
-from jaxrl.envs._bandit import State
+from jaxrl.envs._bandit import ARMS, State
 from jaxrl.errors import InputError
 from jaxrl.vectorize import vectorize
 
 KEY = jax.random.key(0)
+ARMS_OF_3 = jax.random.fold_in(jax.random.key(3), ARMS)
 both = pytest.mark.parametrize("module", [gaussian_bandit, bernoulli_bandit])
 
 
@@ -30,7 +31,7 @@ def many_steps(env, params, means, action, count):
 
 def test_gaussian_arms_follow_their_formula():
     env = gaussian_bandit.make(num_arms=5)
-    z = np.asarray(jax.random.normal(jax.random.key(3), (5,)))
+    z = np.asarray(jax.random.normal(ARMS_OF_3, (5,)))
     expected = 2.0 + 0.5 * z + 0.25 * (z == z.max())
     state, obs = env.reset(KEY, changed(env, problem=3, base=2.0, spread=0.5, gap=0.25))
     np.testing.assert_allclose(state.means, expected, rtol=1e-6)
@@ -39,7 +40,7 @@ def test_gaussian_arms_follow_their_formula():
 
 def test_bernoulli_arms_follow_their_formula_and_stay_probabilities():
     env = bernoulli_bandit.make(num_arms=5)
-    z = np.asarray(jax.random.uniform(jax.random.key(3), (5,))) - 0.5
+    z = np.asarray(jax.random.uniform(ARMS_OF_3, (5,))) - 0.5
     for base, spread, gap in [(0.5, 0.4, 0.2), (0.5, 1.0, 0.8), (0.1, 1.0, 0.0)]:
         expected = np.clip(base + spread * z + gap * (z == z.max()), 0, 1)
         state, _ = env.reset(KEY, changed(env, problem=3, base=base, spread=spread, gap=gap))

@@ -97,7 +97,8 @@ def test_plot_draws_the_table_of_one_run(trained, capsys, tmp_path):
 def test_plot_draws_the_curve_of_a_run_without_a_checkpoint(trained, capsys, tmp_path):
     for name in ("config.json", "metrics.jsonl"):
         (tmp_path / name).write_bytes((trained[0] / name).read_bytes())
-    code, printed, _ = run(capsys, "plot", tmp_path)
+    with pytest.warns(UserWarning, match=f"^action values are not drawn: {tmp_path} has no checkpoint yet$"):
+        code, printed, _ = run(capsys, "plot", tmp_path)
     assert code == 0 and printed.splitlines() == [str(tmp_path / "curve.png")]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import jaxrl
 from benchmarks import oracles
+from jaxrl import loop
 from jaxrl.envs.garnet import Params, State, draw, make
 from jaxrl.errors import InputError
 from jaxrl.ops.dynamic_programming import policy_evaluation
@@ -64,6 +65,8 @@ def test_the_seed_decides_the_process():
     first, again, other = make(seed=1).params, make(seed=1).params, make(seed=2).params
     np.testing.assert_array_equal(first.probability, again.probability)
     assert (first.reward != other.reward).all()
+    for tag in (loop.INIT, loop.TRAIN, loop.EVALUATE, loop.RENDER):  # what the run of seed 1 draws from
+        assert (first.reward != draw(jax.random.fold_in(jax.random.key(1), tag), 10, 3, 3).reward).all()
 
 
 @pytest.mark.parametrize(
@@ -83,12 +86,12 @@ def test_a_process_that_cannot_be_is_refused(kwargs, named):
 def learnt(agent, **hparams):
     """Twenty processes, some of which may end, learnt from by as many members of one program: params, and Q [20, S, A]."""
     env = make(num_states=5, num_actions=2, branching=2)
-    keys = jax.random.split(jax.random.key(7), PROCESSES)
+    process_keys, run_keys = jax.random.split(jax.random.key(7), (2, PROCESSES))
     ends = jnp.linspace(0.0, 0.2, PROCESSES)
-    params: Params = jax.vmap(lambda key, end: draw(key, 5, 2, 2, end))(keys, ends)
+    params: Params = jax.vmap(lambda key, end: draw(key, 5, 2, 2, end))(process_keys, ends)
     settings = {"learning_rate": 1.0, "learning_rate_decay": 0.85, "gamma": GAMMA, "epsilon_start": 1.0} | hparams
     trainer = jaxrl.make_trainer(agent, env, total_steps=40_000, config={"num_envs": 8}, hparams=settings, preset="none")
-    states, _ = jax.jit(jax.vmap(trainer.train, (0, None, 0)))(keys, None, params)
+    states, _ = jax.jit(jax.vmap(trainer.train, (0, None, 0)))(run_keys, None, params)
     values = jax.vmap(trainer.agent.values, (None, 0, None))(trainer.hparams, states.agent, jnp.arange(5))
     return params, np.asarray(values)
 
@@ -122,7 +125,9 @@ def test_at_a_fixed_epsilon_they_converge_to_the_best_policy_that_explores_so(ag
     wanted = np.zeros_like(r)
     for _ in range(100):  # 0.6¹⁰⁰ < 1e-22
         wanted = r + GAMMA * np.einsum("msat,mt->msa", p, 0.7 * wanted.max(-1) + 0.3 * wanted.mean(-1))
-    np.testing.assert_allclose(q, wanted, atol=0.12)
+    # Some pairs are seldom tried: of ten draws of twenty processes each the worst error is 0.21, where Q* is 0.44 away.
+    np.testing.assert_allclose(q, wanted, atol=0.25)
+    assert np.abs(q - optimal(params)).max() > 0.4
     policy = 0.3 / 2 + 0.7 * (q == q.max(-1, keepdims=True))
     found = jax.vmap(policy_evaluation, (0, 0, 0, None))(params.probability, params.reward, jnp.float32(policy), GAMMA)
     np.testing.assert_allclose(found, wanted, atol=0.05)  # the policy learnt is as good as the best one of its kind

@@ -18,6 +18,7 @@ from jaxrl.networks.torsos import MLP, Conv, Layers, Torso, resolve
 from jaxrl.spaces import Box, Discrete
 
 VECTOR, GRID, IMAGE = Box((4,)), Box((5, 3)), Box((10, 8, 6), dtype=jnp.bool_)
+SCREEN = Box((84, 84, 4), 0, 255, jnp.uint8)
 
 
 def kernels(params):
@@ -33,6 +34,8 @@ def kernels(params):
         (IMAGE, "mlp", [(480, 7), (7, 5)]),  # 10 · 8 · 6
         (IMAGE, "auto", [(3, 3, 6, 16), (768, 7), (7, 5)]),  # a valid 3 × 3 convolution leaves 8 · 6 · 16
         (IMAGE, "minatar", [(3, 3, 6, 16), (768, 7), (7, 5)]),
+        # Mnih et al. 2015: maps of 20 · 20, 9 · 9 and 7 · 7.
+        (SCREEN, "nature", [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 7), (7, 5)]),
     ],
 )
 @pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
@@ -85,6 +88,10 @@ def test_mlp_by_hand():
         ("auto", IMAGE, "minatar"),
         ("mlp", IMAGE, "mlp"),
         ("minatar", Box((3, 3, 1)), "minatar"),
+        ("auto", SCREEN, "nature"),
+        ("auto", Box((64, 64, 3)), "nature"),
+        ("auto", Box((64, 63, 3)), "minatar"),
+        ("nature", Box((36, 36, 1)), "nature"),
     ],
 )
 def test_resolve(name, space, expected):
@@ -95,6 +102,13 @@ def test_resolve(name, space, expected):
 def test_a_torso_that_cannot_take_the_observation_is_refused(space):
     with pytest.raises(InputError, match="minatar needs images"):
         resolve("minatar", space)
+    with pytest.raises(InputError, match="nature needs images .*; valid here: auto, mlp$"):
+        resolve("nature", space)
+
+
+def test_nature_is_refused_for_small_images():
+    with pytest.raises(InputError, match=r"nature needs images \[H >= 36, W >= 36, C\].*; valid here: auto, mlp, minatar$"):
+        resolve("nature", Box((36, 35, 3)))
 
 
 # The orthogonal initialiser.
@@ -232,11 +246,55 @@ def test_layer_norm_torso_by_hand():
     np.testing.assert_allclose(result, [0.0, 1.0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
-def test_conv_equals_flax(batch):
-    """As a product of patches, the same convolution as nn.Conv's; windows need not be square."""
-    x = jax.random.normal(jax.random.key(0), (*batch, 6, 5, 2))
-    ours, flax = Conv(7, (3, 2)), nn.Conv(7, (3, 2), padding="VALID")
-    params = ours.init(jax.random.key(1), x)
-    params = jax.tree.map(lambda p: p + 0.1, params)  # a bias that shows
-    np.testing.assert_allclose(ours.apply(params, x), flax.apply(params, x), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(
+    ("batch", "side", "window", "stride"),
+    [
+        ((), 6, (3, 2), 1),
+        ((2, 3), 6, (3, 2), 1),
+        ((5,), 8, (4, 4), 2),
+        ((2, 3), 9, (5, 4), 3),
+        ((5,), 11, (5, 4), 3),
+        ((5,), 9, (2, 3), 4),
+    ],
+)
+def test_conv_equals_flax(batch, side, window, stride):
+    """As a product of patches, the same convolution as nn.Conv's, whether strides divide windows and images or not."""
+    x = jax.random.normal(jax.random.key(0), (*batch, side, 8, 3))
+    ours, flax = Conv(7, window, stride=stride), nn.Conv(7, window, stride, padding="VALID")
+    shapes, rng = jax.eval_shape(ours.init, jax.random.key(1), x), np.random.default_rng(0)
+    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape), p.dtype), shapes)  # a bias that shows
+    actual, expected = jax.jit(lambda *args: (ours.apply(*args), flax.apply(*args)))(params, x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nature_cnn_against_lax():
+    """Three convolutions of pixels / 255 and a dense layer."""
+    space = Box((44, 40, 2), 0, 255, jnp.uint8)
+    torso, rng = Torso(space, "nature", (5,)), np.random.default_rng(0)
+    obs = jnp.array(rng.integers(0, 256, (2, *space.shape)), space.dtype)
+    shapes, axes = jax.eval_shape(torso.init, jax.random.key(0), obs), ("NHWC", "HWIO", "NHWC")
+    params = jax.tree.map(lambda p: jnp.array(0.1 * rng.normal(size=p.shape), p.dtype), shapes)
+
+    def by_lax(p, x):
+        for layer, stride in zip((p["Conv_0"], p["Conv_1"], p["Conv_2"]), (4, 2, 1), strict=True):
+            x = jax.lax.conv_general_dilated(x, layer["kernel"], (stride, stride), "VALID", dimension_numbers=axes)
+            x = nn.relu(x + layer["bias"][None, None, None])
+        return nn.relu(x.reshape(2, -1) @ p["MLP_0"]["Dense_0"]["kernel"] + p["MLP_0"]["Dense_0"]["bias"][None])
+
+    expected = jax.jit(by_lax)(params["params"]["NatureCNN_0"], obs.astype(jnp.float32) / 255)
+    np.testing.assert_allclose(jax.jit(torso.apply)(params, obs), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("space", "dtype", "scale"),
+    [
+        (Box((3, 3, 1), 0, 255, jnp.uint8), jnp.uint8, 255),  # pixels
+        (Box((3, 3, 1), 0, 255, jnp.uint8), jnp.float32, 1),  # pixels, normalised already
+        (Box((3, 3, 1)), jnp.uint8, 1),  # numbers that replay stores as uint8
+        (Box((9,), 0, 255, jnp.uint8), jnp.uint8, 1),  # no image
+    ],
+)
+def test_pixels_are_divided_by_255(space, dtype, scale):
+    torso = Torso(space, "mlp", (1,), Layers(lambda x: x, nn.initializers.ones))
+    features, _ = torso.init_with_output(jax.random.key(0), jnp.full(space.shape, 17, dtype))
+    np.testing.assert_allclose(features, [9 * 17 / scale], rtol=1e-6)

@@ -93,7 +93,7 @@ def test_policy_gradient_on_a_bandit_is_the_analytic_one():
     after, _ = learn(agent, hp, state, rollout([1, 3], [0, 1], terminated=(True, True)))
     advantages = np.array([1.0, 3.0]) - VALUE
     gradient = -np.mean([advantages[0] * np.array([0.5, -0.5]), advantages[1] * np.array([-0.5, 0.5])], 0)
-    moment = after.opt_state[1][0].mu["params"]["logits"]["bias"]
+    moment = after.opt_state[1][0].mu["params"]["policy_head"]["Dense_0"]["bias"]
     np.testing.assert_allclose(moment / 0.1, gradient, rtol=1e-5)
 
 

@@ -16,7 +16,7 @@ from jaxrl.replay import ring, uniform
 from jaxrl.replay.ring import Bits, Stored
 
 EXAMPLE = {"id": jnp.int32(0), "pair": jnp.zeros(2), "flag": jnp.bool_(False)}
-push, sample = jax.jit(uniform.push), jax.jit(uniform.sample, static_argnums=2)
+push, sample = jax.jit(ring.push), jax.jit(uniform.sample, static_argnums=2)
 
 
 def rollout(first_id, length, num_envs):
@@ -52,7 +52,7 @@ class Ring:
     ],
 )
 def test_capacity_is_rounded_down_to_whole_rollouts(capacity, num_envs, length, rows):
-    replay = uniform.init(EXAMPLE, capacity, num_envs, length)
+    replay = ring.init(EXAMPLE, capacity, num_envs, length)
     shapes = {name: (x.shape, x.dtype) for name, x in replay.data.items()}
     expected = {"id": ((rows, num_envs), jnp.int32), "pair": ((rows, num_envs, 2), jnp.float32)}
     assert shapes == expected | {"flag": ((rows, num_envs), jnp.bool_)}
@@ -62,23 +62,23 @@ def test_capacity_is_rounded_down_to_whole_rollouts(capacity, num_envs, length, 
 @pytest.mark.parametrize(("capacity", "num_envs", "length"), [(1, 2, 1), (23, 3, 8), (7, 1, 8)])
 def test_a_buffer_too_small_for_one_rollout_is_refused(capacity, num_envs, length):
     with pytest.raises(InputError, match=f"replay_capacity = {capacity} .* {num_envs * length} transitions"):
-        uniform.init(EXAMPLE, capacity, num_envs, length)
+        ring.init(EXAMPLE, capacity, num_envs, length)
 
 
 @pytest.mark.parametrize(("capacity", "num_envs", "length"), [(1, 1, 1), (6, 2, 1), (7, 2, 3), (13, 1, 4), (40, 3, 2)])
 @hypothesis.settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @hypothesis.given(pushes=st.integers(1, 12), seed=st.integers(0, 2**31 - 1))
 def test_contents_and_samples_are_those_of_a_ring(capacity, num_envs, length, pushes, seed):
-    replay = uniform.init(EXAMPLE, capacity, num_envs, length)
-    ring = Ring(len(replay.data["id"]), num_envs)
+    replay = ring.init(EXAMPLE, capacity, num_envs, length)
+    model = Ring(len(replay.data["id"]), num_envs)
     for i in range(pushes):
         steps = rollout(1 + i * length * num_envs, length, num_envs)
         replay = push(replay, steps)
-        ring.push(steps["id"])
-    np.testing.assert_array_equal(replay.data["id"], ring.ids)
-    assert (replay.position, replay.filled) == (ring.next, ring.written)
+        model.push(steps["id"])
+    np.testing.assert_array_equal(replay.data["id"], model.ids)
+    assert (replay.position, replay.filled) == (model.next, model.written)
     batch = jax.device_get(sample(replay, jax.random.key(seed), 64))
-    assert set(batch["id"].tolist()) <= ring.stored()
+    assert set(batch["id"].tolist()) <= model.stored()
     np.testing.assert_array_equal(batch["pair"], np.stack([batch["id"] / 2, -batch["id"]], -1))
     np.testing.assert_array_equal(batch["flag"], batch["id"] % 3 == 0)
 
@@ -93,7 +93,7 @@ def test_contents_and_samples_are_those_of_a_ring(capacity, num_envs, length, pu
     ],
 )
 def test_samples_are_uniform_over_what_is_stored(pushes, stored):
-    replay = uniform.init(EXAMPLE, 30, 6, 1)
+    replay = ring.init(EXAMPLE, 30, 6, 1)
     for i in range(pushes):
         replay = push(replay, rollout(1 + 6 * i, 1, 6))
     draws = np.asarray(sample(replay, jax.random.key(0), 100_000)["id"])
@@ -103,14 +103,14 @@ def test_samples_are_uniform_over_what_is_stored(pushes, stored):
 
 
 def test_different_keys_give_different_batches():
-    replay = push(uniform.init(EXAMPLE, 100, 100, 1), rollout(1, 1, 100))
+    replay = push(ring.init(EXAMPLE, 100, 100, 1), rollout(1, 1, 100))
     batches = [tuple(sample(replay, jax.random.key(k), 32)["id"].tolist()) for k in (0, 0, 1)]
     assert batches[0] == batches[1] != batches[2]
 
 
 def test_a_push_casts_to_the_storage_dtype():
-    replay = uniform.init({"obs": jnp.bool_(False)}, 4, 2, 1)
-    replay = uniform.push(replay, {"obs": jnp.array([[1.0, 0.0]])})
+    replay = ring.init({"obs": jnp.bool_(False)}, 4, 2, 1)
+    replay = ring.push(replay, {"obs": jnp.array([[1.0, 0.0]])})
     assert replay.data["obs"].dtype == jnp.bool_
     np.testing.assert_array_equal(replay.data["obs"], [[True, False], [False, False]])
 
@@ -118,7 +118,7 @@ def test_a_push_casts_to_the_storage_dtype():
 @pytest.mark.parametrize("shape", [(1,), (8,), (3, 3), (10, 10, 4)])
 def test_booleans_are_packed_and_come_back(shape):
     size = math.prod(shape)
-    replay = uniform.init({"obs": jnp.zeros(shape, bool), "id": jnp.int32(0)}, 12, 2, 2)
+    replay = ring.init({"obs": jnp.zeros(shape, bool), "id": jnp.int32(0)}, 12, 2, 2)
     obs = np.random.default_rng(0).random((2, 2, *shape)) < 0.5
     ids = np.arange(4).reshape(2, 2)
     replay = push(replay, {"obs": obs.astype(np.float32), "id": ids})
@@ -225,7 +225,7 @@ def whole_buffer_ops(program, members, *args):
 
 
 def pushed_and_sampled(replay, steps, key):
-    replay = uniform.push(replay, steps)
+    replay = ring.push(replay, steps)
     return replay, uniform.sample(replay, key, 32)
 
 
@@ -244,7 +244,7 @@ def gated(replay, steps, key):
 
 
 def program_args():
-    replay = uniform.init(jnp.zeros(SHAPE[2]), SHAPE[0] * SHAPE[1], SHAPE[1], 2)
+    replay = ring.init(jnp.zeros(SHAPE[2]), SHAPE[0] * SHAPE[1], SHAPE[1], 2)
     assert replay.data.shape == SHAPE
     return replay, jnp.ones((2, *SHAPE[1:])), jax.random.key(0)
 

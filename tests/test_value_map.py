@@ -102,3 +102,8 @@ def test_q_table_is_read_where_there_is_one():
     for agent, env in (("reinforce", "RandomGame"), ("dqn", "CartPole-v1")):  # no action values; no discrete states
         other = jaxrl.make_trainer(agent, env, total_steps=500, preset="none")
         assert value_map.q_table(other, None) is None
+
+
+def test_a_run_that_cannot_be_read_is_named_in_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match=f"^action values are not drawn: {tmp_path} is no run directory"):
+        assert value_map.of_run(tmp_path) is None

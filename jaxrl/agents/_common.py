@@ -1,4 +1,4 @@
-"""What several agents need of an environment's spec."""
+"""What several agents share: questions to a spec, step size, values of next observations, updates of weights and targets."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxrl import trees
 from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete, one_array
-from jaxrl.types import EnvSpec, PyTree, Transition
+from jaxrl.types import Clock, EnvSpec, PyTree, Scalar, Transition
 
 
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
@@ -38,6 +39,24 @@ def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
     """A zero observation of the spec's shape, for tracing shapes."""
     space = one_array(spec.observation_space)
     return jnp.zeros(space.shape, dtype or space.dtype)
+
+
+def annealed(hp: Any, progress: Scalar) -> Scalar:
+    """The step size at `progress` in [0, 1] through training: `learning_rate`, less `learning_rate_anneal` of it at the end.
+
+    hp: an agent's HParams with these two.
+    """
+    return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
+
+
+def updated_target(config: Any, hp: Any, target: PyTree, online: PyTree, clock: Clock) -> PyTree:
+    """θ⁻ ← τ θ + (1 - τ) θ⁻ where the steps of the update that ends now passed a multiple of `target_update_every`.
+
+    config, hp: an agent's with num_envs, rollout_length and target_update_every, and with tau. target: θ⁻, online: θ.
+    """
+    every, steps_per_update = config.target_update_every, config.num_envs * config.rollout_length
+    due = clock.env_steps // every > (clock.env_steps - steps_per_update) // every
+    return trees.where(due, optax.incremental_update(online, target, hp.tau), target)
 
 
 def one_by_one(
@@ -68,7 +87,7 @@ def next_values(value_of: Callable[[PyTree], jax.Array], steps: Transition, valu
     return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
 
 
-def once(
+def when_started(
     started: jax.Array, step: Callable[..., tuple[PyTree, PyTree]], learner: PyTree, *args: PyTree
 ) -> tuple[PyTree, PyTree]:
     """`step(learner, *args) -> (learner, out)` if `started` (bool []), else the same learner and zeros.

@@ -12,12 +12,10 @@ from jaxrl.types import Key, Metrics, PyTree
 Step = Callable[[PyTree, PyTree], tuple[PyTree, Metrics]]
 
 
-def check(rows: int, num_minibatches: int) -> None:
-    """Raises ValueError where the rows of a rollout do not part into minibatches of one size."""
-    if rows % num_minibatches:
-        raise InputError(
-            f"num_minibatches = {num_minibatches} must divide num_envs × rollout_length = {rows} into equal parts"
-        )
+def check(units: int, num_minibatches: int, what: str = "num_envs × rollout_length") -> None:
+    """Raises ValueError where the `units` of a rollout do not part into minibatches of one size. what: names them."""
+    if units % num_minibatches:
+        raise InputError(f"num_minibatches = {num_minibatches} must divide {what} = {units} into equal parts")
 
 
 def descend(

@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents._common import discrete_actions, discrete_observations, no_memory
+from jaxrl.agents._common import discrete_actions, discrete_observations, no_memory, one_by_one
 from jaxrl.ops import exploration
 from jaxrl.ops.means import Mean
+from jaxrl.ops.returns import td_target
 from jaxrl.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
 Policy = Callable[[jax.Array], jax.Array]  # action values float32 [A] -> probabilities float32 [A]
 S = TypeVar("S", bound="Any")  # State, or a NamedTuple with more fields
@@ -120,3 +121,26 @@ def table_agent(
         return jnp.argmax(values(hp, state, obs), -1).astype(jnp.int32), memory
 
     return Agent(init, no_memory, act, greedy, learn, values)
+
+
+def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Policy, jax.Array], jax.Array]) -> Agent:
+    """The agent `name` of one table and one-step errors: Q(s, a) ← Q(s, a) + α [r + γ (1 - terminated) V(s') - Q(s, a)].
+
+    next_value: (the behaviour policy, Q(s', ·) float32 [A]) -> V(s') float32 [].
+    """
+    shape = table_shape(spec, name)
+
+    def init(key: Key, hp: HParams, params: PyTree = None) -> State:
+        return new_table(shape, hp, params)
+
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
+        policy = behaviour_policy(config, hp, clock)
+
+        def update(state: State, step: Transition) -> tuple[State, jax.Array]:
+            target = td_target(step.reward, hp.gamma, step.terminated, next_value(policy, state.q[step.next_obs]))
+            return move(hp, state, (step.obs, step.action), target, step.valid)
+
+        state, errors = one_by_one(update, state, rollout.steps)
+        return state, learning_metrics(state, errors, rollout.steps.valid.reshape(-1))
+
+    return table_agent(config, init, learn)

@@ -26,8 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import trees
-from jaxrl.agents._common import discrete_actions, example_obs, no_memory, once
+from jaxrl.agents._common import annealed, discrete_actions, example_obs, no_memory, updated_target, when_started
 from jaxrl.errors import InputError
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
@@ -128,103 +127,124 @@ class Learner(NamedTuple):
     opt_state: PyTree
 
 
+def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
+    """Adam at the step size of `progress` through training."""
+    return optax.adam(annealed(hp, progress))
+
+
+def replay_sampler(config: Config) -> ring.Sampler:
+    """How a batch is drawn from replay."""
+    if config.prioritized:
+        return prioritized.sampler(config.batch_size, config.n_step, config.rollout_length)
+    return uniform.sampler(config.batch_size, config.n_step)
+
+
+def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> Any:
+    """The network that knows of each action's return M numbers: observations [..., *shape] -> [..., A, M]."""
+    num_atoms = 1 if config.distributional == "none" else config.num_atoms
+    layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else nn.Dense)
+    return QNetwork(
+        spec.observation_space, config.torso, config.hidden_sizes, num_actions, num_atoms, config.dueling, layers
+    )
+
+
+def returns(network: Any, params: PyTree, obs: jax.Array, key: Key | None = None) -> jax.Array:
+    """The network's output [..., A, M]. key: of the weights' noise; None for their mean."""
+    return network.apply(params, obs, rngs={} if key is None else {"noise": key})
+
+
+def mean(config: Config, hp: HParams, returns: jax.Array) -> jax.Array:
+    """Q(s, ·) [..., A] of the network's output [..., A, M]."""
+    if config.distributional == "c51":
+        atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
+        return (jax.nn.softmax(returns) * jnp.broadcast_to(atoms, returns.shape)).sum(-1)
+    return returns.mean(-1) if config.distributional == "quantile" else returns[..., 0]
+
+
+def behave(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -> jax.Array:
+    """Actions int32 [N] of the behaviour policy. q: Q(s, ·) float32 [N, A]; keys: [N]."""
+    behaviour = ("greedy" if config.noisy else "epsilon_greedy") if config.exploration == "auto" else config.exploration
+    if behaviour == "boltzmann":
+        return jax.vmap(exploration.sample)(keys, jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature))
+    if behaviour == "epsilon_greedy":
+        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
+        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon)
+    return jnp.argmax(q, -1).astype(jnp.int32)
+
+
+def error(
+    config: Config, hp: HParams, taken: jax.Array, following: jax.Array, ret: jax.Array, discount: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The loss of one transition and its priority; taken, following [M]: the return of (s, a) and of (s', a')."""
+    if config.distributional == "c51":
+        atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
+        target = value_distributions.project(atoms, jax.nn.softmax(following), ret, discount)
+        divergence = value_distributions.kl_divergence(target, taken)
+        return divergence, divergence
+    if config.distributional == "quantile":
+        distance = value_distributions.quantile_huber(taken, ret + discount * following)
+        return distance, distance
+    td_error = ret + discount * following[0] - taken[0]
+    return getattr(losses, config.loss)(td_error), jnp.abs(td_error)
+
+
+def loss(
+    params: PyTree,
+    target_params: PyTree,
+    network: Any,
+    config: Config,
+    hp: HParams,
+    batch: Batch,
+    weight: jax.Array,
+    key: Key,
+) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+    """L(θ) of a batch; its metrics, and its priorities [B]. weight: importance weights [B]; key: of the weights' noise."""
+    online_key, target_key, choice_key = jax.random.split(key, 3) if config.noisy else (None, None, None)
+    all_taken = returns(network, params, batch.obs, online_key)
+    all_following = returns(network, target_params, batch.next_obs, target_key)
+    chooser = returns(network, params, batch.next_obs, choice_key) if config.double else all_following
+    following = values.at_action(all_following, jnp.argmax(mean(config, hp, chooser), -1))
+    each, priority = jax.vmap(partial(error, config, hp))(
+        values.at_action(all_taken, batch.action), jax.lax.stop_gradient(following), batch.ret, batch.discount
+    )
+    value = masked_mean(weight * each, batch.valid)
+    q_taken = values.at_action(mean(config, hp, all_taken), batch.action)
+    return value, ({"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}, priority)
+
+
 def make(spec: EnvSpec, config: Config) -> Agent:
     """DQN for discrete actions and any array observation."""
-    num_actions = discrete_actions(spec, "dqn")
+    network = partial(q_network, spec, config, discrete_actions(spec, "dqn"))
     resolve(config.torso, spec.observation_space)
-    steps_per_update = config.num_envs * config.rollout_length
-    scalar_loss = getattr(losses, config.loss)
-    behaviour = ("greedy" if config.noisy else "epsilon_greedy") if config.exploration == "auto" else config.exploration
-    if config.prioritized:
-        sampler = prioritized.sampler(config.batch_size, config.n_step, config.rollout_length)
-    else:
-        sampler = uniform.sampler(config.batch_size, config.n_step)
-
-    def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-        return optax.adam(hp.learning_rate * (1 - hp.learning_rate_anneal * progress))
-
-    def q_network(hp: HParams) -> Any:
-        num_atoms = 1 if config.distributional == "none" else config.num_atoms
-        layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else nn.Dense)
-        return QNetwork(
-            spec.observation_space, config.torso, config.hidden_sizes, num_actions, num_atoms, config.dueling, layers
-        )
-
-    def returns(hp: HParams, params: PyTree, obs: jax.Array, key: Key | None) -> jax.Array:
-        """What the network knows of each action's return: [..., A, M]. key: of the weights' noise; None for their mean."""
-        return q_network(hp).apply(params, obs, rngs={"noise": key} if config.noisy and key is not None else {})
-
-    def mean(hp: HParams, returns: jax.Array) -> jax.Array:
-        """Q(s, ·) [..., A] of the network's output [..., A, M]."""
-        if config.distributional == "c51":
-            atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
-            return (jax.nn.softmax(returns) * jnp.broadcast_to(atoms, returns.shape)).sum(-1)
-        return returns.mean(-1) if config.distributional == "quantile" else returns[..., 0]
-
-    def q_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
-        return mean(hp, returns(hp, state.params, obs, None))
+    sampler = replay_sampler(config)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = q_network(hp).init(key, example_obs(spec))
+            params = network(hp).init(key, example_obs(spec))
         obs = example_obs(spec, spec.storage_dtype)
         flag = jnp.bool_(False)
         example = Stored(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
         replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length, config.n_step)
         return State(params, params, optimizer(hp, 0.0).init(params), replay, sampler.init(replay))
 
+    def q_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return mean(config, hp, returns(network(hp), state.params, obs))
+
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
-        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
         keys = jax.random.split(key, obs.shape[0])
         if config.noisy:  # each environment has a draw of the weights of its own
             keys, noise_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-            q = mean(hp, jax.vmap(partial(returns, hp, state.params))(obs, noise_keys))
+            q = mean(config, hp, jax.vmap(partial(returns, network(hp), state.params))(obs, noise_keys))
         else:
             q = q_values(hp, state, obs)
-        if behaviour == "boltzmann":
-            action = jax.vmap(exploration.sample)(keys, jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature))
-        elif behaviour == "epsilon_greedy":
-            action = jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon)
-        else:
-            action = jnp.argmax(q, -1).astype(jnp.int32)
-        return action, memory, ()
+        return behave(config, hp, q, clock, keys), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
         return jnp.argmax(q_values(hp, state, obs), -1).astype(jnp.int32), memory
-
-    def error(
-        hp: HParams, taken: jax.Array, following: jax.Array, ret: jax.Array, discount: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """The loss of one transition and its priority; taken, following [M]: the return of (s, a) and of (s', a')."""
-        if config.distributional == "c51":
-            atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
-            target = value_distributions.project(atoms, jax.nn.softmax(following), ret, discount)
-            divergence = value_distributions.kl_divergence(target, taken)
-            return divergence, divergence
-        if config.distributional == "quantile":
-            distance = value_distributions.quantile_huber(taken, ret + discount * following)
-            return distance, distance
-        td_error = ret + discount * following[0] - taken[0]
-        return scalar_loss(td_error), jnp.abs(td_error)
-
-    def loss(
-        params: PyTree, hp: HParams, target_params: PyTree, batch: Batch, weight: jax.Array, key: Key
-    ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-        online_key, target_key, choice_key = jax.random.split(key, 3) if config.noisy else (None, None, None)
-        all_taken = returns(hp, params, batch.obs, online_key)
-        all_following = returns(hp, target_params, batch.next_obs, target_key)
-        chooser = returns(hp, params, batch.next_obs, choice_key) if config.double else all_following
-        following = values.at_action(all_following, jnp.argmax(mean(hp, chooser), -1))
-        each, priority = jax.vmap(partial(error, hp))(
-            values.at_action(all_taken, batch.action), jax.lax.stop_gradient(following), batch.ret, batch.discount
-        )
-        value = masked_mean(weight * each, batch.valid)
-        q_taken = values.at_action(mean(hp, all_taken), batch.action)
-        return value, ({"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}, priority)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
@@ -239,24 +259,19 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
             weight = prioritized.importance_weights(relative, beta)
             grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
-                learner.params, hp, state.target_params, batch, weight, noise_key
+                learner.params, state.target_params, network(hp), config, hp, batch, weight, noise_key
             )
             updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
             return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
 
         def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
-            learner, (metrics, slots, priority) = once(started, descend, *carry, key)
+            learner, (metrics, slots, priority) = when_started(started, descend, *carry, key)
             return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
 
         start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay))
         keys = jax.random.split(key, config.gradient_steps)
         ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
-
-        every = config.target_update_every
-        due = clock.env_steps // every > (clock.env_steps - steps_per_update) // every
-        moved = optax.incremental_update(params, state.target_params, hp.tau)
-        target_params = trees.where(due, moved, state.target_params)
-        metrics = jax.tree.map(lambda x: x.sum(0), metrics)
-        return State(params, target_params, opt_state, replay, priorities), metrics
+        target_params = updated_target(config, hp, state.target_params, params, clock)
+        return State(params, target_params, opt_state, replay, priorities), jax.tree.map(lambda x: x.sum(0), metrics)
 
     return Agent(init, no_memory, act, greedy, learn, q_values)

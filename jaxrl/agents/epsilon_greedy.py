@@ -10,7 +10,6 @@ constant step below 1, for a sample average forgets it at the first pull.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import jax
@@ -18,13 +17,9 @@ import jax
 from jaxrl.agents._bandit import Arms, context_free, fresh
 from jaxrl.agents._common import discrete_actions
 from jaxrl.ops import exploration
-from jaxrl.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
+from jaxrl.settings import Fraction, Positive, Range, hyperparameters
+from jaxrl.settings import LoopConfig as Config
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Transition
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
-    pass
 
 
 @hyperparameters

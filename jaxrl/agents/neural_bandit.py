@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl import trees
-from jaxrl.agents._common import discrete_actions, example_obs, no_memory, once, one_by_one
+from jaxrl.agents._common import discrete_actions, example_obs, no_memory, one_by_one, when_started
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses
 from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.values import at_action
-from jaxrl.replay import uniform
+from jaxrl.replay import ring, uniform
 from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
@@ -90,7 +90,7 @@ class State(NamedTuple):
 
     params: PyTree
     opt_state: PyTree
-    replay: uniform.Replay
+    replay: ring.Replay
     covariance: PyTree
 
 
@@ -185,7 +185,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             params = jax.vmap(network.init, (0, None))(jax.random.split(key, members), example_obs(spec))
         obs, everyone = example_obs(spec, spec.storage_dtype), jnp.ones(members, bool)
         example = Stored(obs, jnp.int32(0), jnp.float32(0), jnp.bool_(False), everyone)
-        replay = uniform.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
+        replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
         num_features = jax.eval_shape(predict, params, example_obs(spec)).features.shape[-1]
         covariance = prior_covariance(hp, num_actions, num_features) if config.exploration == "bayesian" else ()
         return State(params, optimizer(hp).init(params), replay, covariance)
@@ -215,7 +215,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         mask_key, batch_key = jax.random.split(key)
         shape = (*s.reward.shape, members)
         mask = jax.random.bernoulli(mask_key, shape=shape) if bootstrapped else jnp.ones(shape, bool)
-        replay = uniform.push(state.replay, Stored(s.obs, s.action, s.reward, s.valid, mask))
+        replay = ring.push(state.replay, Stored(s.obs, s.action, s.reward, s.valid, mask))
         covariance = state.covariance
         if config.exploration == "bayesian":
             features = predict(state.params, trees.flatten_time(s.obs)).features[0]
@@ -228,7 +228,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             return (optax.apply_updates(params, updates), opt_state), metrics
 
         def step_once_started(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            return once(clock.env_steps >= config.learning_starts, gradient_step, learner, key)
+            return when_started(clock.env_steps >= config.learning_starts, gradient_step, learner, key)
 
         keys = jax.random.split(batch_key, config.gradient_steps)
         (params, opt_state), metrics = jax.lax.scan(step_once_started, (state.params, state.opt_state), keys)

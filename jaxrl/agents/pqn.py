@@ -19,7 +19,7 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents import _minibatch
-from jaxrl.agents._common import discrete_actions, example_obs, next_values, no_memory
+from jaxrl.agents._common import annealed, discrete_actions, example_obs, next_values, no_memory
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
 from jaxrl.ops import exploration, losses, values
@@ -93,8 +93,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return network.apply(params, obs)[..., 0]
 
     def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-        learning_rate = hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
-        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(learning_rate))
+        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(annealed(hp, progress)))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:

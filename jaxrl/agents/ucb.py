@@ -9,7 +9,6 @@ so are ties broken. With c = √2 and rewards in [0, 1] this is UCB1, whose regr
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import jax
@@ -18,13 +17,9 @@ import jax.numpy as jnp
 from jaxrl.agents._bandit import Arms, context_free, fresh
 from jaxrl.agents._common import discrete_actions
 from jaxrl.ops import exploration
-from jaxrl.settings import LoopConfig, NonNegative, hyperparameters
+from jaxrl.settings import LoopConfig as Config
+from jaxrl.settings import NonNegative, hyperparameters
 from jaxrl.types import Agent, Clock, EnvSpec, Key, Scalar, Transition
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
-    pass
 
 
 @hyperparameters

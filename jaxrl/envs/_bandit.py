@@ -1,6 +1,6 @@
 """What the context-free bandits share: arms whose means are drawn per problem and may walk, and regret.
 
-    mean_k = base + spread · z_k + gap · 1[k = argmax z],    z from key(problem)
+    mean_k = base + spread · z_k + gap · 1[k = argmax z],    z from the problem's number alone
 
 so that every reset with the same parameters is the same problem, and a sweep over problems is a `vmap` over parameters.
 """
@@ -16,6 +16,9 @@ import jax.numpy as jnp
 from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete
 from jaxrl.types import Env, EnvSpec, EnvStep, Key
+
+# What a problem's key is folded with: no tag of a run's root key, so that problem k shares no random number with seed k.
+ARMS = int.from_bytes(b"arms")
 
 
 class State(NamedTuple):
@@ -45,7 +48,7 @@ def make(
 
     def reset(key: Key, params: Any) -> tuple[State, jax.Array]:
         del key  # the problem decides the arms
-        z = draw_arms(jax.random.key(params.problem), (num_arms,))
+        z = draw_arms(jax.random.fold_in(jax.random.key(params.problem), ARMS), (num_arms,))
         best = jnp.arange(num_arms) == jnp.argmax(z)
         means = keep_within(params.base + params.spread * z + params.gap * best)
         return State(means, jnp.int32(0), jnp.float32(0)), jnp.int32(0)

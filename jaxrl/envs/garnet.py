@@ -21,6 +21,8 @@ from jaxrl.spaces import Discrete
 from jaxrl.types import Env, EnvSpec, EnvStep, Key, Scalar
 
 ROUNDING = 1e-6  # a row that sums to 1 but for so much ends no episode
+# What a seed's key is folded with: no tag of a run's root key, so that process k shares no random number with run k.
+PROCESS = int.from_bytes(b"mdp")
 
 
 class Params(NamedTuple):
@@ -82,4 +84,5 @@ def make(num_states: int = 10, num_actions: int = 3, branching: int = 3, termina
         return after, EnvStep(after.place, reward, terminated, after.time >= params.max_steps_in_episode)
 
     spec = EnvSpec("Garnet", Discrete(num_states), Discrete(num_actions))
-    return Env(spec, draw(jax.random.key(seed), num_states, num_actions, branching, termination), reset, step)
+    key = jax.random.fold_in(jax.random.key(seed), PROCESS)
+    return Env(spec, draw(key, num_states, num_actions, branching, termination), reset, step)

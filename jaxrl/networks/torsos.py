@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxrl.errors import InputError
 from jaxrl.spaces import Discrete, Space, one_array
 
-TorsoName = Literal["auto", "mlp", "minatar"]
+TorsoName = Literal["auto", "mlp", "minatar", "nature"]
 Initializer = Callable[..., jax.Array]
 lecun_normal = nn.initializers.lecun_normal()
 
@@ -46,7 +46,7 @@ class MLP(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution without padding, stride 1, as one product with the image's patches: [..., H, W, C] -> [..., H', W', F].
+    """A convolution without padding as one product with the image's patches: [..., H, W, C] -> [..., H', W', F].
 
     XLA on CPU has no fast kernel for the grouped convolution that `vmap` over parameters makes of `nn.Conv`; of a product
     it makes a batched product.
@@ -55,16 +55,43 @@ class Conv(nn.Module):
     features: int
     window: tuple[int, int]
     kernel_init: Initializer = lecun_normal
+    stride: int = 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         (height, width), channels = self.window, x.shape[-1]
-        rows, columns = x.shape[-3] - height + 1, x.shape[-2] - width + 1
+        rows, columns = (x.shape[-3] - height) // self.stride + 1, (x.shape[-2] - width) // self.stride + 1
         kernel = self.param("kernel", self.kernel_init, (height, width, channels, self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = kernel.reshape(height, width, -1)
+        if self.stride > 1:  # on cells of stride × stride pixels the stride is 1: far fewer slices to put together
+            height, width = -(-height // self.stride), -(-width // self.stride)
+            kernel = _cells(kernel, height, width, self.stride)
+            x = _cells(x, rows + height - 1, columns + width - 1, self.stride)
         shifted = [x[..., i : i + rows, j : j + columns, :] for i in range(height) for j in range(width)]
         y = jnp.concatenate(shifted, -1) @ kernel.reshape(-1, self.features)
         return y + jnp.broadcast_to(bias, y.shape)
+
+
+def _cells(x: jax.Array, rows: int, columns: int, size: int) -> jax.Array:
+    """[..., H, W, C] -> [..., rows, columns, size² · C], cells of size × size pixels, the image cut or filled up with 0."""
+    batch, (height, width, channels) = x.shape[:-3], x.shape[-3:]
+    edges = [(0, 0, 0)] * len(batch) + [(0, rows * size - height, 0), (0, columns * size - width, 0), (0, 0, 0)]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges).reshape(*batch, rows, size, columns, size, channels)
+    return x.swapaxes(-4, -3).reshape(*batch, rows, columns, -1)
+
+
+class NatureCNN(nn.Module):
+    """The network of Mnih et al. 2015 (DQN): convolutions of 32 8 × 8 / 4, 64 4 × 4 / 2, 64 3 × 3 / 1, then dense layers."""
+
+    hidden_sizes: tuple[int, ...]
+    layers: Layers = Layers()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for features, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            x = self.layers.after(Conv(features, (size, size), self.layers.kernel_init, stride)(x))
+        return MLP(self.hidden_sizes, self.layers)(x.reshape(*x.shape[:-3], -1))
 
 
 class MinAtarCNN(nn.Module):
@@ -80,8 +107,16 @@ class MinAtarCNN(nn.Module):
         return MLP(self.hidden_sizes, self.layers)(x)
 
 
+# Convolutional torsos: the network, and the least side of the images that it takes.
+CNNS: dict[str, tuple[type[MinAtarCNN | NatureCNN], int]] = {"minatar": (MinAtarCNN, 3), "nature": (NatureCNN, 36)}
+LARGE = 64  # the least side of images that "auto" gives to the larger network
+
+
 class Torso(nn.Module):
-    """The torso for an observation space: one-hot for a discrete one, flattened for an MLP, images for a CNN."""
+    """The torso for an observation space: one-hot for a discrete one, flattened for an MLP, images for a CNN.
+
+    Images of pixels, uint8 [H, W, C], are divided by 255.
+    """
 
     space: Space
     name_: TorsoName
@@ -93,23 +128,28 @@ class Torso(nn.Module):
         name = resolve(self.name_, self.space)
         if isinstance(self.space, Discrete):
             obs = jax.nn.one_hot(obs, self.space.n)
-        obs = obs.astype(jnp.float32)
-        if name == "minatar":
-            return MinAtarCNN(self.hidden_sizes, self.layers)(obs)
-        rank = 1 if isinstance(self.space, Discrete) else len(one_array(self.space).shape)
+        shape = one_array(self.space).shape
+        # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
+        pixels = len(shape) == 3 and obs.dtype == self.space.dtype == jnp.uint8  # type: ignore[union-attr]
+        obs = obs.astype(jnp.float32) / 255 if pixels else obs.astype(jnp.float32)
+        if name in CNNS:
+            return CNNS[name][0](self.hidden_sizes, self.layers)(obs)
+        rank = 1 if isinstance(self.space, Discrete) else len(shape)
         batch = obs.shape[: obs.ndim - rank]
         return MLP(self.hidden_sizes, self.layers)(obs.reshape(*batch, -1))
 
 
 def resolve(name: TorsoName, space: Space) -> TorsoName:
-    """The torso that `name` means for `space`: "auto" is a CNN for images [H, W, C], else an MLP.
+    """The torso that `name` means for `space`: "auto" is a CNN for images [H, W, C], by their size, else an MLP.
 
-    Raises ValueError where the torso cannot take the observation.
+    Raises InputError where the torso cannot take the observation.
     """
     shape = one_array(space).shape
-    image = len(shape) == 3 and min(shape[:2]) >= 3
+    side = min(shape[:2]) if len(shape) == 3 else 0
+    fitting = [cnn for cnn, (_, least) in CNNS.items() if side >= least]
     if name == "auto":
-        return "minatar" if image else "mlp"
-    if name == "minatar" and not image:
-        raise InputError(f"torso = minatar needs images [H >= 3, W >= 3, C], not {space}; valid here: auto, mlp")
+        return "nature" if side >= LARGE else "minatar" if fitting else "mlp"
+    if name in CNNS and name not in fitting:
+        least, valid = CNNS[name][1], ", ".join(["auto", "mlp", *fitting])
+        raise InputError(f"torso = {name} needs images [H >= {least}, W >= {least}, C], not {space}; valid here: {valid}")
     return name

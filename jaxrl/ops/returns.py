@@ -60,6 +60,25 @@ def n_step_return(rewards: jax.Array, gamma: Scalar, terminated: jax.Array, trun
     return NStep(ret, discount, last)
 
 
+def n_step_returns(
+    rewards: jax.Array, gamma: Scalar, n: int, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
+) -> jax.Array:
+    """n-step returns of every step of one environment's sequence: float32 [T]. G_t = G_t^(n), with
+
+    G_t^(k) = r_t + γ · { 0                if terminated_t
+                          V(next_obs_t)    if k = 1, or truncated_t, or t is the sequence's last step
+                          G_{t+1}^(k-1)    otherwise }
+    (Sutton & Barto, 2nd ed., equation 7.1, cut short where the episode ends, is truncated, or the sequence stops.)
+    rewards, next_values: float32 [T]; terminated, truncated: bool [T].
+    """
+    cut = truncated.at[-1].set(True)
+    following = next_values
+    for _ in range(n - 1):
+        returns = td_target(rewards, gamma, terminated, following)
+        following = jnp.where(cut, next_values, jnp.roll(returns, -1))
+    return td_target(rewards, gamma, terminated, following)
+
+
 def lambda_returns(
     rewards: jax.Array, gamma: Scalar, lam: Scalar, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
 ) -> jax.Array:
@@ -81,3 +100,72 @@ def lambda_returns(
         return g, g
 
     return jax.lax.scan(backward, jnp.zeros_like(rewards[0]), (rewards, terminated, cut, next_values), reverse=True)[1]
+
+
+def gae(
+    rewards: jax.Array,
+    gamma: Scalar,
+    lam: Scalar,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    values: jax.Array,
+    next_values: jax.Array,
+) -> jax.Array:
+    """Generalised advantage estimates of one environment's rollout: float32 [T] (Schulman et al. 2016, equation 16).
+
+    A_t = δ_t + γλ · { 0 if the episode ended at t (terminated or truncated), or t is the rollout's last step; else A_{t+1} }
+    δ_t = r_t + γ (1 - terminated_t) V(next_obs_t) - V(obs_t)
+    A_t + V(obs_t) is the λ-return. λ = 0 is the one-step error, λ = 1 the Monte-Carlo return less V.
+    rewards, values, next_values: float32 [T]; terminated, truncated: bool [T].
+    """
+    deltas = td_target(rewards, gamma, terminated, next_values) - values
+    return _discounted_sums(deltas, jnp.where(terminated | truncated, 0.0, gamma * lam))
+
+
+class VTrace(NamedTuple):
+    """targets: v_t, what V(obs_t) is moved towards. advantages: ρ_t (r_t + γ v_{t+1} - V(obs_t)), for the policy gradient.
+
+    float32 [T] both.
+    """
+
+    targets: jax.Array
+    advantages: jax.Array
+
+
+def vtrace(
+    log_rhos: jax.Array,
+    rewards: jax.Array,
+    gamma: Scalar,
+    lam: Scalar,
+    terminated: jax.Array,
+    truncated: jax.Array,
+    values: jax.Array,
+    next_values: jax.Array,
+    clip_rho: Scalar = 1.0,
+    clip_c: Scalar = 1.0,
+) -> VTrace:
+    """V-trace: off-policy corrected values of one environment's rollout (Espeholt et al. 2018, equation 1 and section 4.2).
+
+    v_t = V(obs_t) + δ_t + γ c_t · { 0 if the episode ended at t, or t is the last step; else v_{t+1} - V(obs_{t+1}) }
+    δ_t = ρ_t (r_t + γ (1 - terminated_t) V(next_obs_t) - V(obs_t)),   ρ_t = min(clip_rho, π/μ),   c_t = λ min(clip_c, π/μ)
+    On-policy (log_rhos = 0, clips ≥ 1) v is the λ-return. log_rhos: log π(a|s) - log μ(a|s), float32 [T]; no gradient flows
+    through the results in use: they are targets. Other arguments as in `gae`.
+    """
+    rho, c = jnp.minimum(clip_rho, jnp.exp(log_rhos)), lam * jnp.minimum(clip_c, jnp.exp(log_rhos))
+    ended = terminated | truncated
+    deltas = rho * (td_target(rewards, gamma, terminated, next_values) - values)
+    targets = values + _discounted_sums(deltas, jnp.where(ended, 0.0, gamma * c))
+    goes_on = ~ended.at[-1].set(True)
+    bootstrap = jnp.where(goes_on, jnp.roll(targets, -1), next_values)
+    return VTrace(targets, rho * (td_target(rewards, gamma, terminated, bootstrap) - values))
+
+
+def _discounted_sums(x: jax.Array, decay: jax.Array) -> jax.Array:
+    """y_t = x_t + decay_t y_{t+1}, y_T = 0: float32 [T]."""
+
+    def backward(following: jax.Array, xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        x, decay = xs
+        y = x + decay * following
+        return y, y
+
+    return jax.lax.scan(backward, jnp.zeros_like(x[0]), (x, decay), reverse=True)[1]

@@ -56,9 +56,8 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
     ) -> Priorities:
         # A divergence may round to just below 0; only what is no number at all is nan_to_num's.
         weight = jnp.nan_to_num((jnp.maximum(priority, 0.0) + OFFSET) ** exponent, nan=HIGHEST)
-        weight = jnp.where(
-            when & (priorities.tree[0][slots] > 0), jnp.clip(weight, LOWEST, HIGHEST), priorities.tree[0][slots]
-        )
+        before = priorities.tree[0][slots]
+        weight = jnp.where(when & (before > 0), jnp.clip(weight, LOWEST, HIGHEST), before)
         highest = jnp.where(when, jnp.maximum(priorities.highest, weight.max()), priorities.highest)
         return Priorities(sum_tree.assign(priorities.tree, slots, weight), highest)
 

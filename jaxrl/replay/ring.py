@@ -10,7 +10,6 @@ row after a row is the next time step of the same environments, unless the ring'
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,16 +19,16 @@ import jax.numpy as jnp
 
 from jaxrl.errors import InputError
 from jaxrl.ops.returns import n_step_return
+from jaxrl.trees import pytree, static
 from jaxrl.types import Key, PyTree, Scalar
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Bits:
     """Booleans [..., *shape], packed: uint8 [..., ceil(size / 8)]."""
 
     packed: jax.Array
-    shape: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    shape: tuple[int, ...] = static()
 
     @staticmethod
     def pack(x: jax.Array, shape: tuple[int, ...]) -> Bits:

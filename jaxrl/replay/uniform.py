@@ -5,10 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.replay.ring import Replay, Sampler, init, push, take
+from jaxrl.replay.ring import Replay, Sampler, take
 from jaxrl.types import Key, PyTree
-
-__all__ = ["Replay", "init", "push", "sample", "sampler"]
 
 
 def sample(replay: Replay, key: Key, batch_size: int) -> PyTree:

@@ -1,0 +1,154 @@
+"""What can be measured of an agent's learning: each function trains, and gives one row of a table as plain values."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxrl
+from benchmarks.oracles import policy_evaluation, value_iteration
+from jaxrl import stats
+from jaxrl.envs import garnet
+from jaxrl.layout import Layout
+from jaxrl.loop import Trainer
+
+EPISODES = 100
+GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
+
+
+def returns(
+    agent: str,
+    env: str,
+    must: str,
+    *,
+    seeds: int = 8,
+    published: str | None = None,
+    evaluate_in: dict[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds.
+
+    published: the figure to set beside. evaluate_in: arguments of the environment to evaluate in, where they are others.
+    """
+    trainer = jaxrl.make_trainer(agent, env, **settings)
+    layout = Layout.over_all_devices(seeds)
+    keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
+    start = time.perf_counter()
+    states, _ = jax.block_until_ready(layout.map(trainer.train)(keys))
+    seconds = time.perf_counter() - start
+
+    judge = jaxrl.make_trainer(agent, env, **{**settings, "env_kwargs": evaluate_in}) if evaluate_in else trainer
+
+    def evaluate(state: Any) -> jax.Array:
+        return jaxrl.evaluate(judge, state, jax.random.fold_in(state.key, 999), EPISODES).returns.mean()
+
+    scores = np.asarray(layout.unpad(layout.map(evaluate)(states)))
+    low, high = stats.bootstrap_interval(scores)
+    return {
+        "steps": trainer.total_steps,
+        "seeds": seeds,
+        "mean": float(scores.mean()),
+        "iqm": float(stats.iqm(scores)),
+        "ci": [low, high],
+        "per_seed": [float(x) for x in scores],
+        "must": must,
+        "published": published,
+        "seconds": round(seconds, 1),
+    }
+
+
+def q_table(trainer: Trainer, num_states: int, state: Any) -> jax.Array:
+    """The values of every state and action: float32 [S, A]."""
+    assert trainer.agent.values is not None
+    return trainer.agent.values(state.hparams, state.agent, jnp.arange(num_states))
+
+
+def q_error(
+    agent: str,
+    env: str,
+    oracle: np.ndarray,
+    must: str,
+    *,
+    visited: int = 1,
+    env_kwargs: dict | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train a tabular agent and compare its values with `oracle` on pairs visited at least so often: the worst error."""
+    trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
+    errors, pairs = [], []
+    for seed in range(8):
+        state, _ = jax.jit(trainer.train)(jax.random.key(seed))
+        seen = np.asarray(state.agent.visits).reshape(-1, *oracle.shape).sum(0) >= visited  # of two tables together
+        q = np.asarray(q_table(trainer, len(oracle), state))
+        errors.append(float(np.abs(q - oracle)[seen].max()))
+        pairs.append(int(seen.sum()))
+    return {
+        "steps": trainer.total_steps,
+        "seeds": 8,
+        "max_abs_error": max(errors),
+        "per_seed": errors,
+        "pairs_compared": pairs,
+        "must": must,
+    }
+
+
+def garnet_error(
+    agent: str, policy: Callable[[np.ndarray], np.ndarray] | None, must: str, *, exploration: str = "epsilon_greedy"
+) -> dict[str, Any]:
+    """Learn 20 random processes at once, members of one program: the worst error of a value over all of them.
+
+    policy: Q [S, A] -> π [S, A], whose value the learnt one must be; None compares with Q*. Explores uniformly (ε = 1) or
+    by Boltzmann.
+    """
+    process_keys, run_keys = jax.random.split(jax.random.key(0), (2, 20))
+    params = jax.vmap(lambda key: garnet.draw(key, 10, 3, 3))(process_keys)
+    trainer = jaxrl.make_trainer(
+        agent,
+        garnet.make(),
+        total_steps=500_000,
+        config={"num_envs": 16, "exploration": exploration},
+        hparams={
+            "temperature": TEMPERATURE,
+            "learning_rate": 1.0,
+            "learning_rate_decay": 0.7,
+            "gamma": GAMMA,
+            "epsilon_end": 1.0,
+        },
+        preset="none",
+    )
+    states, _ = jax.jit(jax.vmap(trainer.train, (0, None, 0)))(run_keys, None, params)
+    learnt = jax.vmap(partial(q_table, trainer, 10))(states)
+    errors = []
+    for q, p, r in zip(*(np.asarray(x, np.float64) for x in (learnt, params.probability, params.reward)), strict=True):
+        oracle = policy_evaluation(p, r, policy(q), GAMMA) if policy else value_iteration(p, r, GAMMA)
+        errors.append(float(np.abs(q - oracle).max()))
+    return {"steps": trainer.total_steps, "processes": 20, "max_abs_error": max(errors), "per_seed": errors, "must": must}
+
+
+def uniform_policy(q: np.ndarray) -> np.ndarray:
+    """π(a | s) = 1 / A."""
+    return np.full_like(q, 1 / q.shape[-1])
+
+
+def boltzmann_policy(q: np.ndarray) -> np.ndarray:
+    """π(a | s) ∝ exp(Q(s, a) / TEMPERATURE)."""
+    weights = np.exp((q - q.max(-1, keepdims=True)) / TEMPERATURE)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def online_return(
+    agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2, preset: str | None = None
+) -> dict[str, Any]:
+    """Mean return in training, exploration included, of the episodes that ended in the `last` share of the preset's run."""
+    trainer = jaxrl.make_trainer(agent, env, preset=preset)
+    _, metrics = jax.jit(jax.vmap(trainer.train))(jax.vmap(jax.random.key)(jnp.arange(seeds)))
+    rows = slice(-max(1, int(last * trainer.num_iterations)), None)
+    returns, episodes = (np.asarray(metrics[name])[:, rows] for name in ("episode_return", "episodes"))
+    mean = float(np.where(episodes > 0, returns * episodes, 0).sum() / episodes.sum())
+    return {"steps": trainer.total_steps, "seeds": seeds, "mean": mean, "episodes": int(episodes.sum()), "must": must}

@@ -1,0 +1,57 @@
+"""rejax's DQN or PPO on CartPole-v1 with CleanRL's hyper-parameters: `rejax_peer.py AGENT STEPS SEEDS`.
+
+Runs in an environment of its own; prints one JSON line.
+"""
+
+import json
+import sys
+import time
+
+import jax
+import rejax
+
+name, steps, seeds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+common = {"env": "CartPole-v1", "total_timesteps": steps, "eval_freq": steps, "skip_initial_evaluation": True, "gamma": 0.99}
+if name == "dqn":
+    agent = rejax.DQN.create(
+        **common,
+        num_envs=10,
+        buffer_size=10_000,
+        fill_buffer=10_000,
+        batch_size=128,
+        num_epochs=1,
+        target_update_freq=500,
+        polyak=0.0,
+        learning_rate=2.5e-4,
+        eps_start=1.0,
+        eps_end=0.05,
+        exploration_fraction=0.5,
+        ddqn=False,
+        agent_kwargs={"activation": "relu"},
+    )
+else:
+    agent = rejax.PPO.create(
+        **common,
+        num_envs=4,
+        num_steps=128,
+        num_epochs=4,
+        num_minibatches=4,
+        learning_rate=2.5e-4,
+        gae_lambda=0.95,
+        clip_eps=0.2,
+        ent_coef=0.01,
+        vf_coef=0.5,
+        max_grad_norm=0.5,
+        agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
+    )
+keys = jax.random.split(jax.random.PRNGKey(0), seeds)
+train, inputs = (jax.vmap(agent.train), keys) if seeds > 1 else (agent.train, keys[0])
+start = time.perf_counter()
+compiled = jax.jit(train).lower(inputs).compile()
+compile_s = time.perf_counter() - start
+times = []
+for _ in range(2):
+    start = time.perf_counter()
+    jax.block_until_ready(compiled(inputs))
+    times.append(time.perf_counter() - start)
+print(json.dumps({"compile_s": compile_s, "run_s": min(times), "steps_per_s": seeds * steps / min(times)}))

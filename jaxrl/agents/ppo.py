@@ -1,0 +1,202 @@
+"""PPO: proximal policy optimisation, clipped and with an adaptive KL penalty (Schulman et al. 2017; equations 7, 8 and 9).
+
+From a rollout of T steps of N environments, with A_t the generalised advantage estimate under the old parameters, G_t =
+A_t + V_old(s_t) and ρ_t = π(a_t | s_t) / π_old(a_t | s_t), epochs of minibatches descend
+
+    L = -E[min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t)] + c_v · ½ E[(G_t - V(s_t))²] - c_e E[H(π(· | s_t))]
+        + β E[KL(π_old(· | s_t) || π(· | s_t))]          (the last term with `kl_penalty` only).
+
+A_t is centred and scaled within each minibatch. A torso with memory takes minibatches of whole sequences in time order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl.agents import _actor_critic, _minibatch, transforms
+from jaxrl.agents._actor_critic import Batch
+from jaxrl.agents._common import when_started
+from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.ops import losses
+from jaxrl.ops.distributions import Distribution
+from jaxrl.ops.means import Mean, masked_mean
+from jaxrl.ops.returns import gae
+from jaxrl.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(_actor_critic.Config):
+    num_envs: Annotated[int, Count] = 4
+    """Environments stepped in parallel (N)."""
+    rollout_length: Annotated[int, Count] = 128
+    """Steps each environment takes between two learning phases (T)."""
+    num_epochs: Annotated[int, Count] = 4
+    """Passes over each rollout."""
+    num_minibatches: Annotated[int, Count] = 4
+    """Gradient steps per pass."""
+    normalize_advantages: bool = True
+    """Centre and scale advantages within each minibatch."""
+    clip_value: bool = False
+    """Clip the value's move from its old value to ± clip_epsilon, and take the worse of both losses."""
+    kl_stop: bool = False
+    """Stop a learning phase once a minibatch's KL from the old policy exceeds 1.5 · kl_target."""
+    kl_penalty: bool = False
+    """Penalise KL from the old policy, with a weight that adapts towards kl_target."""
+
+
+@hyperparameters
+class HParams:
+    learning_rate: Annotated[float, Positive] = 2.5e-4
+    """Adam's step size."""
+    learning_rate_anneal: Annotated[float, Fraction] = 1.0
+    """Share of the step size given up linearly over training; 1 = annealed to 0."""
+    gamma: Annotated[float, Fraction] = 0.99
+    """Discount per step."""
+    gae_lambda: Annotated[float, Fraction] = 0.95
+    """Weight of longer advantage estimates (λ)."""
+    clip_epsilon: Annotated[float, Positive] = 0.2
+    """How far the probability ratio may gain from moving (ε)."""
+    entropy_coef: Annotated[float, NonNegative] = 0.01
+    """Weight of the entropy bonus (c_e)."""
+    value_coef: Annotated[float, NonNegative] = 0.5
+    """Weight of the value's loss (c_v)."""
+    max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 0.5
+    """Global norm to which gradients are clipped."""
+    kl_target: Annotated[float, Positive] = 0.01
+    """KL from the old policy, in nats, that kl_stop and kl_penalty aim at."""
+    kl_coef: Annotated[float, Positive] = 1.0
+    """Weight of the KL penalty at the start (β)."""
+
+
+class State(NamedTuple):
+    """kl_coef: β as adapted so far, float32 []."""
+
+    params: PyTree
+    opt_state: PyTree
+    kl_coef: jax.Array
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes. going: whether the learning phase has not been stopped, bool []."""
+
+    params: PyTree
+    opt_state: PyTree
+    going: jax.Array
+
+
+class Rows(NamedTuple):
+    """What a gradient step reads of each step. value, log_prob, policy: under the old parameters; ret: G_t."""
+
+    obs: PyTree
+    first: jax.Array
+    action: PyTree
+    log_prob: jax.Array
+    policy: Distribution | tuple
+    advantage: jax.Array
+    value: jax.Array
+    ret: jax.Array
+    valid: jax.Array
+
+
+def normalized(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """`x` less its mean, over its standard deviation, both over the entries where `mask` holds."""
+    centred = x - masked_mean(x, mask)
+    return centred / (jnp.sqrt(masked_mean(jnp.square(centred), mask)) + 1e-8)
+
+
+def policy_loss(advantage: jax.Array, log_ratio: jax.Array, clip_epsilon: Scalar) -> jax.Array:
+    """The clipped surrogate, negated (equation 7); elementwise."""
+    ratio = jnp.exp(log_ratio)
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip_epsilon, 1 + clip_epsilon) * advantage)
+
+
+def clipped_value_loss(value: jax.Array, old: jax.Array, ret: jax.Array, clip_epsilon: Scalar) -> jax.Array:
+    """The worse of the loss at V and at V held to old ± ε; elementwise."""
+    held = old + jnp.clip(value - old, -clip_epsilon, clip_epsilon)
+    return jnp.maximum(losses.squared(ret - value), losses.squared(ret - held))
+
+
+def adapted(kl_coef: jax.Array, kl: jax.Array, kl_target: Scalar) -> jax.Array:
+    """β after a learning phase that moved the policy by `kl` (section 4): halved below target / 1.5, doubled above 1.5×."""
+    factor = jnp.where(kl < kl_target / 1.5, 0.5, jnp.where(kl > 1.5 * kl_target, 2.0, 1.0))
+    return jnp.clip(kl_coef * factor, 1e-6, 1e6)
+
+
+def loss(
+    params: PyTree, network: ActorCritic, config: Config, hp: HParams, kl_coef: jax.Array, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """L over a minibatch, and its parts, each float32 []."""
+    rows: Rows = batch.rows
+    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+    log_ratio = out.policy.log_prob(rows.action) - rows.log_prob
+    advantage = normalized(rows.advantage, rows.valid) if config.normalize_advantages else rows.advantage
+    if config.clip_value:
+        value_errors = clipped_value_loss(out.value, rows.value, rows.ret, hp.clip_epsilon)
+    else:
+        value_errors = losses.squared(rows.ret - out.value)
+    parts = {
+        "policy_loss": masked_mean(policy_loss(advantage, log_ratio, hp.clip_epsilon), rows.valid),
+        "value_loss": masked_mean(value_errors, rows.valid),
+        "entropy": masked_mean(out.policy.entropy(), rows.valid),
+        "kl": masked_mean(jnp.expm1(log_ratio) - log_ratio, rows.valid),  # an estimate from the actions taken
+    }
+    total = parts["policy_loss"] + hp.value_coef * parts["value_loss"] - hp.entropy_coef * parts["entropy"]
+    if config.kl_penalty:
+        parts["kl"] = masked_mean(rows.policy.kl(out.policy), rows.valid)  # type: ignore[union-attr]
+        total = total + kl_coef * parts["kl"]
+    return total, {"loss": total, **parts}
+
+
+def make(spec: EnvSpec, config: Config) -> Agent:
+    """PPO for any action space and any array observation."""
+    network = _actor_critic.network_for(spec, config, "ppo")
+    _actor_critic.check_minibatches(config, network, config.num_minibatches)
+
+    def init(key: Key, hp: HParams, params: PyTree = None) -> State:
+        if params is None:
+            params = _actor_critic.first_params(network, spec, key)
+        return State(params, _actor_critic.optimizer(hp, 0.0).init(params), jnp.float32(hp.kl_coef))
+
+    def extras(policy: Distribution, action: PyTree) -> tuple[jax.Array, PyTree]:
+        return policy.log_prob(action), policy if config.kl_penalty else ()
+
+    def rows_of(hp: HParams, state: State, rollout: Rollout) -> Rows:
+        """Leaves [T, N, ...]."""
+        s = rollout.steps
+        values, following = _actor_critic.values_along(network, state.params, rollout)
+        advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
+            s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
+        )
+        log_prob, policy = s.extras
+        return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid)
+
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
+        adam = _actor_critic.optimizer(hp, clock.progress)
+
+        def descend(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
+            batch = _actor_critic.in_time_order(network, drawn)
+            grads, parts = jax.grad(loss, has_aux=True)(learner.params, network, config, hp, state.kl_coef, batch)
+            going = parts["kl"] <= 1.5 * hp.kl_target if config.kl_stop else learner.going
+            updates, opt_state = adam.update(grads, learner.opt_state)
+            stepped = optax.apply_updates(learner.params, updates)
+            return Learner(stepped, opt_state, going), {name: Mean.of(x) for name, x in parts.items()}
+
+        def gradient_step(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
+            return when_started(learner.going, descend, learner, drawn) if config.kl_stop else descend(learner, drawn)
+
+        rows = _actor_critic.shuffleable(network, rollout.memory, rows_of(hp, state, rollout))
+        start = Learner(state.params, state.opt_state, jnp.bool_(True))
+        (params, opt_state, _), metrics = _minibatch.descend(
+            gradient_step, start, rows, key, config.num_epochs, config.num_minibatches
+        )
+        kl_coef = adapted(state.kl_coef, metrics["kl"].value, hp.kl_target) if config.kl_penalty else state.kl_coef
+        return State(params, opt_state, kl_coef), metrics
+
+    agent = _actor_critic.agent_of(network, init, learn, extras)
+    return transforms.normalized(agent, spec, config)

@@ -1,0 +1,63 @@
+"""The network of policy-gradient agents: a policy over any action space and a state value."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+
+from jaxrl.networks.initializers import orthogonal
+from jaxrl.networks.memory import SequenceTorso, has_memory
+from jaxrl.networks.policy import BoxPolicy, PolicyHead
+from jaxrl.ops.distributions import Distribution
+from jaxrl.spaces import Space
+from jaxrl.types import PyTree
+
+
+class Output(NamedTuple):
+    """policy: π(· | obs), batch axes [...]. value: V(obs), float32 [...]. memory: after the last step, leaves [N, ...]."""
+
+    policy: Distribution
+    value: jax.Array
+    memory: PyTree
+
+
+class ActorCritic(nn.Module):
+    """(memory, obs, first) -> Output. With memory obs is [T, N, ...]; without, its leading axes are free.
+
+    torso: of the policy and of the value, each its own unless `shared`. What of the output is not used costs nothing under
+    `jit`.
+    """
+
+    action_space: Space
+    torso: SequenceTorso
+    box_policy: BoxPolicy = "squashed_gaussian"
+    shared: bool = False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the torso has a memory."""
+        return has_memory(self.torso.name_)
+
+    @nn.nowrap
+    def initial(self, num_envs: int) -> PyTree:
+        """The memory at the start of an episode: () without one, else of the policy's torso and of the value's."""
+        return (self.torso.initial(num_envs),) * (1 if self.shared else 2) if self.remembers else ()
+
+    def setup(self) -> None:
+        self.actor = self.torso.copy(name="actor")
+        self.critic = self.actor if self.shared else self.torso.copy(name="critic")
+        self.policy_head = PolicyHead(self.action_space, self.box_policy, kernel_init=orthogonal(0.01))
+        self.value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+
+    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> Output:
+        memories = memory if self.remembers else ((), ())
+        features, after = self.actor(memories[0], obs, first)
+        kept: tuple = (after,)
+        critic_features = features
+        if not self.shared:
+            critic_features, critic_after = self.critic(memories[1], obs, first)
+            kept = (after, critic_after)
+        value = self.value_head(critic_features)[..., 0]
+        return Output(self.policy_head(features), value, kept if self.remembers else ())
