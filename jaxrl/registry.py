@@ -126,6 +126,8 @@ def with_params(env_id: str, params: PyTree, overrides: Mapping[str, Any]) -> Py
             raise unknown(f"parameter of {env_id}", name, names)
         default = jnp.asarray(params[name] if isinstance(params, dict) else getattr(params, name))
         changed[name] = _like(name, value, default)
+    if not changed:
+        return params
     if isinstance(params, dict):
         return {**params, **changed}
     return params._replace(**changed) if hasattr(params, "_replace") else params.replace(**changed)

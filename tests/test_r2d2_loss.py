@@ -11,9 +11,11 @@ from jaxrl import trees
 from jaxrl.agents import r2d2
 from jaxrl.ops.returns import n_step_returns
 from jaxrl.replay.sequence import Sequences, Step
-from jaxrl.spaces import Box
+from jaxrl.spaces import Box, Discrete
+from jaxrl.types import EnvSpec
 
-OBSERVATIONS = Box((3,))
+QUICK = {"xla_backend_optimization_level": 1}  # compiles in half the time
+SPEC = EnvSpec("Two", Box((3,)), Discrete(2))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -52,16 +54,15 @@ def random_batch(seed, network, length):
     next_obs = np.where(ended[..., None], beyond, np.concatenate([obs[1:], beyond[-1:]]))
     action, reward = rng.integers(0, 2, (length, BATCH)), 3 * rng.normal(size=(length, BATCH)).astype(np.float32)
     valid = rng.random((length, BATCH)) < 0.9
-    memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), network.memory_torso().initial(BATCH))
+    memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), network.initial(BATCH))
     steps = Step(obs, first, action, reward, terminated, truncated, next_obs, valid)
     return jax.tree.map(jnp.asarray, Sequences(memory, steps))
 
 
 def make_network(config, key):
-    network = r2d2.RecurrentQNetwork(OBSERVATIONS, config.torso, config.hidden_sizes, 2, config.dueling)
-    one, torso = jnp.ones((1, 1), bool), network.memory_torso(parent=None)
+    network, one = r2d2.q_network(SPEC, config), jnp.ones((1, 1), bool)
     keys = jax.random.split(key)
-    params = [jax.jit(network.init)(k, torso.initial(1), jnp.zeros((1, 1, 3)), one) for k in keys]
+    params = [jax.jit(network.init)(k, network.initial(1), jnp.zeros((1, 1, 3)), one) for k in keys]
     larger = jax.tree.map(lambda x: 3 * x + 0.1, params)  # so that values differ from each other and from 0
     return network, *larger
 
@@ -71,7 +72,7 @@ def loop_values(network, params, batch, burn_in):
     step = jax.jit(lambda memory, obs: network.apply(params, memory, obs[None], jnp.zeros((1, BATCH), bool)))
     memory, steps, q, following = batch.memory, batch.steps, [], []
     for t in range(len(steps.reward)):
-        memory = trees.where(steps.first[t], network.memory_torso(parent=None).initial(BATCH), memory)
+        memory = trees.where(steps.first[t], network.initial(BATCH), memory)
         out, memory = step(memory, steps.obs[t])
         q.append(out[0])
         following.append(step(memory, steps.next_obs[t])[0][0])
@@ -113,7 +114,7 @@ def test_loss_against_a_loop_over_steps(options):
     config = r2d2.Config(**options)
     hp = r2d2.HParams(gamma=0.9, priority_mixing=0.7)
     network, params, target_params = make_network(config, jax.random.key(4))
-    loss = jax.jit(lambda *args: r2d2.loss(params, target_params, network, config, hp, *args))
+    loss = jax.jit(lambda *args: r2d2.loss(params, target_params, network, config, hp, *args), compiler_options=QUICK)
     for seed in range(3):
         batch = random_batch(seed, network, config.burn_in + config.rollout_length)
         weight = np.random.default_rng(seed).random(BATCH).astype(np.float32)
@@ -132,7 +133,7 @@ def test_burn_in_only_refreshes_the_memory():
     memory = network.apply(params, batch.memory, batch.steps.obs[:3], batch.steps.first[:3])[1]
     later = Sequences(memory, jax.tree.map(lambda x: x[3:], batch.steps))
 
-    @functools.partial(jax.jit, static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
     def value_and_grad(config, batch):
         loss = functools.partial(r2d2.loss, network=network, config=config, hp=r2d2.HParams())
         return jax.value_and_grad(lambda p: loss(p, params, batch=batch, weight=jnp.ones(BATCH))[0])(params)
