@@ -173,7 +173,22 @@ BAD = [
     ([*TRAIN, "--env-param", "max_steps_in_episode=1.5"], "must be of type int32"),
     ([*TRAIN, "--env-kwarg", "x=1"], "unknown argument of CartPole-v1 'x'"),
     (["train", "dqn", "--env", "Pendulum-v1", "--out", "{tmp}/new"], "needs discrete actions; Pendulum-v1 has Box(1,)"),
-    (["train", "reinforce", "--env", "Pendulum-v1", "--out", "{tmp}/new"], "needs discrete actions"),
+    (
+        ["train", "td3", "--env", "CartPole-v1", "--out", "{tmp}/new"],
+        "needs actions in a bounded Box; CartPole-v1 has Discrete(2)",
+    ),
+    (
+        ["train", "ppo", "--env", "CartPole-v1", "--torso", "grue", "--out", "{tmp}/new"],
+        "torso",
+    ),
+    (
+        ["train", "ppo", "--env", "CartPole-v1", "--torso", "gru", "--num-envs", "6", "--out", "{tmp}/new"],
+        "num_minibatches = 4 must divide num_envs (torso = gru draws whole sequences) = 6",
+    ),
+    (
+        ["train", "a2c", "--env", "FrozenLake-misc", "--normalize-observations", "--out", "{tmp}/new"],
+        "normalize_observations needs observations in a Box; FrozenLake-misc has Discrete(16)",
+    ),
     (["train", "q_learning", "--env", "Breakout-MinAtar", "--out", "{tmp}/new"], "needs discrete observations"),
     (["train", "dqn", "--env", "FrozenLake-misc", "--env-kwarg", "map_name=9x9", "--out", "{tmp}/new"], "map_name must be"),
     (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/full"], "exists and is not empty"),
