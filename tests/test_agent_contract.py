@@ -10,7 +10,7 @@ import pytest
 
 import jaxrl
 from jaxrl import checkpoint, registry, run
-from jaxrl.agents import _actor_critic
+from jaxrl.agents import _actor_critic, r2d2
 from jaxrl.checkpoint import Checkpoints
 from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
@@ -138,6 +138,7 @@ VARIANTS = {
     "thompson": [{}, {"likelihood": "bernoulli"}],
     "neural_bandit": [{}, {"exploration": "bayesian"}],
     "ppo": [{"kl_stop": True}, {"kl_penalty": True}],
+    "r2d2": [{"target_update_every": 100}],
 } | {
     agent: [{}, {"exploration": "boltzmann"}]
     for agent in AGENTS
@@ -246,6 +247,11 @@ CHAIN_SETTINGS = {
     "ppo": (ON_POLICY[0] | {"num_minibatches": 2}, ON_POLICY[1] | {"learning_rate": 5e-3}, 40_000),
     # Entropy would be worth something, were the temperature not next to nothing.
     "sac": (OFF_POLICY | {"auto_temperature": False}, {"learning_rate": 3e-3, "temperature": 1e-6, "tau": 0.05}, 20_000),
+    "r2d2": (
+        OFF_POLICY | {"rollout_length": 7, "burn_in": 3, "n_step": 3, "target_update_every": 100},
+        {"learning_rate": 5e-3, "learning_rate_anneal": 1.0},
+        20_000,
+    ),
     "td3": (OFF_POLICY, {"learning_rate": 3e-3, "tau": 0.05}, 20_000),
 }
 TABULAR = ({}, {"learning_rate": 0.1}, 20_000)
@@ -265,8 +271,12 @@ def learnt_values(trainer, experiment, state):
     if experiment.agent == "td3":
         critic = TwinBoxCritic(trainer.env.spec.observation_space, trainer.env.spec.action_space, "mlp", (32,))
         return critic.apply(state.agent.params.critic, jnp.eye(4), jnp.zeros((4, 1))).mean(0)
-    network = _actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
     obs, first = jnp.eye(4)[None], jnp.ones((1, 4), bool)
+    if experiment.agent == "r2d2":
+        recurrent = r2d2.q_network(trainer.env.spec, experiment.config)
+        q, _ = recurrent.apply(state.agent.params, recurrent.initial(4), obs, first)
+        return r2d2.unscaled(experiment.config, q[0]).mean(-1)
+    network = _actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
     return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
 
 

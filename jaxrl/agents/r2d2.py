@@ -1,0 +1,280 @@
+"""R2D2: recurrent replay distributed DQN (Kapturowski et al. 2019, sections 2.3 and 3), in one process.
+
+Q(o_t, m_t, ·; θ) reads an observation and a memory m_t of those before it. Replay keeps sequences, each with the memory that
+acting had at its start. From there θ and θ⁻ unroll; the first `burn_in` steps only refresh the memory, and for the T steps
+after them the loss is
+
+    L(θ) = E[½ (y_t - Q(o_t, m_t, a_t; θ))²]
+    y_t  = h(r_t + … + γ^(n-1) r_{t+n-1} + γ^n h⁻¹(Q(o_{t+n}, m⁻_{t+n}, a*; θ⁻))),   a* = argmax_a Q(o_{t+n}, m_{t+n}, a; θ)
+
+with fewer rewards where the episode ends or is truncated, and at the sequence's end. h compresses returns (Pohlen et al.
+2018). A sequence is drawn in proportion to p^α, where p = η max_t |δ_t| + (1 - η) mean_t |δ_t| of its last errors δ = y - Q,
+corrected by importance weights. Every `target_update_every` environment steps θ⁻ ← τ θ + (1 - τ) θ⁻: τ = 1 copies.
+
+Unlike in the paper, one ε serves all environments and falls over training, the network is not fed the last action and the
+last reward, and the exponent β of the importance weights rises to 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrl import trees
+from jaxrl.agents._common import annealed, discrete_actions, example_obs, updated_target, when_started
+from jaxrl.networks.initializers import near_zero
+from jaxrl.networks.memory import SequenceTorso, peek
+from jaxrl.networks.torsos import MLP
+from jaxrl.ops import exploration, losses, value_rescaling, values
+from jaxrl.ops.means import Mean, masked_mean
+from jaxrl.ops.returns import n_step_returns
+from jaxrl.replay import prioritized, sequence
+from jaxrl.replay.sequence import SequenceReplay, Sequences, Step
+from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LoopConfig):
+    num_envs: Annotated[int, Count] = 16
+    """Environments stepped in parallel (N)."""
+    rollout_length: Annotated[int, Count] = 20
+    """Steps each environment takes between two learning phases, and steps of a sequence that are learnt from (T)."""
+    torso: Literal["gru", "lstm"] = "gru"
+    """Memory under the Q head; before it come dense layers, or a CNN for images."""
+    hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
+    """Units of each layer; the last is the memory's size, and that of each stream of a dueling head."""
+    replay_capacity: Annotated[int, Count] = 50_000
+    """Environment steps kept; the oldest make room."""
+    batch_size: Annotated[int, Count] = 32
+    """Sequences per gradient step."""
+    burn_in: Annotated[int, NonNegative] = 10
+    """Steps of a sequence, before those learnt from, that only refresh the memory."""
+    gradient_steps: Annotated[int, Count] = 4
+    """Gradient steps after each rollout."""
+    learning_starts: Annotated[int, NonNegative] = 5_000
+    """Environment steps before the first gradient step."""
+    target_update_every: Annotated[int, Count] = 2_000
+    """Environment steps between updates of the target network."""
+    double: bool = True
+    """Double DQN: the online network chooses the next action, the target network values it."""
+    dueling: bool = True
+    """Dueling network: state value and advantages have streams of their own."""
+    n_step: Annotated[int, Count] = 5
+    """Rewards in a target before it bootstraps."""
+    prioritized: bool = True
+    """Replay drawn in proportion to past errors instead of uniformly."""
+    rescale_values: bool = True
+    """Learn h of the return, which grows like its root."""
+
+
+@hyperparameters
+class HParams:
+    learning_rate: Annotated[float, Positive] = 5e-4
+    """Adam's step size."""
+    learning_rate_anneal: Annotated[float, Fraction] = 0.0
+    """Share of the step size given up linearly over training; 1 = annealed to 0."""
+    gamma: Annotated[float, Fraction] = 0.99
+    """Discount per step."""
+    epsilon_start: Annotated[float, Fraction] = 1.0
+    """Probability of a random action at the first step."""
+    epsilon_end: Annotated[float, Fraction] = 0.05
+    """Probability of a random action from the end of the schedule on."""
+    epsilon_fraction: Annotated[float, Fraction] = 0.5
+    """Share of training over which ε falls linearly."""
+    tau: Annotated[float, Fraction] = 1.0
+    """Share of the online network in a target update; 1 = hard copy."""
+    priority_exponent: Annotated[float, NonNegative] = 0.9
+    """How far priorities shape the draw (α); 0 = not at all."""
+    priority_mixing: Annotated[float, Fraction] = 0.9
+    """Weight of a sequence's largest error in its priority, against the mean (η)."""
+    importance_exponent: Annotated[float, Fraction] = 0.6
+    """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
+
+
+class State(NamedTuple):
+    params: PyTree
+    target_params: PyTree
+    opt_state: PyTree
+    replay: SequenceReplay
+    priorities: PyTree
+
+
+class Learner(NamedTuple):
+    """What a gradient step changes."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+class RecurrentQNetwork(nn.Module):
+    """(memory, obs [T, N, ...], first bool [T, N]) -> (Q float32 [T, N, A], memory); dueling as in `QNetwork`."""
+
+    torso: SequenceTorso
+    num_actions: int
+    dueling: bool
+
+    @nn.nowrap
+    def initial(self, num_envs: int) -> PyTree:
+        """The memory before an episode, leaves [num_envs, ...]."""
+        return self.torso.initial(num_envs)
+
+    @nn.compact
+    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
+        features, memory = self.torso(memory, obs, first)
+        if not self.dueling:
+            return nn.Dense(self.num_actions, kernel_init=near_zero)(features), memory
+        stream = self.torso.hidden_sizes[-1:]
+        value = nn.Dense(1, kernel_init=near_zero)(MLP(stream)(features))
+        advantage = nn.Dense(self.num_actions, kernel_init=near_zero)(MLP(stream)(features))
+        return value + advantage - advantage.mean(-1, keepdims=True), memory
+
+
+def q_network(spec: EnvSpec, config: Config) -> Any:
+    """The network for an environment. Raises InputError where it does not fit the spaces."""
+    torso = SequenceTorso(spec.observation_space, config.torso, config.hidden_sizes)
+    torso.check()
+    return RecurrentQNetwork(torso, discrete_actions(spec, "r2d2"), config.dueling)
+
+
+def sequence_priority(error: jax.Array, valid: jax.Array, mixing: Scalar) -> jax.Array:
+    """p = η max_t |δ_t| + (1 - η) mean_t |δ_t| over valid steps, 0 without any (Kapturowski et al. 2019, section 2.3).
+
+    error δ float32 [T]; valid bool [T]; mixing η. Returns float32 [].
+    """
+    size = jnp.where(valid, jnp.abs(error), 0.0)
+    return mixing * size.max() + (1 - mixing) * masked_mean(size, valid)
+
+
+def rescaled(config: Config, x: jax.Array) -> jax.Array:
+    """Returns as the network learns them."""
+    return value_rescaling.rescale(x) if config.rescale_values else x
+
+
+def unscaled(config: Config, q: jax.Array) -> jax.Array:
+    """The network's values as returns."""
+    return value_rescaling.unscale(q) if config.rescale_values else q
+
+
+def unrolled(network: Any, config: Config, params: PyTree, batch: Sequences) -> tuple[jax.Array, jax.Array]:
+    """Q at obs and, without a gradient, at next_obs of the steps after burn-in: float32 [T, B, A] each.
+
+    Each next_obs is seen with the memory after its step: what the next step sees, unless the episode was truncated.
+    """
+    before, steps = parts(config, batch.steps)
+    fixed = jax.lax.stop_gradient(params)
+    memory = network.apply(fixed, batch.memory, before.obs, before.first)[1] if config.burn_in else batch.memory
+    obs = jnp.concatenate([steps.obs, steps.next_obs[-1:]])
+    first = jnp.concatenate([steps.first, jnp.zeros_like(steps.first[-1:])])
+    q, _ = network.apply(params, memory, obs, first)
+    following = jax.lax.stop_gradient(q[1:])
+
+    def with_truncated() -> jax.Array:
+        everywhere = peek(partial(network.apply, fixed), memory, steps.obs, steps.first, steps.next_obs)
+        return trees.where(steps.truncated, everywhere, following)
+
+    return q[:-1], jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: following)
+
+
+def parts(config: Config, steps: Step) -> tuple[Step, Step]:
+    """Steps [L, B, ...] that refresh the memory, and those after them, [T, B, ...], that are learnt from."""
+    return jax.tree.map(lambda x: x[: config.burn_in], steps), jax.tree.map(lambda x: x[config.burn_in :], steps)
+
+
+def loss(
+    params: PyTree,
+    target_params: PyTree,
+    network: Any,
+    config: Config,
+    hp: HParams,
+    batch: Sequences,
+    weight: jax.Array,
+) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+    """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]."""
+    _, steps = parts(config, batch.steps)
+    q, following = unrolled(network, config, params, batch)
+    _, target_following = unrolled(network, config, target_params, batch)
+    choice = jnp.argmax(following if config.double else target_following, -1)
+    next_values = unscaled(config, values.at_action(target_following, choice))
+    returns = jax.vmap(n_step_returns, (1, None, None, 1, 1, 1), 1)(
+        steps.reward, hp.gamma, config.n_step, steps.terminated, steps.truncated, next_values
+    )
+    taken = values.at_action(q, steps.action)
+    error = rescaled(config, returns) - taken
+    value = masked_mean(weight[None] * losses.squared(error), steps.valid)
+    priority = jax.vmap(sequence_priority, (1, 1, None))(error, steps.valid, hp.priority_mixing)
+    return value, ({"loss": Mean.of(value), "q_value": Mean.of(unscaled(config, taken), steps.valid)}, priority)
+
+
+def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
+    """Adam at the step size of `progress` through training."""
+    return optax.adam(annealed(hp, progress))
+
+
+def make(spec: EnvSpec, config: Config) -> Agent:
+    """R2D2 for discrete actions and any array observation."""
+    network = q_network(spec, config)
+    length = config.burn_in + config.rollout_length
+    sampler = sequence.sampler(config.batch_size, config.rollout_length, length, prioritize=config.prioritized)
+
+    def init(key: Key, hp: HParams, params: PyTree = None) -> State:
+        if params is None:
+            params = network.init(key, network.initial(1), example_obs(spec)[None, None], jnp.ones((1, 1), bool))
+        obs, flag = example_obs(spec, spec.storage_dtype), jnp.bool_(False)
+        step = Step(obs, flag, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
+        memory = trees.member(network.initial(1), 0)
+        replay = sequence.init(step, memory, config.replay_capacity, config.num_envs, config.rollout_length, length)
+        return State(params, params, optimizer(hp, 0.0).init(params), replay, sampler.init(replay.starts))
+
+    def q_values(state: State, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
+        """Q [N, A] of obs [N, ...]: an unroll of length one, so that learning computes what acting did."""
+        q, memory = network.apply(state.params, memory, obs[None], first[None])
+        return q[0], memory
+
+    def act(
+        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[jax.Array, PyTree, PyTree]:
+        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
+        q, memory = q_values(state, memory, obs, first)
+        keys = jax.random.split(key, obs.shape[0])
+        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, ()
+
+    def greedy(
+        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
+    ) -> tuple[jax.Array, PyTree]:
+        q, memory = q_values(state, memory, obs, first)
+        return jnp.argmax(q, -1).astype(jnp.int32), memory
+
+    def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
+        s = rollout.steps
+        stored = Step(s.obs, s.first, s.action, s.reward, s.terminated, s.truncated, s.next_obs, s.valid)
+        replay = sequence.push(state.replay, stored, rollout.memory)
+        started = (clock.env_steps >= config.learning_starts) & sequence.complete(replay, config.rollout_length, length)
+        beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
+
+        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
+            slots, relative = sampler.sample(priorities, replay.starts, key)
+            batch, weight = sequence.read(replay, slots, length), prioritized.importance_weights(relative, beta)
+            grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
+                learner.params, state.target_params, network, config, hp, batch, weight
+            )
+            updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
+            return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
+
+        def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
+            learner, (metrics, slots, priority) = when_started(started, descend, *carry, key)
+            return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
+
+        start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay.starts))
+        keys = jax.random.split(key, config.gradient_steps)
+        ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
+        target_params = updated_target(config, hp, state.target_params, params, clock)
+        return State(params, target_params, opt_state, replay, priorities), jax.tree.map(lambda x: x.sum(0), metrics)
+
+    return Agent(init, network.initial, act, greedy, learn)

@@ -1,0 +1,106 @@
+"""Replay of sequences with the recurrent state that acting had at their start (Kapturowski et al. 2019, section 3).
+
+Two rings side by side: one of steps, a row a time step, and one of starts, a row a rollout of T steps, which holds the
+memory before the rollout's first step. A sequence begins where a rollout did and goes on for `length` steps through the
+rollouts after it, never over the ring's write position. With length = burn_in + T, sequences overlap by burn_in and what
+follows burn_in passes over every step once.
+
+A sequence is known by its slot in the ring of starts, int32: rollout · N + environment, so that the samplers of
+transitions draw sequences too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.errors import InputError
+from jaxrl.replay import prioritized, ring, uniform
+from jaxrl.replay.ring import Replay, Sampler
+from jaxrl.types import PyTree
+
+
+class Step(NamedTuple):
+    """One step as recurrent learners keep it; fields as in `Transition`, observations in the spec's storage dtype."""
+
+    obs: jax.Array
+    first: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: jax.Array
+    valid: jax.Array
+
+
+class Start(NamedTuple):
+    """memory: before a rollout's first step. valid: always True, for the samplers; it is steps that are left out."""
+
+    memory: PyTree
+    valid: jax.Array
+
+
+class SequenceReplay(NamedTuple):
+    """steps: data with leaves [R · T, N, ...]. starts: data `Start` with leaves [R, N, ...], one row for T of steps."""
+
+    steps: Replay
+    starts: Replay
+
+
+class Sequences(NamedTuple):
+    """memory: leaves [B, ...], before the first step. steps: leaves [length, B, ...]."""
+
+    memory: PyTree
+    steps: PyTree
+
+
+def init(step: PyTree, memory: PyTree, capacity: int, num_envs: int, rollout_length: int, length: int) -> SequenceReplay:
+    """An empty buffer for at most `capacity` steps.
+
+    step, memory: one of each, leaves [...]. Raises ValueError where not even one sequence of each environment fits.
+    """
+    rollouts = capacity // (num_envs * rollout_length)
+    if rollouts < _span(length, rollout_length):
+        raise InputError(
+            f"replay_capacity = {capacity} cannot hold a sequence of {length} steps of each of num_envs = {num_envs}: "
+            f"in rollouts of rollout_length = {rollout_length} it takes "
+            f"{_span(length, rollout_length) * rollout_length * num_envs}"
+        )
+    steps = ring.init(step, capacity, num_envs, rollout_length)
+    return SequenceReplay(steps, ring.init(Start(memory, jnp.bool_(True)), rollouts * num_envs, num_envs, 1))
+
+
+def push(replay: SequenceReplay, steps: PyTree, memory: PyTree) -> SequenceReplay:
+    """Write a rollout over the oldest: steps, leaves [T, N, ...], and the memory before step 0, leaves [N, ...]."""
+    start = Start(memory, jnp.ones(replay.starts.shape[1], bool))
+    return SequenceReplay(ring.push(replay.steps, steps), ring.push(replay.starts, jax.tree.map(lambda x: x[None], start)))
+
+
+def sampler(batch_size: int, rollout_length: int, length: int, *, prioritize: bool) -> Sampler:
+    """Draws sequences: all that are stored as a whole alike, or in proportion to their weight.
+
+    The replay it takes is `SequenceReplay.starts`; at least ceil(length / T) rollouts must be written.
+    """
+    rollouts = _span(length, rollout_length)
+    return prioritized.sampler(batch_size, rollouts, 1) if prioritize else uniform.sampler(batch_size, rollouts)
+
+
+def complete(replay: SequenceReplay, rollout_length: int, length: int) -> jax.Array:
+    """Whether any sequence is stored as a whole, so that one can be drawn: bool []."""
+    return replay.starts.filled >= _span(length, rollout_length)
+
+
+def read(replay: SequenceReplay, slots: jax.Array, length: int) -> Sequences:
+    """The sequences of `slots` int32 [B]."""
+    (rows, num_envs), rollouts = replay.steps.shape, replay.starts.shape[0]
+    first_row = slots // num_envs * (rows // rollouts)
+    row = (first_row[None, :] + jnp.arange(length)[:, None]) % rows  # [length, B]
+    memory = ring.take(replay.starts.data.memory, slots)
+    return Sequences(memory, ring.take(replay.steps.data, row * num_envs + (slots % num_envs)[None, :]))
+
+
+def _span(length: int, rollout_length: int) -> int:
+    """How many rollouts a sequence touches."""
+    return -(-length // rollout_length)
