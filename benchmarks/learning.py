@@ -143,6 +143,7 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "expected_sarsa 20 Garnet processes, Boltzmann policy": lambda: garnet_error(
         "expected_sarsa", boltzmann_policy, "<= 0.2", exploration="boltzmann"
     ),
+    "n_step_sarsa CliffWalking, greedy (preset)": lambda: returns("n_step_sarsa", "CliffWalking", "-15 or -17"),
     "q_learning CliffWalking, greedy": lambda: returns("q_learning", "CliffWalking", "-13 on every seed"),
     "sarsa CliffWalking, greedy": lambda: returns("sarsa", "CliffWalking", "-15 or -17: away from the edge"),
     "q_learning CliffWalking, in training": lambda: online_return("q_learning", "CliffWalking", "about -50 (example 6.6)"),
@@ -153,14 +154,17 @@ MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main(names: list[str]) -> None:
-    """Measure those whose name contains one of `names` (all by default); others keep their former figure."""
+    """Measure those whose name contains one of `names` (all by default); others keep the figure in the file."""
     file = record.RESULTS / "learning.json"
-    rows = {row["name"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    measured: dict[str, dict[str, Any]] = {}
     for name, measure in MEASUREMENTS.items():
-        if not names or any(part in name for part in names):
-            rows[name] = {"name": name, **measure(), "measured": record.stamp()}
-            record.show([rows[name]])
-            record.save("learning", [rows[other] for other in MEASUREMENTS if other in rows])
+        if names and not any(part in name for part in names):
+            continue
+        measured[name] = {"name": name, **measure(), "measured": record.stamp()}
+        record.show([measured[name]])
+        rows = {row["name"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+        rows |= measured
+        record.save("learning", [rows[other] for other in MEASUREMENTS if other in rows])
 
 
 if __name__ == "__main__":

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.agents import _minibatch, pqn
+from jaxrl.agents import pqn
 from jaxrl.agents._common import next_values
 from jaxrl.errors import InputError
-from jaxrl.ops.means import Mean
 from jaxrl.spaces import Box, Discrete
 from jaxrl.types import Clock, EnvSpec, Rollout, Transition
 
@@ -82,20 +81,6 @@ def test_invalid_rows_teach_nothing():
     after, metrics = agent.learn(hp, state, rollout, Clock(jnp.int32(3), jnp.float32(0)), jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     assert np.isnan(metrics["q_value"].value) and float(metrics["loss"].count) == 6
-
-
-def test_minibatches_use_every_row_once_an_epoch():
-    def step(seen, rows):
-        return seen.at[rows["id"]].add(rows["twice"]), {"rows": Mean.of(rows["id"])}
-
-    rows = {"id": jnp.arange(12), "twice": 2 * jnp.ones(12, jnp.int32)}
-    seen, metrics = _minibatch.descend(step, jnp.zeros(12, jnp.int32), rows, jax.random.key(0), 3, 4)
-    np.testing.assert_array_equal(seen, 6)
-    assert float(metrics["rows"].count) == 36 and float(metrics["rows"].total) == 3 * 66
-    order = [
-        _minibatch.descend(lambda s, r: (r["id"], {}), jnp.zeros(3, int), rows, jax.random.key(k), 1, 4)[0] for k in (0, 1)
-    ]
-    assert not np.array_equal(*order)  # shuffled, and by the key
 
 
 def test_uneven_minibatches_are_refused():
