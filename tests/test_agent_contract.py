@@ -145,7 +145,10 @@ VARIANTS = {
     if {"temperature", "epsilon_start"} <= set(hparam_names(agent)) and agent != "dqn"
 }
 # Where a default makes another setting idle.
-BASE = {"epsilon_greedy": {"epsilon_start": 0.5, "learning_rate": 0.5, "learning_rate_decay": 0.5}}
+BASE = {
+    "ppo": {"learning_rate": 1e-2, "learning_rate_anneal": 0.5},  # large steps, so that KL comes to its target
+    "epsilon_greedy": {"epsilon_start": 0.5, "learning_rate": 0.5, "learning_rate_decay": 0.5},
+}
 
 
 @pytest.mark.parametrize("agent", AGENTS)
