@@ -113,7 +113,9 @@ class Transformer(nn.Module):
             x, latest = _Block(self.num_heads, self.window)(layer, x, episode)
             pasts.append(trees.where(kept, latest, jax.tree.map(jnp.zeros_like, latest)))
         keys, values = zip(*pasts, strict=True)
-        return nn.LayerNorm()(x), TransformerMemory(keys, values, kept.sum(1, dtype=jnp.int32))
+        # Fused with a value head's gradient, the bias's would be summed in an order that depends on the width of a vmap.
+        features = jax.lax.optimization_barrier(nn.LayerNorm()(x))
+        return features, TransformerMemory(keys, values, kept.sum(1, dtype=jnp.int32))
 
 
 class _Block(nn.Module):
