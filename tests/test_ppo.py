@@ -190,13 +190,14 @@ def test_learning_stops_at_the_kl_limit():
     assert int(near.opt_state[1][0].count) == 3
 
 
-def test_the_penalty_weight_is_carried_and_adapted():
-    agent, hp, state, config = setup({"kl_coef": 4.0}, kl_penalty=True, num_epochs=1)
+@pytest.mark.parametrize(("learning_rate", "factor"), [(1e-5, 0.5), (1.0, 2.0)])
+def test_the_penalty_weight_follows_how_far_the_policy_moved(learning_rate, factor):
+    """After the phase: next to no KL halves β, a step of 1 in the logits doubles it. Without the penalty it stays."""
+    setting = setup({"kl_coef": 4.0, "learning_rate": learning_rate}, kl_penalty=True)
     steps = rollout()
     steps = steps._replace(steps=steps.steps._replace(extras=(jnp.full((2, 2), -LN2), Categorical(jnp.zeros((2, 2, 2))))))
-    after = learn_once((agent, hp, state, config), steps)[0]
-    assert float(after.kl_coef) == 2.0  # one step from the old policy: KL 0 is below the target
-    assert float(learn_once(setup({"kl_coef": 4.0}))[0].kl_coef) == 4.0
+    assert float(learn_once(setting, steps)[0].kl_coef) == 4.0 * factor
+    assert float(learn_once(setup({"kl_coef": 4.0, "learning_rate": learning_rate}))[0].kl_coef) == 4.0
 
 
 def test_annealing_is_traced():

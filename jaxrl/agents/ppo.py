@@ -153,6 +153,13 @@ def loss(
     return total, {"loss": total, **parts}
 
 
+def kl_from_old(network: ActorCritic, params: PyTree, batch: Batch) -> jax.Array:
+    """E[KL(π_old || π)] over a rollout: float32 []."""
+    rows: Rows = batch.rows
+    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+    return masked_mean(rows.policy.kl(out.policy), rows.valid)  # type: ignore[union-attr]
+
+
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PPO for any action space and any array observation."""
     network = _actor_critic.network_for(spec, config, "ppo")
@@ -195,8 +202,10 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         (params, opt_state, _), metrics = _minibatch.descend(
             gradient_step, start, rows, key, config.num_epochs, config.num_minibatches
         )
-        kl_coef = adapted(state.kl_coef, metrics["kl"].value, hp.kl_target) if config.kl_penalty else state.kl_coef
-        return State(params, opt_state, kl_coef), metrics
+        if not config.kl_penalty:
+            return State(params, opt_state, state.kl_coef), metrics
+        moved = kl_from_old(network, params, _actor_critic.in_time_order(network, rows))
+        return State(params, opt_state, adapted(state.kl_coef, moved, hp.kl_target)), metrics
 
     agent = _actor_critic.agent_of(network, init, learn, extras)
     return transforms.normalized(agent, spec, config)
