@@ -15,7 +15,9 @@ from jaxrl.loop import Trainer  # noqa: E402
 from jaxrl.ops.means import Mean  # noqa: E402
 from jaxrl.rundir import load  # noqa: E402
 from jaxrl.spaces import Box, Discrete  # noqa: E402
+from jaxrl.sweeping import SweepResult, sweep  # noqa: E402
 from jaxrl.trees import member  # noqa: E402
+from jaxrl.tunedir import tune  # noqa: E402
 from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
 from jaxrl.vectorize import vectorize  # noqa: E402
 
@@ -33,6 +35,7 @@ __all__ = [
     "Grid",
     "Mean",
     "Rollout",
+    "SweepResult",
     "TrainState",
     "Trainer",
     "Transition",
@@ -41,5 +44,7 @@ __all__ = [
     "load",
     "make_trainer",
     "member",
+    "sweep",
+    "tune",
     "vectorize",
 ]

@@ -25,6 +25,11 @@ def to_host(tree: PyTree) -> PyTree:
     return jax.device_get(jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree))
 
 
+def from_host(template: PyTree, tree: PyTree) -> PyTree:
+    """A `to_host` copy with the typed keys of `template`."""
+    return jax.tree.map(_like, template, jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(tree)))
+
+
 class Checkpoints:
     """The checkpoints of one run, a directory each, named by iteration; the last `KEEP` are kept."""
 

@@ -1,25 +1,21 @@
-"""The command line: `jaxrl list | train | resume | eval | plot`.
+"""The command line: `jaxrl list | train | sweep | tune | resume | eval | plot`.
 
 Flags come from dataclasses through tyro. Bad input is one line on standard error and exit code 2.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from jaxrl import flags, platform, registry
+from jaxrl import commands, flags, platform, registry
 from jaxrl.errors import InputError, unknown
-from jaxrl.options import EvalOptions, ListOptions, PlotOptions, ResumeOptions, TrainOptions
+from jaxrl.options import EvalOptions, ListOptions, PlotOptions
 from jaxrl.settings import build
 
 
@@ -51,113 +47,21 @@ def _usage() -> str:
     return "\n".join([*lines, "jaxrl COMMAND --help explains its flags; jaxrl train AGENT --help every hyper-parameter."])
 
 
-def train(args: Sequence[str]) -> int:
-    """train an agent: jaxrl train AGENT --env ID [flags]"""
-    names = registry.agent_names()
-    if not args or args[0] in ("-h", "--help"):
-        print("usage: jaxrl train AGENT --env ID [flags]; jaxrl train AGENT --help explains them. Agents:")
-        print("\n".join(f"  {name}" for name in names))
-        return 0
-    if args[0].startswith("-"):
-        raise InputError(f"the agent comes first: jaxrl train AGENT --env ID; valid: {', '.join(names)}")
-    agent = args[0]
-    options, experiment_of = _train_flags(agent, args[1:])
-    if options.seed + options.seeds > 2**31:
-        raise InputError(f"seed = {options.seed} is out of range: must be < 2**31 - seeds")
-    if options.tensorboard:
-        _require_tensorboard()
-    platform.configure()
-    from jaxrl import run, rundir
-    from jaxrl.layout import Layout
-
-    experiment = experiment_of()
-    layout = Layout.over_all_devices(options.seeds)
-    out = options.out or Path("runs") / f"{agent}-{experiment.env}-{time.strftime('%Y%m%d-%H%M%S')}"
-    described = rundir.Run(experiment, options.seeds, options.seed, options.eval_every, layout)
-    how = run.Options(options.checkpoint_every, options.tensorboard)
-    return _drive(lambda: run.train(described, out, how, options.overwrite), options.json)
-
-
-def _train_flags(agent: str, words: Sequence[str]) -> tuple[TrainOptions, Callable[[], Any]]:
-    """The options, and a function that resolves the experiment once the platform is configured."""
-    from jaxrl import experiment
-
-    _, factory = registry.find_agent(agent)
-    env_id = flags.peek(words, "--env")
-    preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
-    split = experiment.split_settings(factory, values, f"preset {preset} of {agent}")
-    config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
-    fields = [("run", TrainOptions), ("config", factory.Config), ("hparams", factory.HParams)]
-    everything = dataclasses.make_dataclass("Settings", fields)
-    options = TrainOptions(env_id or tyro.MISSING, split["run"].get("total_steps"))
-    parsed: Any = flags.parse(everything, words, f"jaxrl train {agent}", everything(options, config, hparams))
-    options = build(TrainOptions, vars(parsed.run), "jaxrl train")
-
-    def resolve() -> Any:
-        found = experiment.resolve(
-            agent,
-            options.env,
-            total_steps=options.total_steps,
-            config=vars(parsed.config),
-            hparams=vars(parsed.hparams),
-            env_params=flags.assignments("--env-param", options.env_param),
-            env_kwargs=flags.assignments("--env-kwarg", options.env_kwarg),
-            preset="none",
-        )
-        return dataclasses.replace(found, preset=preset)
-
-    return options, resolve
-
-
-def resume(args: Sequence[str]) -> int:
-    """go on with a stopped run: jaxrl resume DIR"""
-    options = build(ResumeOptions, vars(flags.parse(ResumeOptions, args, "jaxrl resume")), "jaxrl resume")
-    from jaxrl import rundir
-
-    if options.tensorboard:
-        _require_tensorboard()
-    platform.configure(max(platform.cores(), rundir.devices(options.dir)))
-    from jaxrl import run
-
-    how = run.Options(options.checkpoint_every, options.tensorboard)
-    return _drive(lambda: run.resume(options.dir, how), options.json)
-
-
-def _drive(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
-    from jaxrl.run import Interrupted
-
-    try:
-        summary = work()
-    except Interrupted as stopped:
-        print(f"jaxrl: {stopped}", file=sys.stderr)
-        return 128 + stopped.number
-    if as_json:
-        print(json.dumps(summary))
-        return 0
-    final, out = summary["final_return"], Path(summary["out"])
-    interval = "" if final["ci_low"] is None else f", 95 % [{final['ci_low']:.1f}, {final['ci_high']:.1f}]"
-    print(
-        f"{summary['agent']} on {summary['env']}: greedy return {final['mean']:.1f} (IQM {final['iqm']:.1f}{interval}) "
-        f"over {summary['seeds']} seed(s); {summary['env_steps']:,} steps in {summary['run_s']:.1f} s "
-        f"({summary['steps_per_s']:,} steps/s), compiled in {summary['compile_s']:.1f} s"
-    )
-    if summary["diverged"]:
-        print(f"diverged (non-finite loss): seeds {', '.join(map(str, summary['diverged']))}")
-    pictures = {"curve": "curve.png", "values": "values.png", "policy": "policy.gif"}
-    print("\n".join(f"{name:8}{out / file}" for name, file in pictures.items() if (out / file).exists()))
-    print(f"run     {out}")
-    return 0
-
-
 def evaluate(args: Sequence[str]) -> int:
     """evaluate a run's policies greedily: jaxrl eval DIR"""
     options = build(EvalOptions, vars(flags.parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
     platform.configure(1)
     import jax
 
-    from jaxrl import evaluation, loop, render, rundir, trees, value_map
+    from jaxrl import evaluation, loop, render, rundir, sweepdir, trees, value_map
 
-    trainer, states = rundir.load(options.dir)
+    config = None
+    if sweepdir.is_sweep(options.dir):
+        trainer, states, config = sweepdir.policies(options.dir, options.config)
+    elif options.config is None:
+        trainer, states = rundir.load(options.dir)
+    else:
+        raise InputError(f"--config is for sweeps, and {options.dir} is none")
     if options.gif and not options.gif.absolute().parent.is_dir():
         raise InputError(f"--gif {options.gif}: no such directory {options.gif.absolute().parent}")
 
@@ -170,8 +74,11 @@ def evaluate(args: Sequence[str]) -> int:
         render.policy_gif(trainer, first, loop.stream(first.key, loop.RENDER), options.gif)
     if options.json:
         values = {name: x.tolist() for name, x in result._asdict().items()}
-        print(json.dumps({**values, "mean": float(result.returns.mean())}))
+        which = {} if config is None else {"config": config}
+        print(json.dumps({**which, **values, "mean": float(result.returns.mean())}))
         return 0
+    if config is not None:
+        print(f"configuration {config}")
     table = value_map.q_table(trainer, first)
     if table is not None:
         print(f"action values of member 0, * greedy\n{value_map.text(trainer.env.spec, table)}")
@@ -182,26 +89,63 @@ def evaluate(args: Sequence[str]) -> int:
 
 
 def plot(args: Sequence[str]) -> int:
-    """draw learning curves, and one run's table of values: jaxrl plot DIR..."""
+    """draw learning curves, a run's table of values, a sweep's effects: jaxrl plot DIR..."""
     options = flags.parse(PlotOptions, args, "jaxrl plot")
     if not options.dirs:
-        raise InputError("jaxrl plot needs at least one run directory")
+        raise InputError("jaxrl plot needs at least one directory of a run or a sweep")
     platform.configure(1)
-    from jaxrl import plot as pictures
-    from jaxrl import rundir, value_map
+    from jaxrl import rundir, sweepdir
 
-    for directory in options.dirs:
-        rundir.read_config(directory)
-    out = options.out or (options.dirs[0] / rundir.CURVE if len(options.dirs) == 1 else Path("curves.png"))
+    first, alone = options.dirs[0], len(options.dirs) == 1
+    swept = [sweepdir.is_sweep(directory) for directory in options.dirs]
+    for directory, is_sweep in zip(options.dirs, swept, strict=True):
+        (sweepdir.read_plan_json if is_sweep else rundir.read_config)(directory)
+    out = options.out or (first / (sweepdir.CURVES if swept[0] else rundir.CURVE) if alone else Path("curves.png"))
     if not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: no such directory {out.absolute().parent}")
-    pictures.curve(options.dirs, out)
-    print(out)
-    found = value_map.of_run(options.dirs[0]) if len(options.dirs) == 1 else None
+    draw = _plot_sweep if alone and swept[0] else _plot_run if alone else _plot_several
+    for picture in draw(options.dirs, out):
+        print(picture)
+    return 0
+
+
+def _plot_run(directories: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Draw a run's learning curve, and its table of values beside it where it has one; gives what was drawn."""
+    from jaxrl import plot, rundir, value_map
+
+    plot.curve(directories, out)
+    yield out
+    found = value_map.of_run(directories[0])
     if found:
         value_map.picture(*found, out.with_name(rundir.VALUES))
-        print(out.with_name(rundir.VALUES))
-    return 0
+        yield out.with_name(rundir.VALUES)
+
+
+def _plot_sweep(directories: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Draw a sweep's learning curves, and the effects of its settings beside them."""
+    from jaxrl import sweep_plot, sweepdir
+
+    beside = out.with_name(sweepdir.EFFECTS)
+    if out == beside:
+        raise InputError(f"--out {out} is for the curves; {sweepdir.EFFECTS} is written beside it, give another name")
+    result = sweepdir.load(directories[0])
+    sweep_plot.curves(result, out)
+    yield out
+    sweep_plot.effects(result, beside)
+    yield beside
+
+
+def _plot_several(directories: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Draw learning curves of runs and sweeps into one picture, each sweep's that of its best configuration."""
+    from jaxrl import plot, sweep_plot, sweepdir
+
+    def read(directory: Path) -> plot.Curve:
+        return (
+            sweep_plot.best_curve(sweepdir.load(directory)) if sweepdir.is_sweep(directory) else plot.read_curve(directory)
+        )
+
+    plot.compare([read(directory) for directory in directories], directories, out)
+    yield out
 
 
 def list_names(args: Sequence[str]) -> int:
@@ -227,17 +171,12 @@ def _spaces(env: str) -> str:
     return f"observations {str(spec.observation_space):18}actions {spec.action_space}"
 
 
-def _require_tensorboard() -> None:
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError as error:
-        raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error
-
-
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": list_names,
-    "train": train,
-    "resume": resume,
+    "train": commands.train,
+    "sweep": commands.sweep,
+    "tune": commands.tune,
+    "resume": commands.resume,
     "eval": evaluate,
     "plot": plot,
 }

@@ -81,3 +81,17 @@ def assignments(flag: str, words: Sequence[str]) -> dict[str, Any]:
         except json.JSONDecodeError:
             values[name] = {"True": True, "False": False}.get(text, text)
     return values
+
+
+def lists(flag: str, words: Sequence[str]) -> dict[str, str]:
+    """name=values words as a dict of texts. Raises ValueError for one without a name or values, or a name given twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        name = name.replace("-", "_")
+        if not equals or not name or not text:
+            raise InputError(f"{flag} {word!r} must look like name=A,B")
+        if name in found:
+            raise InputError(f"{flag} {name} is given twice")
+        found[name] = text
+    return found

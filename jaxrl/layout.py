@@ -1,4 +1,4 @@
-"""How members (seeds, and later configurations) lie over devices: `vmap` within a device, `shard_map` over devices.
+"""How members (a seed of a configuration each) lie over devices: `vmap` within a device, `shard_map` over devices.
 
 A member's numbers on CPU do not depend on the vmap width nor on its neighbours, bit for bit. The un-vmapped program, used
 for a single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrl import trees
 from jaxrl.types import PyTree
@@ -44,10 +44,15 @@ def never_alone(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """members: how many are wanted. devices: over how many they are laid, in equal shares, the last share padded."""
+    """members: how many are wanted. devices: over how many they are laid, in equal shares.
+
+    width: how many are computed, a multiple of `devices`, so that several layouts can share a program; what is over the
+    members is padding. 0: as few as hold the members, and a single member un-vmapped.
+    """
 
     members: int
     devices: int
+    width: int = 0
 
     @staticmethod
     def over_all_devices(members: int) -> Layout:
@@ -58,12 +63,22 @@ class Layout:
     @property
     def form(self) -> str:
         """ "single": one un-vmapped member; "vmap": any number of them."""
-        return "single" if self.members == 1 else "vmap"
+        return "single" if self.members == 1 and not self.width else "vmap"
 
     @property
     def padded(self) -> int:
-        """Members computed: the next multiple of the devices."""
-        return -(-self.members // self.devices) * self.devices
+        """Members computed: the width, or the next multiple of the devices."""
+        return self.width or -(-self.members // self.devices) * self.devices
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in a row."""
+        return Mesh(np.array(jax.local_devices()[: self.devices]), (AXIS,))
+
+    def abstract(self, tree: PyTree) -> PyTree:
+        """The shapes of one member (arrays or ShapeDtypeStructs) -> those of all computed, where they will lie."""
+        over = NamedSharding(self.mesh, PartitionSpec(AXIS)) if self.devices > 1 else None
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.padded, *x.shape), x.dtype, sharding=over), tree)
 
     def pad(self, tree: PyTree) -> PyTree:
         """Host arrays [members, ...] -> [padded, ...], the last member repeated."""
@@ -88,9 +103,8 @@ class Layout:
         def everywhere(tree: PyTree, *shared: PyTree) -> PyTree:
             if self.devices == 1:
                 return share(tree, *shared)
-            mesh = Mesh(np.array(jax.local_devices()[: self.devices]), (AXIS,))
             over, same = PartitionSpec(AXIS), PartitionSpec()
             specs = (over, *[same] * len(shared))
-            return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=over, check_vma=False)(tree, *shared)
+            return jax.shard_map(share, mesh=self.mesh, in_specs=specs, out_specs=over, check_vma=False)(tree, *shared)
 
         return jax.jit(everywhere, donate_argnums=(0,) if donate else ())

@@ -1,6 +1,6 @@
 """Where a run's numbers go: metrics.jsonl and timing.jsonl always, TensorBoard events if asked.
 
-metrics.jsonl has one line per (iteration, seed) and no clock, so that two runs of the same settings are equal byte by
+metrics.jsonl has one line per (iteration, member) and no clock, so that two runs of the same settings are equal byte by
 byte. A checkpoint records how many bytes belong to it; resume cuts the file there.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxrl.errors import InputError
 
 Row = dict[str, Any]
+Label = Mapping[str, int]
 
 
 def plain(x: Any) -> Any:
@@ -28,15 +29,23 @@ def plain(x: Any) -> Any:
     return x.item() if isinstance(x, np.generic) else x
 
 
-def rows(metrics: Mapping[str, np.ndarray], first_iteration: int, count: int, seeds: Iterable[int]) -> list[Row]:
-    """One row per (iteration, seed) from arrays [seeds, ≥ count]."""
-    seeds = list(seeds)
-    table = {name: values[: len(seeds), :count] for name, values in metrics.items()}
+def rows(metrics: Mapping[str, np.ndarray], first_iteration: int, count: int, labels: Sequence[Label]) -> list[Row]:
+    """One row per (iteration, member) from arrays [≥ members, ≥ count]; labels: what names each member in its rows."""
     return [
-        {"iteration": first_iteration + i, "seed": seed, **{name: plain(x[s, i]) for name, x in table.items()}}
+        {"iteration": first_iteration + i, **label, **{name: plain(x[m, i]) for name, x in metrics.items()}}
         for i in range(count)
-        for s, seed in enumerate(seeds)
+        for m, label in enumerate(labels)
     ]
+
+
+def name_of(row: Mapping[str, Any]) -> int | tuple[int, int]:
+    """A member's name in its rows: its seed, in a sweep (configuration, seed)."""
+    return (row["config"], row["seed"]) if "config" in row else row["seed"]
+
+
+def diverged(rows: Iterable[Row]) -> list:
+    """The names of members whose loss was not finite at some time, in order."""
+    return sorted({name_of(row) for row in rows if row["diverged"]})
 
 
 class JsonLines:
@@ -68,25 +77,26 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Scalars of each seed as TensorBoard events, in DIR/tensorboard/seed_<n>. Needs the extra `tensorboard`."""
+    """Scalars of each member as TensorBoard events, in DIR/tensorboard/seed_<n>. Needs the extra `tensorboard`."""
 
-    def __init__(self, directory: Path, seeds: Iterable[int], from_step: int) -> None:
+    def __init__(self, directory: Path, labels: Iterable[Label], from_step: int) -> None:
         """from_step: events of a former process at or after this environment step are dropped by TensorBoard."""
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
             raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error
-        self._writers = {
-            seed: SummaryWriter(str(directory / "tensorboard" / f"seed_{seed}"), purge_step=from_step or None)
-            for seed in seeds
-        }
+        self._writers = {}
+        for label in labels:
+            folder = "_".join(f"{key}_{number}" for key, number in label.items())
+            writer = SummaryWriter(str(directory / "tensorboard" / folder), purge_step=from_step or None)
+            self._writers[name_of(label)] = writer
 
     def write(self, rows: Iterable[Row]) -> None:
         """One event per number of each row, at its environment step."""
         for row in rows:
-            writer = self._writers[row["seed"]]
+            writer = self._writers[name_of(row)]
             for name, value in row.items():
-                if name not in ("iteration", "seed", "env_steps") and value is not None:
+                if name not in ("iteration", "config", "seed", "env_steps") and value is not None:
                     writer.add_scalar(name, value, row["env_steps"])
 
     def close(self) -> None:

@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxrl.settings import Count, NonNegative
+from jaxrl.settings import Count, NonNegative, Range
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainOptions:
+class ExperimentOptions:
+    """What every command that trains asks."""
+
     env: str
     """Environment id (see: jaxrl list envs)."""
     total_steps: Annotated[int | None, Count] = None
@@ -24,29 +26,80 @@ class TrainOptions:
     seed: Annotated[int, NonNegative] = 0
     """The first seed; the others follow it."""
     out: Path | None = None
-    """Run directory, new or empty; default: runs/<agent>-<env>-<time>."""
+    """Directory to write, new or empty; default: runs/<agent>-<env>-<time>."""
     preset: str | None = None
     """Preset to start from, or none; default: the environment's own."""
     env_param: Repeated = ()
     """A traced parameter of the environment as name=value; repeat for more."""
     env_kwarg: Repeated = ()
     """A keyword argument of the environment's constructor as name=value; repeat for more."""
-    eval_every: Annotated[int, NonNegative] = 0
-    """Environment steps between greedy evaluations in training; 0 = none."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (extra: tensorboard)."""
     overwrite: bool = False
-    """Replace a former run in --out."""
+    """Replace what a former command of this kind wrote in --out."""
     json: bool = False
     """Print the result as one JSON object on the last line."""
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainOptions(ExperimentOptions):
+    eval_every: Annotated[int, NonNegative] = 0
+    """Environment steps between greedy evaluations in training; 0 = none."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (extra: tensorboard)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions(ExperimentOptions):
+    seeds: Annotated[int, Count] = 8
+    """How many seeds to train of each configuration."""
+    eval_every: Annotated[int, NonNegative] = 0
+    """Environment steps between greedy evaluations in training; 0 = none."""
+    grid: Repeated = ()
+    """A setting and its values as name=A,B,...; repeat for every combination. A sequence is written 64x64, a parameter of
+    the environment env.NAME."""
+    random: Repeated = ()
+    """A setting to draw as name=A,B,... or name=log:LOW,HIGH or name=uniform:LOW,HIGH; repeat for more."""
+    samples: Annotated[int, NonNegative] = 0
+    """How many times to draw the --random settings."""
+    memory_limit: str | None = None
+    """Bytes that may be held at once, as 4GB; default: what is free. More members than fit run in waves."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneOptions(ExperimentOptions):
+    seeds: Annotated[int, Count] = 3
+    """Seeds of each trial; its value is the mean greedy return over them."""
+    seed: Annotated[int, NonNegative] = 1000
+    """The first seed, of the sampler too; those of the confirmation follow the trials'."""
+    search: Repeated = ()
+    """A setting to vary as name=log:LOW,HIGH or name=uniform:LOW,HIGH or name=A,B; repeat for more. Default: the agent's."""
+    trials: Annotated[int, Count] = 64
+    """Settings to try."""
+    parallel: Annotated[int, Count] = 16
+    """Trials trained at once, as one program."""
+    method: str = "tpe"
+    """How settings are drawn: tpe, random, qmc, cmaes (Optuna's); halving: at random, then successive halving; pbt."""
+    pruner: str = "none"
+    """Optuna's pruner that stops trials early: none, median, percentile, halving, hyperband."""
+    rungs: Annotated[int, Count] = 4
+    """Evaluations of a trial, where something prunes or halves."""
+    confirm: Annotated[int, NonNegative] = 8
+    """Fresh seeds on which the best setting and the one tuning began from are trained again; 0 = none."""
+    population: Annotated[int, Range(low=2)] = 16
+    """Members of a population, with pbt; one seed each."""
+    rounds: Annotated[int, Count] = 20
+    """Times that a population's worst members go on from the best ones, with pbt."""
+    storage: str | None = None
+    """URL of an Optuna storage; default: an SQLite file in --out."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ResumeOptions:
     dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    """Directory of a run, a sweep or a tuning."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
     tensorboard: bool = False
@@ -58,7 +111,9 @@ class ResumeOptions:
 @dataclasses.dataclass(frozen=True)
 class EvalOptions:
     dir: tyro.conf.Positional[Path]
-    """Run directory."""
+    """Directory of a run or a sweep."""
+    config: Annotated[int | None, NonNegative] = None
+    """Configuration of a sweep, by its number; default: the best."""
     episodes: Annotated[int, Count] = 128
     """Episodes of each seed."""
     gif: Path | None = None
@@ -70,9 +125,10 @@ class EvalOptions:
 @dataclasses.dataclass(frozen=True)
 class PlotOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories."""
+    """Directories of runs and sweeps; of several, each sweep shows its best configuration."""
     out: Path | None = None
-    """Picture to write, values.png beside it; default: curve.png in the run directory, or curves.png here for several."""
+    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png or curves.png in the
+    directory, or curves.png here for several."""
 
 
 @dataclasses.dataclass(frozen=True)

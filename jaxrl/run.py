@@ -1,7 +1,7 @@
 """The host driver: chunks of the loop, progress, files, checkpoints, signals. The only impure core file.
 
-A chunk runs n ≤ CHUNK iterations in one call; n is traced, so one compiled program serves every length. While a chunk
-runs, the rows of the one before are written. Its length adapts to about a third of a second; results do not depend on it.
+While a chunk runs, the rows of the one before are written. A chunk's length adapts to about a third of a second; results do
+not depend on it.
 """
 
 from __future__ import annotations
@@ -10,28 +10,25 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl import checkpoint, metrics, plot, render, rundir, stats, trees, value_map
 from jaxrl.errors import InputError
-from jaxrl.evaluation import Evaluation, evaluate
-from jaxrl.loop import EVALUATE, RENDER, Trainer, stream
+from jaxrl.evaluation import Evaluation
+from jaxrl.loop import RENDER, stream
+from jaxrl.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Programs
 from jaxrl.progress import Progress
 from jaxrl.rundir import Run
-from jaxrl.types import PyTree, TrainState
+from jaxrl.types import PyTree
 
-CHUNK = 512  # iterations of the metrics buffer: what bounds the driver's memory
 CHUNK_SECONDS = 0.3
-EVAL_EPISODES = 32
-FINAL_EPISODES = 64
 
 
 class Interrupted(Exception):
@@ -44,37 +41,27 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a run is written, none of which changes its numbers. checkpoint_every: seconds."""
+    """How a run is written, none of which changes its numbers. checkpoint_every: seconds. label: beside the progress."""
 
     checkpoint_every: float = 30.0
     tensorboard: bool = False
     pictures: bool = True
+    label: str = ""
 
 
-def make_chunk(trainer: Trainer) -> Callable[[TrainState, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """(state, n ≤ CHUNK) -> (state after n iterations, metrics {name: [CHUNK]}, of which the first n are written)."""
+def train(
+    run: Run, directory: Path, options: Options = Options(), overwrite: bool = False, programs: Programs | None = None
+) -> dict[str, Any]:
+    """Train every member of `run` into a new directory and return its summary. Raises ValueError, Interrupted.
 
-    def chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        row = jax.eval_shape(trainer.step, state)[1]
-        buffer = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), row)
-
-        def one(i: jax.Array, carry: tuple) -> tuple:
-            state, row = trainer.step(carry[0])
-            return state, jax.tree.map(lambda b, x: b.at[i].set(x), carry[1], row)
-
-        return jax.lax.fori_loop(0, n, one, (state, buffer))
-
-    return chunk
-
-
-def train(run: Run, directory: Path, options: Options = Options(), overwrite: bool = False) -> dict[str, Any]:
-    """Train every seed of `run` into a new directory and return its summary. Raises ValueError, Interrupted."""
-    trainer = run.experiment.trainer()
+    programs: compiled before for this experiment and layout.
+    """
+    programs = programs or Programs(run.experiment.trainer(), run.layout)
     rundir.create(directory, run, overwrite)
-    return _Driver(run, trainer, directory, options).finish(None)
+    return _Driver(run, programs, directory, options).finish(None)
 
 
-def resume(directory: Path, options: Options = Options()) -> dict[str, Any]:
+def resume(directory: Path, options: Options = Options(), programs: Programs | None = None) -> dict[str, Any]:
     """Go on with a run where its newest intact checkpoint stands, bit for bit. Raises ValueError, Interrupted."""
     run, values = rundir.open_run(directory)
     if run.layout.devices > jax.local_device_count():
@@ -82,26 +69,32 @@ def resume(directory: Path, options: Options = Options()) -> dict[str, Any]:
             f"{directory} ran on {run.layout.devices} devices, here are {jax.local_device_count()}: "
             "its numbers depend on its layout, so it cannot go on here"
         )
-    trainer = run.experiment.trainer()
-    return _Driver(run, trainer, directory, options).finish(rundir.restore(directory, run, trainer))
+    programs = programs or Programs(run.experiment.trainer(), run.layout)
+    return _Driver(run, programs, directory, options).finish(rundir.restore(directory, run, programs.trainer))
 
 
 class _Driver:
     """One process's share of a run."""
 
-    def __init__(self, run: Run, trainer: Trainer, directory: Path, options: Options) -> None:
-        self.run, self.trainer, self.directory, self.options = run, trainer, directory, options
+    def __init__(self, run: Run, programs: Programs, directory: Path, options: Options) -> None:
+        self.run, self.programs, self.directory, self.options = run, programs, directory, options
+        self.trainer = programs.trainer
         self.checkpoints = checkpoint.Checkpoints(directory / rundir.CHECKPOINTS)
-        self.compile_s = self.run_s = 0.0
-        self._evaluators: dict[int, Any] = {}
+        self.run_s = 0.0
+        self.labels = [member.label for member in run.members]
 
     def finish(self, restored: tuple[PyTree, dict[str, Any]] | None) -> dict[str, Any]:
         """Train from a restored checkpoint, or from the start, to the end; then evaluate, draw and summarise."""
         meta: dict[str, Any] = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0}
         self.run_s = meta["run_s"]
         self.checkpoints.discard_after(meta["iteration"])
-        state = self._place(restored[0]) if restored else self._start()
+        state = (
+            self.programs.place(self.run.layout.pad(restored[0]))
+            if restored
+            else self.programs.start(self.run.arguments(self.trainer))
+        )
         with ExitStack() as stack:
+            stop = stack.enter_context(_stop_signals())
             self.log = metrics.JsonLines(self.directory / rundir.METRICS, meta["metrics_bytes"])
             stack.callback(self.log.close)
             self.timing = metrics.JsonLines(self.directory / rundir.TIMING)
@@ -109,30 +102,17 @@ class _Driver:
             self.sinks: list[Any] = [self.log]
             done_steps = meta["iteration"] * self.trainer.steps_per_iteration
             if self.options.tensorboard:
-                self.sinks.append(metrics.TensorBoard(self.directory, self.run.seed_numbers, done_steps))
+                self.sinks.append(metrics.TensorBoard(self.directory, self.labels, done_steps))
                 stack.callback(self.sinks[-1].close)
-            label = f"{self.run.experiment.env} {self.run.experiment.agent}"
+            label = f"{self.run.experiment.env} {self.run.experiment.agent} {self.options.label}".rstrip()
             self.progress = stack.enter_context(Progress(label, self.trainer.total_steps, done_steps))
-            stop = stack.enter_context(_stop_signals())
             if meta["iteration"] < self.trainer.num_iterations:
                 state = self._loop(state, meta["iteration"], stop)
         return self._conclude(state)
 
-    def _start(self) -> PyTree:
-        start = time.perf_counter()
-        state = jax.block_until_ready(self.run.layout.map(self.trainer.init)(self.run.keys()))
-        self.compile_s += time.perf_counter() - start
-        return state
-
-    def _place(self, states: PyTree) -> PyTree:
-        """Host states [seeds] on the devices of the run's layout [padded]."""
-        return self.run.layout.map(lambda s: s)(self.run.layout.pad(states))
-
     def _loop(self, state: PyTree, done: int, stop: _Stop) -> PyTree:
         """Run chunks from iteration `done` on; every exit leaves a checkpoint of where it stands."""
-        start = time.perf_counter()
-        program = self.run.layout.map(make_chunk(self.trainer), donate=True).lower(state, np.int32(1)).compile()
-        self.compile_s += time.perf_counter() - start
+        program = self.programs.chunk
         total, pace = self.trainer.num_iterations, _Pace()
         pending: tuple[int, int, Any] | None = None
         while done < total:
@@ -164,20 +144,20 @@ class _Driver:
         return -(-(done * per // every + 1) * every // per) if every else self.trainer.num_iterations
 
     def _write(self, pending: tuple[int, int, Any], pace: _Pace, extra: dict[str, np.ndarray] | None = None) -> None:
-        """Write a chunk's rows; `extra` values [seeds] go to the rows of its last iteration."""
+        """Write a chunk's rows; `extra` values [members] go to the rows of its last iteration."""
         first, count, device_rows = pending
         host = jax.device_get(device_rows)
         seconds = pace.finished(count)
         self.run_s += seconds
-        found = metrics.rows(host, first, count, self.run.seed_numbers)
+        found = metrics.rows(host, first, count, self.labels)
         for name, values in (extra or {}).items():
-            for row, value in zip(found[-self.run.seeds :], values, strict=True):
+            for row, value in zip(found[-len(self.labels) :], values, strict=True):
                 row[name] = metrics.plain(value)
         for sink in self.sinks:
             sink.write(found)
         steps = (first + count) * self.trainer.steps_per_iteration
         self.timing.write([{"env_steps": steps, "iterations": count, "seconds": round(seconds, 6)}])
-        last = [row["episode_return"] for row in found if row["episode_return"] is not None][-self.run.seeds :]
+        last = [row["episode_return"] for row in found if row["episode_return"] is not None][-len(self.labels) :]
         self.progress.update(steps, float(np.mean(last)) if last else math.nan)
 
     def _evaluation(self, state: PyTree, done: int, pace: _Pace) -> dict[str, np.ndarray]:
@@ -186,14 +166,7 @@ class _Driver:
         return {"eval_return": np.mean(result.returns, -1), "eval_length": np.mean(result.lengths, -1, dtype=np.float32)}
 
     def _evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
-        """A greedy evaluation of every seed after `done` iterations, on the host: fields [seeds, episodes]."""
-        if episodes not in self._evaluators:
-
-            def one(s: TrainState, done: jax.Array) -> Evaluation:
-                return evaluate(self.trainer, s, stream(s.key, EVALUATE, done), episodes)
-
-            self._evaluators[episodes] = self.run.layout.map(one)
-        return self.run.layout.unpad(jax.device_get(self._evaluators[episodes](state, np.int32(done))))
+        return self.run.layout.unpad(self.programs.evaluate(state, episodes, done))
 
     def _checkpoint(self, state: PyTree, done: int, pace: _Pace) -> None:
         host = self.run.layout.unpad(checkpoint.to_host(state))
@@ -207,11 +180,11 @@ class _Driver:
         result = self._evaluate(state, FINAL_EPISODES, self.trainer.num_iterations)
         per_seed = np.mean(result.returns, -1)
         low, high = stats.bootstrap_interval(per_seed)
-        env_steps = self.trainer.total_steps * self.run.seeds
+        env_steps = self.trainer.total_steps * len(self.labels)
         summary = {
             "agent": self.run.experiment.agent,
             "env": self.run.experiment.env,
-            "seeds": self.run.seeds,
+            "seeds": len(self.labels),
             "env_steps": env_steps,
             "final_return": {
                 "mean": metrics.plain(per_seed.mean()),
@@ -220,8 +193,8 @@ class _Driver:
                 "ci_high": metrics.plain(high),
                 "per_seed": [metrics.plain(x) for x in per_seed],
             },
-            "diverged": sorted({r["seed"] for r in metrics.read(self.directory / rundir.METRICS) if r["diverged"]}),
-            "compile_s": round(self.compile_s, 3),
+            "diverged": metrics.diverged(metrics.read(self.directory / rundir.METRICS)),
+            "compile_s": round(self.programs.compile_s, 3),
             "run_s": round(self.run_s, 6),
             "steps_per_s": round(env_steps / max(self.run_s, 1e-9)),
             "out": str(self.directory),

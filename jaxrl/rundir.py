@@ -1,7 +1,7 @@
 """A run directory: what it holds, and reading it back.
 
-config.json     every setting, versions, git commit, devices, seeds, program form
-metrics.jsonl   one line per (iteration, seed); timing.jsonl: one line per chunk
+config.json     every setting, versions, git commit, devices, members (seeds, configurations), program form
+metrics.jsonl   one line per (iteration, member); timing.jsonl: one line per chunk
 checkpoints/    the last two, by iteration
 summary.json    the finished run's result; curve.png, values.png (discrete states) and policy.gif: its pictures
 """
@@ -11,43 +11,81 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrl import experiment, platform
+from jaxrl import experiment, platform, registry
 from jaxrl.checkpoint import Checkpoints
 from jaxrl.errors import InputError
 from jaxrl.experiment import Experiment
 from jaxrl.layout import Layout
 from jaxrl.loop import Trainer
-from jaxrl.types import Key, PyTree
+from jaxrl.programs import Arguments
+from jaxrl.types import PyTree
 
 CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl", "summary.json"
 CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"
-FORMAT = 1
+FORMAT = 2
+
+
+class Member(NamedTuple):
+    """What sets one member of a run apart. config: its number in a sweep, None where there is one configuration only.
+
+    hparams, env_params: traced settings beside the experiment's own.
+    """
+
+    seed: int
+    config: int | None = None
+    hparams: Mapping[str, Any] = {}
+    env_params: Mapping[str, Any] = {}
+
+    @property
+    def label(self) -> dict[str, int]:
+        """How rows of metrics name it."""
+        return {"seed": self.seed} if self.config is None else {"config": self.config, "seed": self.seed}
+
+    def to_json(self) -> dict[str, Any]:
+        """Its keywords, those at their defaults left out."""
+        return {name: value for name, value in self._asdict().items() if value not in (None, {})}
+
+
+def seeds_of(first: int, count: int) -> tuple[Member, ...]:
+    """Members that differ in their seed alone."""
+    return tuple(Member(seed) for seed in range(first, first + count))
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One experiment with several seeds. seed: the first one. eval_every: environment steps, 0 for never."""
+    """One program and its members, trained together. eval_every: environment steps, 0 for never."""
 
     experiment: Experiment
-    seeds: int
-    seed: int
+    members: tuple[Member, ...]
     eval_every: int
     layout: Layout
 
-    @property
-    def seed_numbers(self) -> list[int]:
-        """The seeds, one a member."""
-        return list(range(self.seed, self.seed + self.seeds))
+    def arguments(self, trainer: Trainer) -> Arguments:
+        """What `init` makes the members of. Root keys: seed k's is `key(k)`, whatever runs beside it."""
+        hparams = [dataclasses.replace(self.experiment.hparams, **m.hparams) for m in self.members]
+        env_id, default = self.experiment.env, trainer.env_params
+        env_params = [registry.with_params(env_id, default, m.env_params) for m in self.members]
+        pad = self.layout.pad
+        keys = jax.vmap(jax.random.key)(pad(np.array([m.seed for m in self.members], np.int32)))
+        return Arguments(keys, pad(_stacked(hparams)), pad(_stacked(env_params)))
 
-    def keys(self) -> Key:
-        """Root keys [padded]: seed k's is `key(k)`, whatever runs beside it."""
-        return jax.vmap(jax.random.key)(self.layout.pad(jnp.array(self.seed_numbers)))
+
+def _stacked(trees: list[PyTree]) -> PyTree:
+    """Leaves [members, ...] on the host, in the dtypes that JAX would give them."""
+
+    def stack(*leaves: Any) -> np.ndarray:
+        host = np.stack([np.asarray(x) for x in leaves])
+        return host.astype(jax.dtypes.canonicalize_dtype(host.dtype))
+
+    return jax.tree.map(stack, *trees)
 
 
 def create(directory: Path, run: Run, overwrite: bool) -> None:
@@ -63,10 +101,9 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
     values = {
         "jaxrl_run": FORMAT,
         **run.experiment.to_json(),
-        "seeds": run.seeds,
-        "seed": run.seed,
+        "members": [member.to_json() for member in run.members],
         "eval_every": run.eval_every,
-        "program": {"form": run.layout.form, "devices": run.layout.devices},
+        "program": {"form": run.layout.form, "devices": run.layout.devices, "width": run.layout.padded},
         "versions": platform.versions(),
         "device": platform.device(),
         "git_commit": platform.git_commit(),
@@ -96,6 +133,17 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     draft.replace(path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that we wrote. Raises ValueError where it is damaged."""
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} is damaged: it is no JSON object")
+    return values
+
+
 def read_config(directory: Path) -> dict[str, Any]:
     """A run's config.json. Raises ValueError where the directory is none of ours, or damaged."""
     path = directory / CONFIG
@@ -103,11 +151,8 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise InputError(f"no run directory {directory}")
     if not path.is_file():
         raise InputError(f"{directory} is no run directory: it has no {CONFIG}")
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(values, dict) or values.get("jaxrl_run") != FORMAT:
+    values = read_json(path)
+    if values.get("jaxrl_run") != FORMAT:
         raise InputError(f"{path} was not written by this version of jaxrl")
     return values
 
@@ -124,23 +169,24 @@ def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
     """A run as its config.json describes it, and that file's values. Raises ValueError."""
     values = read_config(directory)
     try:
-        layout = Layout(values["seeds"], values["program"]["devices"])
-        run = Run(experiment.from_json(values), values["seeds"], values["seed"], values["eval_every"], layout)
+        members, program = tuple(Member(**member) for member in values["members"]), values["program"]
+        layout = Layout(len(members), program["devices"], program["width"] if program["form"] == "vmap" else 0)
+        run = Run(experiment.from_json(values), members, values["eval_every"], layout)
     except (KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG} is damaged: {error!r}") from error
     return run, values
 
 
 def restore(directory: Path, run: Run, trainer: Trainer) -> tuple[PyTree, dict[str, Any]] | None:
-    """The newest intact checkpoint's states [seeds] and meta; None where none was written yet."""
+    """The newest intact checkpoint's states [members] and meta; None where none was written yet."""
     if not (directory / CHECKPOINTS).is_dir():
         return None
     return Checkpoints(directory / CHECKPOINTS).restore(states_template(run, trainer))
 
 
 def states_template(run: Run, trainer: Trainer) -> PyTree:
-    """Shapes and dtypes of the TrainStates of all seeds, leaves [seeds, ...]."""
-    keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((run.seeds,), jnp.int32))
+    """Shapes and dtypes of the TrainStates of all members, leaves [members, ...]."""
+    keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((len(run.members),), jnp.int32))
     return jax.eval_shape(jax.vmap(trainer.init), keys)
 
 

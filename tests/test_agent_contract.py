@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl import checkpoint, registry, run
+from jaxrl import checkpoint, programs, registry
 from jaxrl.agents import _actor_critic, r2d2
 from jaxrl.checkpoint import Checkpoints
 from jaxrl.experiment import resolve
@@ -39,7 +39,9 @@ CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of state
     "gru": ("ppo", {"torso": "gru", "num_minibatches": 2, "normalize_observations": True}),
     "transformer": ("a2c", {"torso": "transformer", "window": 4, "normalize_rewards": True}),
 }
-QUICK = {"xla_backend_optimization_level": 1}  # compiles in half the time, where the last bits do not matter
+QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, where neither last bits nor speed matter
+
+FAST = {"xla_backend_optimization_level": 1}  # where it runs long enough for speed to matter
 
 
 def small_config(agent):
@@ -110,7 +112,12 @@ PAIRS = [(agent, env) for agent in AGENTS for env in suitable(agent)]
 @pytest.mark.parametrize("agent,env", PAIRS)
 def test_trains_in_every_suitable_environment(agent, env):
     trainer = small_trainer(agent, env, total_steps=300)
-    state, metrics = jax.jit(trainer.train, compiler_options=QUICK)(jax.random.key(0))
+
+    def run(key):
+        state, metrics = trainer.train(key)
+        return state, metrics, jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=3)
+
+    state, metrics, result = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
     assert {"env_steps", "episodes", "episode_return", "episode_length"} <= set(metrics)
     steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
     np.testing.assert_array_equal(metrics["env_steps"], steps)
@@ -118,7 +125,6 @@ def test_trains_in_every_suitable_environment(agent, env):
     assert not metrics["diverged"].any()
     float_leaves = [x for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert all(bool(jnp.isfinite(x).all()) for x in float_leaves)
-    result = jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=3)
     assert result.returns.shape == result.lengths.shape == (3,)
     assert (result.lengths >= 1).all()
 
@@ -177,18 +183,52 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_seed_is_the_same_alone_among_others_and_unvmapped(case):
-    """To the bit for every width ≥ 1, but for rounding without `vmap`; and pair by pair, seeds share nothing."""
+def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
+    """The driver's program, to the bit: at any width ≥ 1, in chunks of any length, stored and read back between them."""
     trainer = small_case(case)
-    train = jax.jit(jax.vmap(trainer.train))
-    initial, (whole, metrics) = jax.vmap(trainer.init)(root_keys()), train(root_keys())
-    assert_trees_equal(jaxrl.member(train(root_keys()[2:3]), 0), jaxrl.member((whole, metrics), 2))
-    if case in AGENTS:
-        assert_agrees(jax.jit(trainer.train)(root_keys()[0]), (whole, metrics))
+    chunk, start = member_program(trainer, WIDTH)
+    total = trainer.num_iterations
+    whole, rows = chunk(start, jnp.int32(total))
+    alone, _ = member_program(trainer, 1)
+    assert_trees_equal(
+        alone(jax.tree.map(lambda x: x[2:3], start), jnp.int32(total))[0], jax.tree.map(lambda x: x[2:3], whole)
+    )
+    state, parts = start, []
+    for n in (1, 3, total - 4):
+        state, part = chunk(state, jnp.int32(n))
+        parts.append(jax.tree.map(lambda x, n=n: x[:, :n], part))
+        if n == 3:
+            checkpoints = Checkpoints(tmp_path)
+            checkpoints.save(4, checkpoint.to_host(state), {})
+            state = checkpoints.restore(jax.eval_shape(lambda s: s, state))[0]
+    assert_trees_equal(state, whole)
+    assert_trees_equal(jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts), jax.tree.map(lambda x: x[:, :total], rows))
+    assert_nothing_is_shared(start, whole)
+
+
+def member_program(trainer, width):
+    """(compiled chunk, its states at the start) of the first `width` seeds."""
+    layout = Layout(width, 1, width)
+    return layout.map(programs.make_chunk(trainer)), layout.map(trainer.init)(root_keys(width))
+
+
+def assert_nothing_is_shared(initial, whole):
+    """Pair by pair, seeds draw other weights and learn something else."""
     kernels = [x for path, x in jax.tree_util.tree_leaves_with_path(initial.agent) if "kernel" in str(path[-1])]
     for a, b in itertools.combinations(range(WIDTH), 2):
-        assert not any(equal(x[a], x[b]) for x in kernels if jnp.any(x))  # drawn weights differ
-        assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(whole.agent))  # and so does what was learnt
+        assert not any(equal(x[a], x[b]) for x in kernels if jnp.any(x))
+        assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(whole.agent))
+
+
+@pytest.mark.parametrize("case", ["q_learning", "dqn", "ppo", "gru"])
+def test_train_is_the_drivers_program(case):
+    """`jit(vmap(train))` and chunks: the same bits."""
+    trainer = small_case(case)
+    chunk, start = member_program(trainer, WIDTH)
+    driven, rows = chunk(start, jnp.int32(trainer.num_iterations))
+    states, metrics = jax.jit(jax.vmap(trainer.train))(root_keys())
+    assert_trees_equal(states, driven)
+    assert_trees_equal(metrics, jax.tree.map(lambda x: x[:, : trainer.num_iterations], rows))
 
 
 @pytest.mark.parametrize("agent", ["dqn", "q_learning", "reinforce"])
@@ -205,29 +245,6 @@ def assert_agrees(alone, vmapped):
     for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(states.agent), strict=True):
         if jnp.issubdtype(a.dtype, jnp.floating):
             np.testing.assert_allclose(a, b[0], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_chunks_of_any_length_and_a_checkpoint_between_give_the_same_bits(case, tmp_path):
-    """The driver's program, cut anywhere, stored and read back: the same run; `train` agrees but for rounding."""
-    trainer = small_case(case)
-    layout = Layout(WIDTH, 1)
-    chunk, start = layout.map(run.make_chunk(trainer)), layout.map(trainer.init)(root_keys())
-    total = trainer.num_iterations
-    whole, rows = chunk(start, jnp.int32(total))
-    state, parts = start, []
-    for n in (1, 3, total - 4):
-        state, part = chunk(state, jnp.int32(n))
-        parts.append(jax.tree.map(lambda x, n=n: x[:, :n], part))
-        if n == 3:
-            checkpoints = Checkpoints(tmp_path)
-            checkpoints.save(4, checkpoint.to_host(state), {})
-            state = checkpoints.restore(jax.eval_shape(lambda s: s, state))[0]
-    assert_trees_equal(state, whole)
-    assert_trees_equal(jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts), jax.tree.map(lambda x: x[:, :total], rows))
-    metrics = jax.jit(jax.vmap(trainer.train))(root_keys())[1]
-    for name, values in metrics.items():
-        np.testing.assert_allclose(values, rows[name][:, :total], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -295,7 +312,7 @@ def test_truncation_bootstraps_to_the_closed_form(case):
     env = time_limit_chain(one_hot=not tabular, continuous=agent == "td3")
     experiment = resolve(agent, env, total_steps=steps, config=config | options, hparams=hparams)
     trainer = experiment.trainer()
-    state, _ = jax.jit(trainer.train)(jax.random.key(0))
+    state, _ = jax.jit(trainer.train, compiler_options=FAST)(jax.random.key(0))
     right, wrong = chain_values(gamma), chain_values_if_truncation_ended(gamma)
     assert np.abs(right - wrong).min() > 0.9  # a mistake shows: it is several times the tolerance
     np.testing.assert_allclose(learnt_values(trainer, experiment, state), right, atol=0.3)

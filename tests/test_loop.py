@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl import run
+from jaxrl import programs
 from jaxrl.loop import EVALUATE, INIT, TRAIN, stream
 from jaxrl.ops.means import Mean
 from jaxrl.settings import LoopConfig, hyperparameters
@@ -222,7 +222,7 @@ def test_old_style_keys_work():
 def _chunk_memory(total_steps):
     trainer = jaxrl.make_trainer("dqn", "CartPole-v1", total_steps=total_steps, config={"hidden_sizes": (16,)})
     state = jax.eval_shape(trainer.init, jax.random.key(0))
-    compiled = jax.jit(run.make_chunk(trainer), donate_argnums=0).lower(state, jnp.int32(1)).compile()
+    compiled = jax.jit(programs.make_chunk(trainer), donate_argnums=0).lower(state, jnp.int32(1)).compile()
     found = compiled.memory_analysis()
     return found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes
 
@@ -234,7 +234,7 @@ def test_device_memory_of_the_driver_does_not_grow_with_the_run():
 def test_chunk_of_any_length_gives_the_same_bits():
     trainer = trainer_of(total_steps=200)
     traces = []
-    body = run.make_chunk(trainer)
+    body = programs.make_chunk(trainer)
     chunk = jax.jit(lambda state, n: traces.append(n) or body(state, n))
     whole, metrics = jax.jit(trainer.train)(jax.random.key(0))
     for lengths in ([10], [1, 2, 3, 4], [7, 3]):

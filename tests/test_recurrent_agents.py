@@ -13,6 +13,7 @@ from jaxrl.agents import _actor_critic, ppo
 from jaxrl.loop import Moving
 from jaxrl.spaces import Box, Discrete
 from jaxrl.types import Clock, Env, EnvSpec, EnvStep, Rollout
+from tests.test_agent_contract import QUICK
 
 T, N, LENGTH = 12, 3, 5
 TORSOS = ["gru", "lstm", "transformer"]
@@ -62,15 +63,17 @@ def rollout_program(torso, shared):
         after, steps, _ = trainer._rollout(state, state.agent, moving, *keys, Clock(jnp.int32(T * N), jnp.float32(0)))
         return Rollout(steps, state.memory), after.memory
 
-    return jax.jit(program)
+    return jax.jit(program, compiler_options=QUICK)
 
 
+@cache
 def started(trainer):
     """Some iterations into training, in the middle of episodes: memories are not empty."""
-    state = trainer.init(jax.random.key(0))
-    for _ in range(2):
-        state, _ = jax.jit(trainer.step)(state)
-    return state
+
+    def program(key):
+        return jax.lax.fori_loop(0, 2, lambda _, s: trainer.step(s)[0], trainer.init(key))
+
+    return jax.jit(program, compiler_options=QUICK)(jax.random.key(0))
 
 
 def network_of(trainer):
@@ -92,9 +95,8 @@ def test_the_unrolled_pass_reproduces_the_acting_pass(torso, shared):
     rollout, memory = rollout_program(torso, shared)(state)
     assert rollout.steps.first.any() and not rollout.steps.first.all(1).all()
     assert any(np.any(np.asarray(x)) for x in jax.tree.leaves(rollout.memory))
-    out = network_of(trainer)(torso, shared).apply(
-        state.agent.params, rollout.memory, rollout.steps.obs, rollout.steps.first
-    )
+    apply = jax.jit(network_of(trainer)(torso, shared).apply, compiler_options=QUICK)
+    out = apply(state.agent.params, rollout.memory, rollout.steps.obs, rollout.steps.first)
     acted = rollout.steps.extras[1].logits
     np.testing.assert_allclose(out.policy.logits, acted, rtol=1e-4, atol=1e-6)
     still = ~np.asarray(rollout.steps.terminated | rollout.steps.truncated)[-1]  # the loop resets the others afterwards

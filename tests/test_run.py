@@ -172,7 +172,7 @@ def test_run_directory_says_everything(uninterrupted):
     assert set(config["config"]) == {f for f in factory.Config.__dataclass_fields__}
     assert set(config["hparams"]) == {f for f in factory.HParams.__dataclass_fields__}
     assert {"python", "jax", "jaxrl", "gymnax"} <= set(config["versions"])
-    assert (config["seed"], config["seeds"], config["program"]["form"]) == (5, 3, "vmap")
+    assert config["members"] == [{"seed": 5}, {"seed": 6}, {"seed": 7}] and config["program"]["form"] == "vmap"
     assert config["device"]["platform"] == "cpu" and "git_commit" in config
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     iterations = STEPS // lines[0]["env_steps"] + (STEPS % lines[0]["env_steps"] > 0)

@@ -1,0 +1,239 @@
+"""What a sweep will run, decided before it runs: programs, members, waves, bytes.
+
+Configurations that differ in traced settings alone share a program, and are vmapped; each other static configuration is a
+program of its own. Where the members of a program do not fit the memory, they run in waves of equal shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import psutil
+
+from jaxrl import search_space
+from jaxrl.errors import InputError
+from jaxrl.experiment import Experiment
+from jaxrl.layout import Layout
+from jaxrl.programs import Programs
+from jaxrl.rundir import Member, Run
+from jaxrl.search_space import ENV, Setting
+from jaxrl.types import PyTree
+
+Settings = Sequence[Setting]
+
+
+@dataclasses.dataclass
+class Group:
+    """One program and the members that it trains, wave by wave.
+
+    members: all of them, by configuration, then seed. layout: of each wave; the last one may hold fewer members.
+    bytes: what a wave holds at its peak, as predicted from the compiled program.
+    """
+
+    experiment: Experiment
+    members: tuple[Member, ...]
+    programs: Programs
+    bytes: int
+
+    @property
+    def width(self) -> int:
+        """Members computed at once."""
+        return self.programs.layout.padded
+
+    def waves(self, eval_every: int) -> list[Run]:
+        """The runs to make, in order."""
+        devices, width = self.programs.layout.devices, self.width
+        parts = [self.members[i : i + width] for i in range(0, len(self.members), width)]
+        return [Run(self.experiment, part, eval_every, Layout(len(part), devices, width)) for part in parts]
+
+
+@dataclasses.dataclass
+class Plan:
+    """A sweep: `settings` (one a configuration, the varied ones only) × seeds, as groups of one program each.
+
+    eval_every: environment steps between greedy evaluations in training, 0 for none.
+    memory_limit: bytes that a wave may hold on all devices of this machine together.
+    """
+
+    base: Experiment
+    settings: list[Setting]
+    seeds: int
+    seed: int
+    eval_every: int
+    memory_limit: int
+    groups: list[Group]
+
+    @property
+    def programs(self) -> int:
+        """Training programs to compile."""
+        return len(self.groups)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held at the peak, predicted: that of the largest wave."""
+        return max(group.bytes for group in self.groups)
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of all members."""
+        return sum(group.programs.trainer.total_steps * len(group.members) for group in self.groups)
+
+    def lines(self) -> list[str]:
+        """The plan as a table."""
+        first = jax.local_devices()[0]
+        lines = [
+            f"plan: {len(self.settings)} configurations × {self.seeds} seeds = {len(self.settings) * self.seeds} members, "
+            f"{self.env_steps:,} steps, {self.programs} program(s) on {jax.local_device_count()} {first.platform} device(s)",
+            f"{'program':>7} {'members':>8} {'waves':>6} {'devices × width':>16} {'bytes':>10}  static settings",
+        ]
+        for i, group in enumerate(self.groups):
+            layout = group.programs.layout
+            lines.append(
+                f"{i:>7} {len(group.members):>8} {len(group.waves(self.eval_every)):>6} "
+                f"{f'{layout.devices} × {layout.padded // layout.devices}':>16} {readable(group.bytes):>10}  "
+                + search_space.text(self._statics(group))
+            )
+        return [*lines, f"memory: {readable(self.bytes)} at most, of {readable(self.memory_limit)}"]
+
+    def summary(self) -> dict[str, Any]:
+        """What a machine reads of the plan."""
+        return {
+            "agent": self.base.agent,
+            "env": self.base.env,
+            "configs": self.settings,
+            "seeds": self.seeds,
+            "env_steps": self.env_steps,
+            "programs": self.programs,
+            "members": len(self.settings) * self.seeds,
+            "waves": sum(len(group.waves(self.eval_every)) for group in self.groups),
+            "devices": max(group.programs.layout.devices for group in self.groups),
+            "bytes": self.bytes,
+            "memory_limit": self.memory_limit,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which `from_json` makes the same plan."""
+        return {
+            "experiment": self.base.to_json(),
+            "settings": self.settings,
+            "seeds": self.seeds,
+            "seed": self.seed,
+            "eval_every": self.eval_every,
+            "memory_limit": self.memory_limit,
+            "groups": [
+                {"devices": g.programs.layout.devices, "width": g.width, "bytes": g.bytes, "members": len(g.members)}
+                for g in self.groups
+            ],
+        }
+
+    def _statics(self, group: Group) -> Setting:
+        known = search_space.fields(self.base)
+        setting = self.settings[group.members[0].config or 0]
+        return {name: value for name, value in setting.items() if known[name].kind == "config"}
+
+
+def make(
+    base: Experiment, settings: Settings, seeds: int, seed: int, eval_every: int = 0, memory_limit: int | None = None
+) -> Plan:
+    """Group, lay out and compile. Raises ValueError before any compile where a setting or the memory does not fit."""
+    limit = memory_limit or available_bytes()
+    grouped = _groups(base, settings, seeds, seed)
+    trainers = [experiment.trainer() for experiment, _ in grouped]  # what does not fit together is refused here
+    groups = []
+    for (experiment, members), trainer in zip(grouped, trainers, strict=True):
+        programs, needed = _fit(trainer, len(members), limit)
+        groups.append(Group(experiment, members, programs, needed))
+    return Plan(base, list(settings), seeds, seed, eval_every, limit, groups)
+
+
+def from_json(base: Experiment, values: dict[str, Any]) -> Plan:
+    """The plan of a `to_json`: the same layouts, nothing compiled yet. base: its experiment."""
+    settings = [{n: tuple(v) if isinstance(v, list) else v for n, v in s.items()} for s in values["settings"]]
+    groups = []
+    for (experiment, members), kept in zip(
+        _groups(base, settings, values["seeds"], values["seed"]), values["groups"], strict=True
+    ):
+        layout = Layout(kept["width"], kept["devices"], kept["width"])
+        groups.append(Group(experiment, members, Programs(experiment.trainer(), layout), kept["bytes"]))
+    seeds, seed, eval_every, limit = (values[name] for name in ("seeds", "seed", "eval_every", "memory_limit"))
+    return Plan(base, settings, seeds, seed, eval_every, limit, groups)
+
+
+def member(base: Experiment, setting: Setting, number: int, seed: int) -> Member:
+    """One seed of configuration `number`: the traced part of its setting."""
+    known = search_space.fields(base)
+    traced: dict[str, dict[str, Any]] = {"config": {}, "hparams": {}, "env": {}}
+    for name, value in setting.items():
+        traced[known[name].kind][name.removeprefix(ENV)] = value
+    return Member(seed, number, traced["hparams"], base.env_params | traced["env"])
+
+
+def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list[tuple[Experiment, tuple[Member, ...]]]:
+    """Members by static configuration, in order of first appearance."""
+    found: dict[Any, tuple[Experiment, list[Member]]] = {}
+    for number, setting in enumerate(settings):
+        config = search_space.applied(base, setting).config
+        members = [member(base, setting, number, s) for s in range(seed, seed + seeds)]
+        found.setdefault(config, (dataclasses.replace(base, config=config), []))[1].extend(members)
+    return [(experiment, tuple(members)) for experiment, members in found.values()]
+
+
+def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:
+    """The widest program that fits, and its bytes. The state alone rules widths out before anything is compiled."""
+    most = min(members, limit // _bytes(jax.eval_shape(trainer.init, jax.random.key(0))))
+    while most >= 1:
+        programs = Programs(trainer, _wave(members, most))
+        needed = programs.peak_bytes()
+        if needed <= limit:
+            return programs, needed
+        width = programs.layout.padded
+        most = min(width - 1, width * limit // needed)
+    raise InputError(f"one member does not fit the memory limit of {readable(limit)}")
+
+
+def _wave(members: int, most: int) -> Layout:
+    """The layout of equal waves of at most `most` members (padding counted), as few waves as that allows."""
+    waves = math.ceil(members / most)
+    for share in range(math.ceil(members / waves), 0, -1):
+        layout = Layout.over_all_devices(share)
+        if layout.padded <= max(most, 1) or share == 1:
+            return dataclasses.replace(layout, members=layout.padded, width=layout.padded)
+    raise AssertionError("a share of one member always fits")
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def available_bytes() -> int:
+    """Memory that a sweep may take: the local accelerators' together, or what this machine has free."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    if stats and all(s and "bytes_limit" in s for s in stats):
+        return sum(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
+    return psutil.virtual_memory().available
+
+
+def readable(count: int) -> str:
+    """Bytes as a person writes them."""
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count = count / 1000  # type: ignore[assignment]
+    return f"{count:.3g} GB"
+
+
+def read_bytes(text: str) -> int:
+    """ "4GB", "500MB", "1e9" as a number of bytes. Raises ValueError."""
+    word = text.strip().upper().removesuffix("B")
+    scale = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(word[-1:], 1)
+    try:
+        count = int(float(word[:-1] if scale > 1 else word) * scale)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"memory limit {text!r} must be a number of bytes, as 4GB or 500MB") from error
+    if count < 1:
+        raise InputError(f"memory limit {text!r} must be more than none")
+    return count

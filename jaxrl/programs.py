@@ -1,0 +1,94 @@
+"""The compiled programs of one trainer in one layout: start, chunk and evaluation. Any members of that layout share them.
+
+A chunk runs n ≤ CHUNK iterations in one call; n is traced, so that one compiled program serves every length.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl.evaluation import Evaluation, evaluate
+from jaxrl.layout import Layout
+from jaxrl.loop import EVALUATE, Row, Trainer, stream
+from jaxrl.types import Key, PyTree, TrainState
+
+CHUNK = 512  # iterations of the metrics buffer: what bounds the driver's memory
+EVAL_EPISODES, FINAL_EPISODES = 32, 64  # of a greedy evaluation in training, and after it
+
+
+class Arguments(NamedTuple):
+    """What tells members apart, leaves [padded, ...]: root keys, hyper-parameters, environment parameters."""
+
+    keys: Key
+    hparams: PyTree
+    env_params: PyTree
+
+
+def make_chunk(trainer: Trainer) -> Callable[[TrainState, jax.Array], tuple[TrainState, Row]]:
+    """(state, n ≤ CHUNK) -> (state after n iterations, metrics {name: [CHUNK]}, of which the first n are written)."""
+
+    def chunk(state: TrainState, n: jax.Array) -> tuple[TrainState, Row]:
+        row = jax.eval_shape(trainer.step, state)[1]
+        buffer = jax.tree.map(lambda x: jnp.zeros((CHUNK, *x.shape), x.dtype), row)
+
+        def one(i: jax.Array, carry: tuple) -> tuple:
+            state, row = trainer.step(carry[0])
+            return state, jax.tree.map(lambda b, x: b.at[i].set(x), carry[1], row)
+
+        return jax.lax.fori_loop(0, n, one, (state, buffer))
+
+    return chunk
+
+
+class Programs:
+    """compile_s: seconds spent on compiling so far, the first call of `start` included."""
+
+    def __init__(self, trainer: Trainer, layout: Layout) -> None:
+        self.trainer, self.layout = trainer, layout
+        self.compile_s = 0.0
+        self._evaluators: dict[int, Any] = {}
+        self._start = layout.map(lambda a: trainer.init(*a))
+
+    def start(self, arguments: Arguments) -> PyTree:
+        """The states before the first iteration, leaves [padded, ...]."""
+        begin = time.perf_counter()
+        state = jax.block_until_ready(self._start(arguments))
+        self.compile_s += time.perf_counter() - begin
+        return state
+
+    def place(self, states: PyTree) -> PyTree:
+        """States from elsewhere on the devices, [padded, ...] both."""
+        return self.layout.map(lambda s: s)(states)
+
+    @functools.cached_property
+    def chunk(self) -> Any:
+        """`make_chunk` of all members, compiled; the state's buffers are given to the result."""
+        begin = time.perf_counter()
+        key = jax.eval_shape(jax.random.key, 0)
+        state = self.layout.abstract(jax.eval_shape(self.trainer.init, key))
+        compiled = self.layout.map(make_chunk(self.trainer), donate=True).lower(state, np.int32(1)).compile()
+        self.compile_s += time.perf_counter() - begin
+        return compiled
+
+    def peak_bytes(self) -> int:
+        """Bytes on all devices together that a chunk holds at its peak, by the compiled program's own analysis."""
+        found = self.chunk.memory_analysis()
+        held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+        return self.layout.devices * (held + found.temp_size_in_bytes)
+
+    def evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
+        """A greedy evaluation of every member after `done` iterations, on the host: fields [padded, episodes]."""
+        if episodes not in self._evaluators:
+
+            def one(s: TrainState, done: jax.Array) -> Evaluation:
+                return evaluate(self.trainer, s, stream(s.key, EVALUATE, done), episodes)
+
+            self._evaluators[episodes] = self.layout.map(one)
+        return jax.device_get(self._evaluators[episodes](state, np.int32(done)))

@@ -1,0 +1,221 @@
+"""A sweep's directory: what it holds, running it wave by wave, and reading it back.
+
+sweep.json      the plan: every setting, configuration, seed, program and layout; versions
+waves/G-W/      a run directory each: wave W of program G (see rundir.py); one with a summary.json is finished
+summary.json    the finished sweep's result; curves.png and effects.png: its pictures
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl import checkpoint, experiment, metrics, planning, platform, rundir, sweep_plot
+from jaxrl import run as driver
+from jaxrl.errors import InputError
+from jaxrl.loop import Trainer
+from jaxrl.planning import Group, Plan
+from jaxrl.rundir import Run
+from jaxrl.sweeping import Metrics, SweepResult, Wave
+from jaxrl.types import PyTree
+
+SWEEP, WAVES, SUMMARY = "sweep.json", "waves", "summary.json"
+CURVES, EFFECTS = "curves.png", "effects.png"
+FORMAT = 1
+DEFAULTS = driver.Options()
+
+
+def is_sweep(directory: Path) -> bool:
+    """Whether a directory holds a sweep."""
+    return (directory / SWEEP).is_file()
+
+
+def check_free(directory: Path, overwrite: bool) -> None:
+    """Raises ValueError where a directory cannot be written: it is not empty, and no sweep that may be replaced."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not overwrite:
+            raise InputError(f"--out {directory} exists and is not empty; give another, or --overwrite a former sweep")
+        read_plan_json(directory)
+
+
+def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
+    """Make the directory and its sweep.json.
+
+    Raises ValueError where it is not empty; with `overwrite`, a former sweep's files are removed instead.
+    """
+    check_free(directory, overwrite)
+    if is_sweep(directory):
+        clear(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    about = {"versions": platform.versions(), "device": platform.device(), "git_commit": platform.git_commit()}
+    rundir.write_json(directory / SWEEP, {"jaxrl_sweep": FORMAT, **plan.to_json(), **about})
+
+
+def clear(directory: Path) -> None:
+    """Remove a former sweep's files. Raises ValueError where the directory is no sweep: nothing else is ever removed."""
+    read_plan_json(directory)
+    shutil.rmtree(directory / WAVES, ignore_errors=True)
+    for name in (SUMMARY, CURVES, EFFECTS, SWEEP):
+        (directory / name).unlink(missing_ok=True)
+
+
+def read_plan_json(directory: Path) -> dict[str, Any]:
+    """A sweep's sweep.json. Raises ValueError where the directory is none of ours, or damaged."""
+    path = directory / SWEEP
+    if not path.is_file():
+        raise InputError(f"{directory} is no sweep directory: it has no {SWEEP}")
+    values = rundir.read_json(path)
+    if values.get("jaxrl_sweep") != FORMAT:
+        raise InputError(f"{path} was not written by this version of jaxrl")
+    return values
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a sweep directory, nothing compiled. Raises ValueError."""
+    values = read_plan_json(directory)
+    try:
+        return planning.from_json(experiment.from_json(values["experiment"]), values)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{directory / SWEEP} is damaged: {error!r}") from error
+
+
+def devices(directory: Path) -> int:
+    """Over how many devices a sweep was laid. Raises ValueError."""
+    try:
+        return max(group["devices"] for group in read_plan_json(directory)["groups"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{directory / SWEEP} is damaged: {error!r}") from error
+
+
+def run(plan: Plan, directory: Path, options: driver.Options = DEFAULTS, overwrite: bool = False) -> dict[str, Any]:
+    """Train a plan into a new directory and return its summary. Raises ValueError, Interrupted."""
+    create(plan, directory, overwrite)
+    return _finish(plan, directory, options)
+
+
+def resume(directory: Path, options: driver.Options = DEFAULTS) -> dict[str, Any]:
+    """Go on with a sweep, bit for bit: finished waves stay, the one that was running goes on from its checkpoint."""
+    return _finish(read_plan(directory), directory, options)
+
+
+def load(directory: str | Path) -> SweepResult:
+    """A finished sweep. Raises ValueError where a wave is missing; policies are read when asked for."""
+    return _result(read_plan(Path(directory)), Path(directory))
+
+
+def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]:
+    """The trainer and the states [seeds, ...] of a finished sweep's configuration (None: its best), and its number."""
+    result = load(directory)
+    if config is not None and config >= len(result.configs):
+        raise InputError(f"config {config} is out of range: {directory} has {len(result.configs)}, from 0 on")
+    chosen = result.best() if config is None else config
+    found = [result.agent(chosen, j) for j in range(len(result.seeds))]
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in found))
+    return found[0][0], states, chosen
+
+
+def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
+    waves = _waves(plan, directory)
+    for number, (group, wave, path) in enumerate(waves, 1):
+        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(waves)}")
+        try:
+            _finish_wave(group, wave, path, how)
+        except driver.Interrupted as stopped:
+            message = f"stopped in wave {number} of {len(waves)}; go on with: jaxrl resume {directory}"
+            raise driver.Interrupted(message, stopped.number) from stopped
+    return _conclude(_result(plan, directory), directory, options.pictures)
+
+
+def _waves(plan: Plan, directory: Path) -> list[tuple[Group, Run, Path]]:
+    return [
+        (group, wave, directory / WAVES / f"{g}-{w}")
+        for g, group in enumerate(plan.groups)
+        for w, wave in enumerate(group.waves(plan.eval_every))
+    ]
+
+
+def _finish_wave(group: Group, wave: Run, path: Path, options: driver.Options) -> None:
+    if (path / rundir.SUMMARY).exists():
+        return
+    if (path / rundir.CONFIG).exists():
+        driver.resume(path, options, group.programs)
+        return
+    shutil.rmtree(path, ignore_errors=True)  # killed before it was made
+    driver.train(wave, path, options, programs=group.programs)
+
+
+def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str, Any]:
+    """The pictures and summary.json."""
+    plan = result.plan
+    summary = {
+        "agent": plan.base.agent,
+        "env": plan.base.env,
+        "configs": plan.settings,
+        "seeds": plan.seeds,
+        "env_steps": plan.env_steps,
+        "programs": plan.programs,
+        "final_return": [[metrics.plain(x) for x in row] for row in result.final_return],
+        "diverged": [[int(c), result.seeds[s]] for c, s in np.argwhere(result.diverged)],
+        "compile_s": round(result.compile_s, 3),
+        "run_s": round(result.run_s, 6),
+        "steps_per_s": round(plan.env_steps / max(result.run_s, 1e-9)),
+        "out": str(directory),
+    }
+    if pictures:
+        sweep_plot.curves(result, directory / CURVES)
+        sweep_plot.effects(result, directory / EFFECTS)
+    rundir.write_json(directory / SUMMARY, summary)
+    return summary
+
+
+def _result(plan: Plan, directory: Path) -> SweepResult:
+    done = [(group, _read_wave(group, wave, path)) for group, wave, path in _waves(plan, directory)]
+    run_s = sum(summary["run_s"] for _, (_, summary) in done)
+    compile_s = sum(group.programs.compile_s for group in plan.groups)
+    return SweepResult(plan, [(group, wave) for group, (wave, _) in done], compile_s, run_s)
+
+
+def _read_wave(group: Group, run: Run, path: Path) -> tuple[Wave, dict[str, Any]]:
+    """A finished wave, and its summary."""
+    if not (path / rundir.SUMMARY).is_file():
+        raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")
+    summary = rundir.read_json(path / rundir.SUMMARY)
+
+    @functools.cache
+    def states() -> PyTree:
+        found = rundir.restore(path, run, group.programs.trainer)
+        if found is None:
+            raise InputError(f"{path} has no checkpoint")
+        return checkpoint.to_host(found[0])
+
+    returns = [np.nan if x is None else x for x in summary["final_return"]["per_seed"]]
+    return Wave(run, _table(run, metrics.read(path / rundir.METRICS)), np.array(returns), states), summary
+
+
+def _table(run: Run, rows: list[metrics.Row]) -> Metrics:
+    """Rows as {name: [members, iterations]}: NaN where one has no value."""
+    index = {metrics.name_of(member.label): i for i, member in enumerate(run.members)}
+    shape = (len(index), 1 + max(row["iteration"] for row in rows))
+    table: Metrics = {}
+    for row in rows:
+        at = index[metrics.name_of(row)], row["iteration"]
+        for name in row.keys() - {"iteration", "config", "seed"}:
+            if name not in table:
+                table[name] = _empty(row[name], shape)
+            if row[name] is not None:
+                table[name][at] = row[name]
+    return table
+
+
+def _empty(like: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """An array for values such as `like` (None is a float that was no number)."""
+    if isinstance(like, bool):
+        return np.zeros(shape, bool)
+    return np.zeros(shape, np.int32) if isinstance(like, int) else np.full(shape, np.nan, np.float32)

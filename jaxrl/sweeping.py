@@ -1,0 +1,210 @@
+"""Configurations × seeds in one call: plan, train wave by wave, and hand back every member's numbers and policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+
+from jaxrl import checkpoint, planning, search_space, stats
+from jaxrl.errors import InputError
+from jaxrl.experiment import Experiment, resolve
+from jaxrl.loop import Trainer
+from jaxrl.planning import Group, Plan
+from jaxrl.programs import CHUNK, FINAL_EPISODES
+from jaxrl.rundir import Run
+from jaxrl.search_space import Setting
+from jaxrl.settings import Count, NonNegative, check
+from jaxrl.types import PyTree, TrainState
+
+MAX_SEED = 2**31
+CountInt, NonNegativeInt = Annotated[int, Count], Annotated[int, NonNegative]
+Metrics = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class Wave:
+    """A finished wave. metrics: {name: [members, iterations]}. final_return: greedy, mean over episodes, [members].
+
+    states: gives the final states, host leaves [members, ...].
+    """
+
+    run: Run
+    metrics: Metrics
+    final_return: np.ndarray
+    states: Callable[[], PyTree]
+
+
+class SweepResult:
+    """What a sweep gave. C configurations, S seeds, I iterations (the most that any program has).
+
+    plan: what was run. configs: the varied settings of each configuration. seeds: their numbers.
+    metrics: {name: [C, S, I]}; where a configuration has fewer iterations, floats are NaN, counts 0, and `env_steps` stays.
+    final_return: greedy evaluation after training, mean of 64 episodes, float [C, S].
+    diverged: whether a member's loss was not finite at some time, bool [C, S].
+    compile_s, run_s: seconds.
+    """
+
+    def __init__(self, plan: Plan, waves: Sequence[tuple[Group, Wave]], compile_s: float, run_s: float) -> None:
+        self.plan, self._waves, self.compile_s, self.run_s = plan, waves, compile_s, run_s
+        self.configs = plan.settings
+        self.seeds = list(range(plan.seed, plan.seed + plan.seeds))
+        self._where = {
+            (m.config, m.seed): (w, i) for w, (_, wave) in enumerate(waves) for i, m in enumerate(wave.run.members)
+        }
+        self.metrics = self._gathered()
+        self.final_return = np.full((len(self.configs), len(self.seeds)), np.nan)
+        for c, s in itertools.product(range(len(self.configs)), range(len(self.seeds))):
+            wave, i = self._find(c, s)
+            self.final_return[c, s] = wave.final_return[i]
+        self.diverged = self.metrics["diverged"].any(-1)
+
+    def agent(self, i: int, j: int) -> tuple[Trainer, TrainState]:
+        """The trained policy of configuration i and j-th seed: `jaxrl.evaluate(trainer, state, key)`."""
+        w, member = self._where[i, self.seeds[j]]
+        group, wave = self._waves[w]
+        trainer = group.programs.trainer
+        template = jax.eval_shape(trainer.init, jax.random.key(0))
+        return trainer, checkpoint.from_host(template, jax.tree.map(lambda x: x[member], wave.states()))
+
+    def best(self) -> int:
+        """The configuration of the highest mean final return; one with a return that is no number comes last."""
+        means = self.final_return.mean(-1)
+        return int(np.argmax(np.where(np.isnan(means), -np.inf, means)))
+
+    def interval(self, i: int) -> stats.Interval:
+        """The 95 % bootstrap interval of configuration i's mean final return over seeds."""
+        return stats.bootstrap_interval(self.final_return[i])
+
+    def _find(self, c: int, s: int) -> tuple[Wave, int]:
+        w, i = self._where[c, self.seeds[s]]
+        return self._waves[w][1], i
+
+    def _gathered(self) -> Metrics:
+        """Every wave's rows as [C, S, I]; names that some program lacks are NaN there."""
+        names = {name: x.dtype for _, wave in self._waves for name, x in wave.metrics.items()}
+        iterations = max(group.programs.trainer.num_iterations for group, _ in self._waves)
+        shape = (len(self.configs), len(self.seeds), iterations)
+        table = {name: np.full(shape, np.nan if dtype.kind == "f" else 0, dtype) for name, dtype in names.items()}
+        for c, s in itertools.product(range(shape[0]), range(shape[1])):
+            wave, i = self._find(c, s)
+            for name, x in wave.metrics.items():
+                table[name][c, s, : x.shape[1]] = x[i]
+            steps = wave.metrics["env_steps"][i]
+            table["env_steps"][c, s, len(steps) :] = steps[-1]
+        return table
+
+
+def sweep(
+    agent: Any,
+    env: Any,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    random: Mapping[str, Any] | None = None,
+    samples: int = 0,
+    seeds: int = 8,
+    seed: int = 0,
+    total_steps: int | None = None,
+    config: Any = None,
+    hparams: Any = None,
+    env_params: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    memory_limit: int | None = None,
+    out: str | Path | None = None,
+) -> SweepResult:
+    """Train configurations × seeds: one program for each static configuration, its members vmapped over all devices.
+
+    grid: {setting: values}; every combination is a configuration. random: {setting: values, or "log:LOW,HIGH", or
+    "uniform:LOW,HIGH"}, drawn `samples` times (with a grid: at each of its points). A setting is a field of Config or
+    HParams, or `env.NAME`, a traced parameter of the environment. seeds: how many, from `seed` on, the same for every
+    configuration. memory_limit: bytes; default: what is free. out: a directory that the sweep is written to, and can be
+    resumed from; None keeps all in memory. The rest as in `make_trainer`.
+
+    A member's numbers are those of the same configuration and seed in any other sweep or run of several seeds, bit for bit
+    on CPU. Raises ValueError before any compile.
+    """
+    base = resolve(
+        agent,
+        env,
+        total_steps=total_steps,
+        config=config,
+        hparams=hparams,
+        env_params=env_params,
+        env_kwargs=env_kwargs,
+        preset=preset,
+    )
+    settings = configurations(base, grid or {}, random or {}, samples, seed)
+    plan = make_plan(base, settings, seeds, seed, memory_limit=memory_limit)
+    if out is None:
+        return in_memory(plan)
+    from jaxrl import sweepdir
+
+    sweepdir.run(plan, Path(out))
+    return sweepdir.load(Path(out))
+
+
+def configurations(
+    base: Experiment, grid: Mapping[str, Any], random: Mapping[str, Any], samples: int, seed: int
+) -> list[Setting]:
+    """The configurations of a grid and of random draws. Raises ValueError naming what is wrong."""
+    both = sorted(set(grid) & set(random))
+    if both:
+        raise InputError(f"{both[0]} is in the grid and random too")
+    if not grid and not random:
+        raise InputError("a sweep needs something to vary: a grid (learning_rate=1e-4,1e-3) or random draws")
+    if bool(random) != bool(samples):
+        raise InputError("random draws and samples need each other: " + ("samples = 0" if random else "nothing is random"))
+    points = search_space.grid(search_space.read_axes(base, grid, ranges=False))
+    axes = search_space.read_axes(base, random, ranges=True)
+    draws = search_space.sample(axes, check("samples", samples, NonNegativeInt), seed) if random else [{}]
+    return [point | draw for point in points for draw in draws]
+
+
+def make_plan(
+    base: Experiment,
+    settings: list[Setting],
+    seeds: int,
+    seed: int,
+    *,
+    eval_every: int = 0,
+    memory_limit: int | None = None,
+) -> Plan:
+    """Check the numbers, then plan."""
+    check("seeds", seeds, CountInt)
+    check("seed", seed, NonNegativeInt)
+    if seed + seeds > MAX_SEED:
+        raise InputError(f"seed = {seed} is out of range: must be < 2**31 - seeds")
+    return planning.make(base, settings, seeds, seed, eval_every, memory_limit)
+
+
+def in_memory(plan: Plan) -> SweepResult:
+    """Run a plan without writing anything; final states are kept on the host."""
+    done, run_s = [], 0.0
+    for group in plan.groups:
+        for run in group.waves(plan.eval_every):
+            state = group.programs.start(run.arguments(group.programs.trainer))
+            begin = time.perf_counter()
+            state, rows = train(group, state)
+            run_s += time.perf_counter() - begin
+            unpad = run.layout.unpad
+            result = unpad(group.programs.evaluate(state, FINAL_EPISODES, group.programs.trainer.num_iterations))
+            host = unpad(checkpoint.to_host(state))
+            done.append((group, Wave(run, unpad(rows), result.returns.mean(-1), lambda host=host: host)))  # type: ignore[misc]
+    return SweepResult(plan, done, sum(g.programs.compile_s for g in plan.groups), run_s)
+
+
+def train(group: Group, state: PyTree) -> tuple[PyTree, Metrics]:
+    """All iterations, in chunks: the final states, and metrics {name: [padded, iterations]} on the host."""
+    parts, total = [], group.programs.trainer.num_iterations
+    for first in range(0, total, CHUNK):
+        n = min(CHUNK, total - first)
+        state, rows = group.programs.chunk(state, np.int32(n))
+        parts.append(jax.tree.map(lambda x, n=n: np.asarray(x)[:, :n], rows))
+    return state, jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
