@@ -214,17 +214,17 @@ def _print_sweep(summary: dict[str, Any]) -> None:
 
 def _print_tuning(summary: dict[str, Any]) -> None:
     """The best setting, and how it does on fresh seeds beside the one tuning began from."""
-    from jaxrl import search_space
+    from jaxrl import search_space, tunedir
 
     print(f"{summary['agent']} on {summary['env']}, {summary['method']}: best value {summary['value']:.1f} with")
     print(f"  {search_space.text(summary['best'])}")
     for name, found in (summary.get("confirmation") or {}).items():
         low, high = found["interval"]
         print(f"{name:7} {found['mean']:.1f}, 95 % [{low:.1f}, {high:.1f}] on {len(found['per_seed'])} fresh seeds")
-    print(
-        f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled\n"
-        f"tuning  {summary['out']}"
-    )
+    print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled")
+    if (picture := Path(summary["out"]) / tunedir.PICTURE).exists():
+        print(f"picture {picture}")
+    print(f"tuning  {summary['out']}")
 
 
 def _pace(summary: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """How members (a seed of a configuration each) lie over devices: `vmap` within a device, `shard_map` over devices.
 
-A member's numbers on CPU do not depend on the vmap width nor on its neighbours, bit for bit. The un-vmapped program, used
+A member's numbers on CPU do not depend on the vmap width, the devices nor its neighbours, bit for bit. The un-vmapped program, used
 for a single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
 """
 

@@ -184,7 +184,7 @@ def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list
 
 def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:
     """The widest program that fits, and its bytes. The state alone rules widths out before anything is compiled."""
-    most = min(members, limit // _bytes(jax.eval_shape(trainer.init, jax.random.key(0))))
+    most = limit // _bytes(jax.eval_shape(trainer.init, jax.random.key(0)))
     while most >= 1:
         programs = Programs(trainer, _wave(members, most))
         needed = programs.peak_bytes()
@@ -196,13 +196,12 @@ def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:
 
 
 def _wave(members: int, most: int) -> Layout:
-    """The layout of equal waves of at most `most` members (padding counted), as few waves as that allows."""
-    waves = math.ceil(members / most)
-    for share in range(math.ceil(members / waves), 0, -1):
+    """The layout of equal waves that compute at most `most` members at once (padding counted), in as few as that allows."""
+    for share in range(math.ceil(members / math.ceil(members / most)), 0, -1):
         layout = Layout.over_all_devices(share)
-        if layout.padded <= max(most, 1) or share == 1:
-            return dataclasses.replace(layout, members=layout.padded, width=layout.padded)
-    raise AssertionError("a share of one member always fits")
+        if layout.padded <= most:
+            break
+    return dataclasses.replace(layout, members=layout.padded, width=layout.padded)
 
 
 def _bytes(tree: PyTree) -> int:

@@ -199,11 +199,11 @@ def _panel(ax: Any, e: Effect, best: int) -> None:
     if not known.all():
         foot = {"transform": ax.get_xaxis_transform(), "color": STAR, "linestyle": ""}
         ax.plot(e.each_x[~known], np.full((~known).sum(), 0.03), "x", markersize=5, label=LOST, **foot)
-    _x_axis(ax, e)
+    x_axis(ax, e)
     ax.grid(alpha=0.3)
 
 
-def _x_axis(ax: Any, e: Effect) -> None:
+def x_axis(ax: Any, e: Effect) -> None:
     """Scale, ticks and their labels, slanted where they would touch."""
     ax.set_xlabel(e.name)
     if e.scale == "log":

@@ -102,6 +102,8 @@ def run(plan: Plan, directory: Path, options: driver.Options = DEFAULTS, overwri
 
 def resume(directory: Path, options: driver.Options = DEFAULTS) -> dict[str, Any]:
     """Go on with a sweep, bit for bit: finished waves stay, the one that was running goes on from its checkpoint."""
+    if devices(directory) > jax.local_device_count():
+        raise InputError(f"{directory} ran on {devices(directory)} devices, here are {jax.local_device_count()}")
     return _finish(read_plan(directory), directory, options)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrl import experiment, platform, population, rundir, search_space, sweepdir, sweeping, tuning
+from jaxrl import experiment, platform, population, rundir, search_space, sweepdir, sweeping, tune_plot, tuning
 from jaxrl.errors import InputError
 from jaxrl.experiment import Experiment, resolve
 from jaxrl.population import PopulationResult
@@ -113,17 +113,29 @@ def resume(directory: Path) -> dict[str, Any]:
 
 def _finish(plan: Plan, directory: Path, study: Any) -> dict[str, Any]:
     begin = time.perf_counter()
+    found: TuneResult | PopulationResult
     if plan.settings.method == "pbt":
         found = population.train(plan.base, plan.axes, plan.settings, directory)
         summary = _population_summary(plan, found)
     else:
         study = study or tuning.open_study(plan.storage or tuning.storage_of(directory), plan.settings)
-        result = searched(plan, study)
-        result = dataclasses.replace(result, confirmation=_confirmed(plan, result, directory))
-        summary = _summary(plan, result)
+        found = searched(plan, study)
+        found = dataclasses.replace(found, confirmation=_confirmed(plan, found, directory))
+        summary = _summary(plan, found)
     summary |= {"run_s": round(time.perf_counter() - begin, 3), "out": str(directory)}
+    _draw(plan, found, directory / PICTURE)
     rundir.write_json(directory / SUMMARY, summary)
     return summary
+
+
+def _draw(plan: Plan, found: TuneResult | PopulationResult, out: Path) -> None:
+    """The tuning's picture."""
+    title = f"{plan.base.agent} on {plan.base.env}, {plan.settings.method}: "
+    if isinstance(found, PopulationResult):
+        title += f"{plan.settings.population} members, {plan.settings.rounds} rounds"
+        return tune_plot.population(found, plan.axes, out, title)
+    best, before = (None, None) if found.confirmation is None else found.confirmation.final_return.mean(1).tolist()
+    tune_plot.trials(found.trials, plan.axes, before, out, f"{title}{len(found.trials)} trials", best)
 
 
 def searched(plan: Plan, study: Any) -> TuneResult:

@@ -1,10 +1,16 @@
 """Test session set-up: CPU only, and strict about what JAX would let pass."""
 
+import gc
+
 import jax
 import pytest
 
 jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+gc.set_threshold(200_000, 20, 100)  # a traced program is millions of objects that none of the collections would free
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,5 +21,5 @@ def compilation_cache(tmp_path_factory):
     shared = tmp_path_factory.getbasetemp().parent / "xla-cache"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared)
     jax.config.update("jax_compilation_cache_dir", str(shared))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

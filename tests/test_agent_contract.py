@@ -28,7 +28,7 @@ SMALL = {
     "num_epochs": 2,
     "num_minibatches": 4,
 }
-CANDIDATES = ["CartPole-v1", "RandomGame", "Catch-bsuite", "Breakout-MinAtar", "Pendulum-v1", "GearShift"]
+CANDIDATES = ["CartPole-v1", "RandomGame", "Breakout-MinAtar", "Pendulum-v1", "GearShift"]
 BANDITS = ["GaussianBandit", "DigitsBandit"]
 RAINBOW = {
     "double": True, "dueling": True, "n_step": 3, "prioritized": True, "distributional": "c51", "noisy": True,
@@ -122,11 +122,10 @@ def test_trains_in_every_suitable_environment(agent, env):
     steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
     np.testing.assert_array_equal(metrics["env_steps"], steps)
     assert trainer.total_steps >= 300 > trainer.total_steps - trainer.steps_per_iteration
-    assert not metrics["diverged"].any()
-    float_leaves = [x for x in jax.tree.leaves(state.agent) if jnp.issubdtype(x.dtype, jnp.floating)]
-    assert all(bool(jnp.isfinite(x).all()) for x in float_leaves)
+    assert not np.any(metrics["diverged"])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(checkpoint.to_host(state.agent)) if x.dtype.kind == "f")
     assert result.returns.shape == result.lengths.shape == (3,)
-    assert (result.lengths >= 1).all()
+    assert np.all(result.lengths >= 1)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -184,51 +183,53 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
-    """The driver's program, to the bit: at any width ≥ 1, in chunks of any length, stored and read back between them."""
+    """The driver's program, to the bit: in chunks of any length, stored and read back between them; alone; on two devices."""
     trainer = small_case(case)
     chunk, start = member_program(trainer, WIDTH)
-    total = trainer.num_iterations
-    whole, rows = chunk(start, jnp.int32(total))
-    alone, _ = member_program(trainer, 1)
-    assert_trees_equal(
-        alone(jax.tree.map(lambda x: x[2:3], start), jnp.int32(total))[0], jax.tree.map(lambda x: x[2:3], whole)
-    )
+    initial, total = checkpoint.to_host(start), trainer.num_iterations
+    whole, rows = chunk(start, np.int32(total))
+    whole = checkpoint.to_host(whole)
+    spread, first = member_program(trainer, WIDTH - 1, devices=2)  # two and one, which is padded to two
+    spread = checkpoint.to_host(spread(first, np.int32(total))[0])
+    assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
     state, parts = start, []
     for n in (1, 3, total - 4):
-        state, part = chunk(state, jnp.int32(n))
-        parts.append(jax.tree.map(lambda x, n=n: x[:, :n], part))
+        state, part = chunk(state, np.int32(n))
+        parts.append(jax.tree.map(lambda x, n=n: np.asarray(x)[:, :n], part))
         if n == 3:
             checkpoints = Checkpoints(tmp_path)
             checkpoints.save(4, checkpoint.to_host(state), {})
             state = checkpoints.restore(jax.eval_shape(lambda s: s, state))[0]
-    assert_trees_equal(state, whole)
-    assert_trees_equal(jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts), jax.tree.map(lambda x: x[:, :total], rows))
-    assert_nothing_is_shared(start, whole)
+    assert_trees_equal(checkpoint.to_host(state), whole)
+    cut = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
+    assert_trees_equal(cut, jax.tree.map(lambda x: np.asarray(x)[:, :total], rows))
+    assert_nothing_is_shared(initial, whole)
 
 
-def member_program(trainer, width):
-    """(compiled chunk, its states at the start) of the first `width` seeds."""
-    layout = Layout(width, 1, width)
-    return layout.map(programs.make_chunk(trainer)), layout.map(trainer.init)(root_keys(width))
+def member_program(trainer, members, devices=1):
+    """(compiled chunk, its states at the start) of the first seeds."""
+    layout = Layout(members, devices)
+    return layout.map(programs.make_chunk(trainer)), layout.map(trainer.init)(layout.pad(root_keys(members)))
 
 
 def assert_nothing_is_shared(initial, whole):
-    """Pair by pair, seeds draw other weights and learn something else."""
+    """Pair by pair, seeds draw other weights and learn something else. Host states [WIDTH, ...]."""
     kernels = [x for path, x in jax.tree_util.tree_leaves_with_path(initial.agent) if "kernel" in str(path[-1])]
     for a, b in itertools.combinations(range(WIDTH), 2):
-        assert not any(equal(x[a], x[b]) for x in kernels if jnp.any(x))
+        assert not any(equal(x[a], x[b]) for x in kernels if np.any(x))
         assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(whole.agent))
 
 
 @pytest.mark.parametrize("case", ["q_learning", "dqn", "ppo", "gru"])
 def test_train_is_the_drivers_program(case):
-    """`jit(vmap(train))` and chunks: the same bits."""
+    """`jit(vmap(train))` and chunks give the same bits, also at width one, which is computed as two."""
     trainer = small_case(case)
     chunk, start = member_program(trainer, WIDTH)
-    driven, rows = chunk(start, jnp.int32(trainer.num_iterations))
+    driven, rows = chunk(start, np.int32(trainer.num_iterations))
     states, metrics = jax.jit(jax.vmap(trainer.train))(root_keys())
+    assert_trees_equal(jax.jit(jax.vmap(trainer.train))(root_keys()[2:3])[0], jax.tree.map(lambda x: x[2:3], states))
     assert_trees_equal(states, driven)
-    assert_trees_equal(metrics, jax.tree.map(lambda x: x[:, : trainer.num_iterations], rows))
+    assert_trees_equal(metrics, jax.tree.map(lambda x: np.asarray(x)[:, : trainer.num_iterations], rows))
 
 
 @pytest.mark.parametrize("agent", ["dqn", "q_learning", "reinforce"])

@@ -199,7 +199,7 @@ BAD = [
     (["resume", "{tmp}/foreign"], "was not written by this version"),
     (["resume", "{tmp}/broken"], "is damaged"),
     (["resume", "{tmp}/partial"], "is damaged"),
-    (["resume"], "dir"),
+    (["resume"], "Directory of a run"),
     (["eval", "{tmp}/nowhere"], "no run directory"),
     (["eval", "{tmp}/broken"], "is damaged"),
     (["eval", "{tmp}/full", "--episodes", "0"], "episodes = 0"),
@@ -216,7 +216,7 @@ def test_bad_input_is_one_line_and_changes_nothing(words, expected, capsys, tmp_
         "full": None,
         "foreign": '{"jaxrl_run": 99}',
         "broken": '{"jaxrl_run": 1, "agent',
-        "partial": '{"jaxrl_run": 1, "agent": "dqn"}',
+        "partial": '{"jaxrl_run": 2, "agent": "dqn"}',
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / ("config.json" if config else "thesis.tex")).write_text(config or "years of work")

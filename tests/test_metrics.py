@@ -46,7 +46,7 @@ def test_rows_are_ordered_by_iteration_then_seed():
     """Two seeds, of a padded three; two iterations written, of a buffer of four."""
     table = {"loss": np.arange(12, dtype=np.float32).reshape(3, 4), "episodes": np.arange(12).reshape(3, 4) * 10}
     table["loss"][1, 0] = np.nan
-    assert metrics.rows(table, 5, 2, iter([7, 8])) == [
+    assert metrics.rows(table, 5, 2, [{"seed": 7}, {"seed": 8}]) == [
         {"iteration": 5, "seed": 7, "loss": 0.0, "episodes": 0},
         {"iteration": 5, "seed": 8, "loss": None, "episodes": 40},
         {"iteration": 6, "seed": 7, "loss": 1.0, "episodes": 10},
@@ -131,7 +131,7 @@ def events(directory):
 
 def test_tensorboard_events_are_read_back(tmp_path):
     pytest.importorskip("tensorboardX")
-    board = metrics.TensorBoard(tmp_path, [3, 4], 0)
+    board = metrics.TensorBoard(tmp_path, [{"seed": 3}, {"seed": 4}], 0)
     rows = [{"iteration": i, "seed": s, "env_steps": 500 * (i + 1), "loss": i + s / 8} for i in (0, 1) for s in (3, 4)]
     rows[0]["episode_return"] = None  # no episode ended: no event
     rows[3]["episode_return"] = 20.5

@@ -199,7 +199,7 @@ def test_one_seed_runs_unvmapped_loads_with_a_seeds_axis_and_resumes(tmp_path):
     words = flags("q_learning", 3000)
     words[words.index("--seeds") + 1] = 1
     jaxrl_cli(*words, "--out", out)
-    assert json.loads((out / "config.json").read_text())["program"] == {"form": "single", "devices": 1}
+    assert json.loads((out / "config.json").read_text())["program"] == {"form": "single", "devices": 1, "width": 1}
     trainer, states = jaxrl.load(out)
     assert all(x.shape[0] == 1 for x in map(np.asarray, (states.iteration, states.obs)))
     import jax

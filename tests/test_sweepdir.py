@@ -18,6 +18,12 @@ WORDS = ["sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", 
          "--grid", "learning_rate=0.1,0.5", "--grid", "num_envs=1,2", "--eval-every", 20_000]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def keep_platform(monkeypatch):
+    """The backend of the test process is running: leave its settings."""
+    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "whole"
@@ -99,7 +105,6 @@ def test_a_signal_says_how_to_resume_the_sweep(tmp_path):
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
     assert cli.main([*map(str, WORDS), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["programs"], plan["members"], plan["waves"], len(plan["configs"])) == (2, 12, 2, 4)
@@ -115,14 +120,13 @@ BAD = [
     (["--random", "num_envs=log:1,8", "--samples", "2"], "num_envs is static"),
     (["--grid", "gamma=0.9", "--memory-limit", "lots"], "memory limit 'lots'"),
     (["--grid", "gamma=0.9", "--gird", "gamma=0.9"], "nearest: --grid"),
-    (["--grid", "env.slipery=0"], "nearest: env."),
+    (["--grid", "env.max_steps=0"], "nearest: env.max_steps_in_episode"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), BAD)
 def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
     monkeypatch.setattr("jaxrl.programs.Programs.chunk", property(lambda self: pytest.fail("compiled")))
     assert cli.main(["sweep", "q_learning", "--env", "FrozenLake-misc", *words, "--out", "x"]) == 2
     printed = capsys.readouterr()
@@ -130,8 +134,7 @@ def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_only_a_former_sweep_is_overwritten(whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
+def test_only_a_former_sweep_is_overwritten(whole, tmp_path, capsys):
     words = [*map(str, WORDS), "--out"]
     (tmp_path / "mine.txt").write_text("keep")
     for extra in ([], ["--overwrite"]):
@@ -145,8 +148,7 @@ def test_only_a_former_sweep_is_overwritten(whole, tmp_path, monkeypatch, capsys
     ("text", "message"),
     [("{", "damaged"), ("[]", "damaged"), ("{}", "not written by this version"), ('{"jaxrl_sweep": 1}', "damaged")],
 )
-def test_a_damaged_sweep_is_named(text, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
+def test_a_damaged_sweep_is_named(text, message, tmp_path, capsys):
     (tmp_path / "sweep.json").write_text(text)
     assert cli.main(["resume", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err

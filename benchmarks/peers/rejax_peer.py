@@ -1,4 +1,4 @@
-"""rejax's DQN or PPO on CartPole-v1 with CleanRL's hyper-parameters: `rejax_peer.py AGENT STEPS SEEDS`.
+"""rejax's DQN or PPO on CartPole-v1 with CleanRL's hyper-parameters: `rejax_peer.py AGENT STEPS SEEDS [RATE,RATE...]`.
 
 Runs in an environment of its own; prints one JSON line.
 """
@@ -45,13 +45,22 @@ else:
         agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
     )
 keys = jax.random.split(jax.random.PRNGKey(0), seeds)
-train, inputs = (jax.vmap(agent.train), keys) if seeds > 1 else (agent.train, keys[0])
+inputs: tuple = (keys,) if seeds > 1 else (keys[0],)
+train = jax.vmap(agent.train) if seeds > 1 else agent.train
+if len(sys.argv) > 4:  # a sweep: learning rates × seeds
+    rates = jax.numpy.array([float(rate) for rate in sys.argv[4].split(",")])
+
+    def train_one(rate, key):
+        return agent.replace(learning_rate=rate).train(key)
+
+    train, inputs = jax.vmap(jax.vmap(train_one, (None, 0)), (0, None)), (rates, keys)
+    seeds *= len(rates)
 start = time.perf_counter()
-compiled = jax.jit(train).lower(inputs).compile()
+compiled = jax.jit(train).lower(*inputs).compile()
 compile_s = time.perf_counter() - start
 times = []
 for _ in range(2):
     start = time.perf_counter()
-    jax.block_until_ready(compiled(inputs))
+    jax.block_until_ready(compiled(*inputs))
     times.append(time.perf_counter() - start)
 print(json.dumps({"compile_s": compile_s, "run_s": min(times), "steps_per_s": seeds * steps / min(times)}))
