@@ -1,7 +1,7 @@
 """How members (a seed of a configuration each) lie over devices: `vmap` within a device, `shard_map` over devices.
 
-A member's numbers on CPU do not depend on the vmap width, the devices nor its neighbours, bit for bit. The un-vmapped program, used
-for a single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
+A member's numbers on CPU do not depend on the vmap width, the devices nor its neighbours, bit for bit. The un-vmapped
+program, used for a single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from jaxrl import trees
 from jaxrl.types import PyTree
@@ -75,10 +75,17 @@ class Layout:
         """The devices in a row."""
         return Mesh(np.array(jax.local_devices()[: self.devices]), (AXIS,))
 
+    @property
+    def sharding(self) -> Sharding:
+        """Where arrays [padded, ...] lie."""
+        if self.devices == 1:
+            return SingleDeviceSharding(jax.local_devices()[0])
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
     def abstract(self, tree: PyTree) -> PyTree:
         """The shapes of one member (arrays or ShapeDtypeStructs) -> those of all computed, where they will lie."""
-        over = NamedSharding(self.mesh, PartitionSpec(AXIS)) if self.devices > 1 else None
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.padded, *x.shape), x.dtype, sharding=over), tree)
+        where = self.sharding
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.padded, *x.shape), x.dtype, sharding=where), tree)
 
     def pad(self, tree: PyTree) -> PyTree:
         """Host arrays [members, ...] -> [padded, ...], the last member repeated."""

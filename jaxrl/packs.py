@@ -70,6 +70,7 @@ class Pack:
         self._shelf, self._experiment, self._seeds = shelf, experiment, len(members) // len(trials)
         self.trainer = shelf.trainer(experiment)
         self.done = 0
+        self._diverged = np.zeros(len(members), bool)
         self._arrange()
         run = Run(experiment, tuple(members), 0, self._layout)
         self.states: PyTree = self._programs.start(run.arguments(self.trainer))
@@ -78,13 +79,15 @@ class Pack:
         """Train until so many iterations are done in all."""
         while self.done < iterations:
             n = min(CHUNK, iterations - self.done)
-            self.states = self._programs.chunk(self.states, np.int32(n))[0]
+            self.states, rows = self._programs.chunk(self.states, np.int32(n))
+            self._diverged |= np.asarray(rows["diverged"])[: self._diverged.size, :n].any(1)
             self.done += n
 
     def scores(self) -> np.ndarray:
-        """A greedy evaluation of each trial, mean over episodes and seeds, float [trials]."""
+        """A greedy evaluation of each trial, mean over episodes and seeds, float [trials]; NaN where a seed diverged."""
         returns = self._layout.unpad(self._programs.evaluate(self.states, FINAL_EPISODES, self.done)).returns
-        return returns.mean(1).reshape(len(self.trials), self._seeds).mean(1)
+        of_members = np.where(self._diverged, np.nan, returns.mean(1))
+        return of_members.reshape(len(self.trials), self._seeds).mean(1)
 
     def keep(self, trials: Sequence[int]) -> None:
         """Go on with these trials only, in their present order."""
@@ -92,7 +95,7 @@ class Pack:
         if len(kept) == len(self.trials):
             return
         index = np.concatenate([np.arange(i * self._seeds, (i + 1) * self._seeds) for i in kept])
-        self.trials = [self.trials[i] for i in kept]
+        self.trials, self._diverged = [self.trials[i] for i in kept], self._diverged[index]
         self._arrange()
         self.states = self._programs.place(self._layout.pad(jax.tree.map(lambda x: x[index], self.states)))
 

@@ -103,6 +103,7 @@ def train(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, director
 
 def _remainder(programs: Programs, states: PyTree, iterations: int) -> PyTree:
     """What the rounds leave of the iterations, without selection after it."""
+    states = programs.place(states)  # selection across devices leaves them laid out otherwise
     while iterations > 0:
         n = min(CHUNK, iterations)
         states = programs.chunk(states, np.int32(n))[0]

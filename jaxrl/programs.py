@@ -64,8 +64,8 @@ class Programs:
         return state
 
     def place(self, states: PyTree) -> PyTree:
-        """States from elsewhere on the devices, [padded, ...] both."""
-        return self.layout.map(lambda s: s)(states)
+        """States from elsewhere on the layout's devices, [padded, ...] both."""
+        return jax.device_put(states, self.layout.sharding)
 
     @functools.cached_property
     def chunk(self) -> Any:

@@ -183,7 +183,7 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
-    """The driver's program, to the bit: in chunks of any length, stored and read back between them; alone; on two devices."""
+    """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices."""
     trainer = small_case(case)
     chunk, start = member_program(trainer, WIDTH)
     initial, total = checkpoint.to_host(start), trainer.num_iterations

@@ -146,7 +146,7 @@ def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypa
     ],
 )
 def test_bad_input(words, message):
-    with pytest.raises(ValueError, match="") as refused:
+    with pytest.raises(ValueError) as refused:
         jaxrl.tune(Level, level_env(), total_steps=20_000, **({"search": SEARCH} | SETTINGS | words))
     assert message in str(refused.value)
 

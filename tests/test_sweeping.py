@@ -112,9 +112,11 @@ def test_members_that_do_not_fit_run_in_waves_of_one_shape(swept):
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 64])
 def test_waves_are_equal_hold_everyone_and_do_not_exceed_the_most(members, most):
     layout = planning._wave(members, most)
-    waves = -(-members // layout.width)
     assert 1 <= layout.width <= most and layout.width % layout.devices == 0
-    assert waves == -(-members // most) or layout.devices > 1
+    assert layout.members == layout.padded == layout.width
+    assert layout.width >= min(members, most) - jax.local_device_count() + 1 or -(-members // layout.width) == -(
+        -members // most
+    )
 
 
 def test_a_member_that_does_not_fit_at_all_is_refused():
