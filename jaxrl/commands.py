@@ -50,14 +50,14 @@ def sweep(args: Sequence[str]) -> int:
     options, experiment_of = _read("sweep", SweepOptions, args)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     platform.configure()
-    from jaxrl import planning, run, sweepdir, sweeping
+    from jaxrl import planning, run, rundir, sweepdir, sweeping
 
     limit = None if options.memory_limit is None else planning.read_bytes(options.memory_limit)
     experiment = experiment_of()
     settings = sweeping.configurations(experiment, grid, random, options.samples, options.seed)
     out = options.out or _new_directory(experiment)
     if not options.dry_run:
-        sweepdir.check_free(out, options.overwrite)
+        rundir.check_free(out, options.overwrite, sweepdir.read_plan_json, "sweep")
     plan = planning.make(experiment, settings, options.seeds, options.seed, options.eval_every, limit)
     print("\n".join(plan.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.dry_run:
@@ -220,7 +220,8 @@ def _print_tuning(summary: dict[str, Any]) -> None:
     print(f"  {search_space.text(summary['best'])}")
     for name, found in (summary.get("confirmation") or {}).items():
         low, high = found["interval"]
-        print(f"{name:7} {found['mean']:.1f}, 95 % [{low:.1f}, {high:.1f}] on {len(found['per_seed'])} fresh seeds")
+        interval = "" if low is None else f", 95 % [{low:.1f}, {high:.1f}]"
+        print(f"{name:7} {found['mean']:.1f}{interval} on {len(found['per_seed'])} fresh seeds")
     print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled")
     if (picture := Path(summary["out"]) / tunedir.PICTURE).exists():
         print(f"picture {picture}")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +94,7 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
 
     Raises ValueError where it is not empty; with `overwrite`, a former run's files are removed instead.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not overwrite:
-            raise InputError(f"--out {directory} exists and is not empty; give another, or --overwrite a former run")
+    if check_free(directory, overwrite, read_config, "run"):
         clear(directory)
     directory.mkdir(parents=True, exist_ok=True)
     values = {
@@ -112,10 +111,7 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove a former run's files. Raises ValueError where the directory is no run: nothing else is ever removed."""
-    import shutil
-
-    read_config(directory)
+    """Remove a former run's files, and nothing else."""
     for name in (CHECKPOINTS, "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (METRICS, TIMING, SUMMARY, CURVE, VALUES, GIF, CONFIG):
@@ -144,17 +140,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """A run's config.json. Raises ValueError where the directory is none of ours, or damaged."""
-    path = directory / CONFIG
+def read_document(directory: Path, name: str, mark: str, version: int, what: str) -> dict[str, Any]:
+    """DIR/NAME, of which `mark` tells that we wrote it. Raises ValueError where there is none of ours, or it is damaged."""
+    path = directory / name
     if not directory.is_dir():
-        raise InputError(f"no run directory {directory}")
+        raise InputError(f"no {what} directory {directory}")
     if not path.is_file():
-        raise InputError(f"{directory} is no run directory: it has no {CONFIG}")
+        raise InputError(f"{directory} is no {what} directory: it has no {name}")
     values = read_json(path)
-    if values.get("jaxrl_run") != FORMAT:
+    if values.get(mark) != version:
         raise InputError(f"{path} was not written by this version of jaxrl")
     return values
+
+
+def check_free(directory: Path, overwrite: bool, read: Callable[[Path], Any], what: str) -> bool:
+    """Whether something lies in the directory that is to be replaced.
+
+    read: raises where the directory holds none of ours, for nothing else is ever removed. Raises ValueError where it is not
+    empty and not to be replaced.
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    if not overwrite:
+        raise InputError(f"--out {directory} exists and is not empty; give another, or --overwrite a former {what}")
+    read(directory)
+    return True
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """A run's config.json. Raises ValueError where the directory is none of ours, or damaged."""
+    return read_document(directory, CONFIG, "jaxrl_run", FORMAT, "run")
 
 
 def devices(directory: Path) -> int:

@@ -37,21 +37,12 @@ def is_sweep(directory: Path) -> bool:
     return (directory / SWEEP).is_file()
 
 
-def check_free(directory: Path, overwrite: bool) -> None:
-    """Raises ValueError where a directory cannot be written: it is not empty, and no sweep that may be replaced."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not overwrite:
-            raise InputError(f"--out {directory} exists and is not empty; give another, or --overwrite a former sweep")
-        read_plan_json(directory)
-
-
 def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
     """Make the directory and its sweep.json.
 
     Raises ValueError where it is not empty; with `overwrite`, a former sweep's files are removed instead.
     """
-    check_free(directory, overwrite)
-    if is_sweep(directory):
+    if rundir.check_free(directory, overwrite, read_plan_json, "sweep"):
         clear(directory)
     directory.mkdir(parents=True, exist_ok=True)
     about = {"versions": platform.versions(), "device": platform.device(), "git_commit": platform.git_commit()}
@@ -59,8 +50,7 @@ def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
 
 
 def clear(directory: Path) -> None:
-    """Remove a former sweep's files. Raises ValueError where the directory is no sweep: nothing else is ever removed."""
-    read_plan_json(directory)
+    """Remove a former sweep's files, and nothing else."""
     shutil.rmtree(directory / WAVES, ignore_errors=True)
     for name in (SUMMARY, CURVES, EFFECTS, SWEEP):
         (directory / name).unlink(missing_ok=True)
@@ -68,13 +58,7 @@ def clear(directory: Path) -> None:
 
 def read_plan_json(directory: Path) -> dict[str, Any]:
     """A sweep's sweep.json. Raises ValueError where the directory is none of ours, or damaged."""
-    path = directory / SWEEP
-    if not path.is_file():
-        raise InputError(f"{directory} is no sweep directory: it has no {SWEEP}")
-    values = rundir.read_json(path)
-    if values.get("jaxrl_sweep") != FORMAT:
-        raise InputError(f"{path} was not written by this version of jaxrl")
-    return values
+    return rundir.read_document(directory, SWEEP, "jaxrl_sweep", FORMAT, "sweep")
 
 
 def read_plan(directory: Path) -> Plan:

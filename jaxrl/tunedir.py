@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrl import experiment, platform, population, rundir, search_space, sweepdir, sweeping, tune_plot, tuning
+from jaxrl import experiment, metrics, platform, population, rundir, search_space, sweepdir, sweeping, tune_plot, tuning
 from jaxrl.errors import InputError
 from jaxrl.experiment import Experiment, resolve
 from jaxrl.population import PopulationResult
 from jaxrl.progress import Progress
+from jaxrl.run import Interrupted
 from jaxrl.search_space import Axis
 from jaxrl.tuning import TuneResult, Tuning
 
@@ -52,18 +54,9 @@ def is_tuning(directory: Path) -> bool:
     return (directory / TUNE).is_file()
 
 
-def check_free(directory: Path, overwrite: bool) -> None:
-    """Raises ValueError where a directory cannot be written: it is not empty, and no tuning that may be replaced."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not overwrite:
-            raise InputError(f"--out {directory} exists and is not empty; give another, or --overwrite a former tuning")
-        read(directory)
-
-
 def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
-    """Make the directory and its tune.json. Raises ValueError as `check_free` does."""
-    check_free(directory, overwrite)
-    if is_tuning(directory):
+    """Make the directory and its tune.json. Raises ValueError where it is not empty, and no tuning to replace."""
+    if rundir.check_free(directory, overwrite, read, "tuning"):
         for name in (CONFIRMATION, "checkpoints"):
             shutil.rmtree(directory / name, ignore_errors=True)
         for name in (SUMMARY, PICTURE, "study.db", population.ROUNDS, TUNE):
@@ -84,17 +77,12 @@ def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
 
 def read(directory: Path) -> Plan:
     """The plan of a tuning's directory. Raises ValueError where it is none of ours, or damaged."""
-    path = directory / TUNE
-    if not path.is_file():
-        raise InputError(f"{directory} is no tuning directory: it has no {TUNE}")
-    values = rundir.read_json(path)
-    if values.get("jaxrl_tune") != FORMAT:
-        raise InputError(f"{path} was not written by this version of jaxrl")
+    values = rundir.read_document(directory, TUNE, "jaxrl_tune", FORMAT, "tuning")
     try:
         base = experiment.from_json(values["experiment"])
         return make_plan(base, values["search"], values["settings"], values["storage"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged: {error!r}") from error
+        raise InputError(f"{directory / TUNE} is damaged: {error!r}") from error
 
 
 def run(plan: Plan, directory: Path, overwrite: bool = False) -> dict[str, Any]:
@@ -112,6 +100,13 @@ def resume(directory: Path) -> dict[str, Any]:
 
 
 def _finish(plan: Plan, directory: Path, study: Any) -> dict[str, Any]:
+    try:
+        return _tuned(plan, directory, study)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; go on with: jaxrl resume {directory}", signal.SIGINT) from None
+
+
+def _tuned(plan: Plan, directory: Path, study: Any) -> dict[str, Any]:
     begin = time.perf_counter()
     found: TuneResult | PopulationResult
     if plan.settings.method == "pbt":
@@ -140,8 +135,8 @@ def _draw(plan: Plan, found: TuneResult | PopulationResult, out: Path) -> None:
 
 def searched(plan: Plan, study: Any) -> TuneResult:
     """The study searched to its last trial, with progress on standard error."""
-    trainer_steps = plan.settings.trials
-    with Progress(f"tune {plan.base.agent} on {plan.base.env}", trainer_steps, unit="trials", value="best") as progress:
+    label, trials = f"tune {plan.base.agent} on {plan.base.env}", plan.settings.trials
+    with Progress(label, trials, unit="trials", value="best") as progress:
         programs, steps = tuning.search(plan.base, plan.axes, plan.settings, study, progress.update)
     return tuning.result(plan.base, plan.axes, study, programs, steps)
 
@@ -162,9 +157,9 @@ def _summary(plan: Plan, result: TuneResult) -> dict[str, Any]:
     if result.confirmation is not None:
         confirmation = {
             name: {
-                "mean": float(result.confirmation.final_return[i].mean()),
-                "interval": list(result.confirmation.interval(i)),
-                "per_seed": result.confirmation.final_return[i].tolist(),
+                "mean": metrics.plain(result.confirmation.final_return[i].mean()),
+                "interval": [metrics.plain(end) for end in result.confirmation.interval(i)],
+                "per_seed": [metrics.plain(x) for x in result.confirmation.final_return[i]],
             }
             for i, name in enumerate(("best", "before"))
         }
@@ -187,8 +182,8 @@ def _population_summary(plan: Plan, found: PopulationResult) -> dict[str, Any]:
         "env": plan.base.env,
         "method": "pbt",
         "best": found.best,
-        "value": float(found.final_return[found.best_member]),
-        "final_return": found.final_return.tolist(),
+        "value": metrics.plain(found.final_return[found.best_member]),
+        "final_return": [metrics.plain(x) for x in found.final_return],
         "schedule": found.schedule,
         "programs": 1,
         "env_steps": found.env_steps,

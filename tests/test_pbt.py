@@ -42,11 +42,16 @@ def test_who_is_replaced(scores, replaced):
 
 
 def test_perturbation_is_by_a_fifth_each_way_within_the_range():
-    """1 becomes 0.8 or 1.2; 10 in [0, 11] 8 or 11; independently for each member and setting."""
-    values = {"a": jnp.ones(400), "b": jnp.full(400, 10.0)}
-    found = pbt.perturbed(values, {"a": Span(0.0, 5.0), "b": Span(0.0, 11.0)}, jax.random.key(0))
+    """In log ranges 1 becomes 0.8 or 1.2, 10 of at most 11 becomes 8 or 11; in [0, 5] 4.75 becomes 4.25 or 5.
+
+    Independently for each member and setting.
+    """
+    values = {"a": jnp.ones(400), "b": jnp.full(400, 10.0), "c": jnp.full(400, 4.75)}
+    spans = {"a": Span(0.1, 5.0, True), "b": Span(0.1, 11.0, True), "c": Span(0.0, 5.0)}
+    found = pbt.perturbed(values, spans, jax.random.key(0))
     np.testing.assert_allclose(np.unique(found["a"]), [0.8, 1.2], rtol=1e-6)
     np.testing.assert_allclose(np.unique(found["b"]), [8.0, 11.0], rtol=1e-6)
+    np.testing.assert_allclose(np.unique(found["c"]), [4.25, 5.0], rtol=1e-6)
     up = np.stack([found["a"] > 1, found["b"] > 10])
     assert 0.4 < up.mean() < 0.6 and 0.4 < (up[0] == up[1]).mean() < 0.6
 
@@ -63,7 +68,7 @@ def test_what_is_inherited_and_what_stays_the_members_own():
     rates = jnp.array([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
     before = before._replace(hparams=type(before.hparams)(**{**vars(before.hparams), "learning_rate": rates}))
     after, parent = pbt.exploit_and_explore(
-        before, jnp.array([1.0, 5.0, 2.0, 0.0, 3.0]), {"learning_rate": Span(1e-6, 1.0)}, jax.random.key(0)
+        before, jnp.array([1.0, 5.0, 2.0, 0.0, 3.0]), {"learning_rate": Span(1e-6, 1.0, True)}, jax.random.key(0)
     )
     np.testing.assert_array_equal(parent, [0, 1, 2, 1, 4])
     for name in ("params", "target_params", "opt_state"):
@@ -86,7 +91,7 @@ def test_a_lineage_by_hand():
     assert pbt.schedule({"rate": np.array([1.0, 2, 3])}, rounds, 0) == {"rate": [1.0, 8.0]}
 
 
-SEARCH = {"level": "uniform:0,40"}
+SEARCH = {"level": "log:0.1,40"}
 SETTINGS = {"method": "pbt", "population": 10, "rounds": 40, "seed": 7}
 
 
