@@ -1,6 +1,10 @@
 """Test session set-up: CPU only, and strict about what JAX would let pass."""
 
 import gc
+import os
+
+# Compiling takes most of the time of these tests. Those for which the last bits matter ask for more.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
 
 import jax
 import pytest
@@ -16,8 +20,6 @@ gc.set_threshold(200_000, 20, 100)  # a traced program is millions of objects th
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory):
     """One compilation cache for the session and its subprocesses, away from the user's."""
-    import os
-
     shared = tmp_path_factory.getbasetemp().parent / "xla-cache"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared)
     jax.config.update("jax_compilation_cache_dir", str(shared))
