@@ -42,7 +42,6 @@ CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of state
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, where neither last bits nor speed matter
 
 
-
 def small_config(agent):
     """SMALL as far as the agent has the fields; a rollout length only where the default is longer than a step."""
     config = registry.find_agent(agent)[1].Config
