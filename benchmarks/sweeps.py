@@ -21,11 +21,11 @@ from jaxrl import platform
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
-REPEATS = 3
+ROUNDS, REPEATS = 1, 3
 
 
 def beside() -> list[dict[str, Any]]:
-    """Total steps/s of ours and of rejax, three rounds in turn; the best of each counts."""
+    """Total steps/s of ours and of rejax, in turn; the best of each counts."""
     speed.install_peer()
     peer = Path("benchmarks") / "peers" / "rejax_peer.py"
     rates = ",".join(map(str, RATES))
@@ -33,7 +33,7 @@ def beside() -> list[dict[str, Any]]:
         "jaxrl": [sys.executable, "-m", "benchmarks.sweeps", "ours"],
         "rejax": [str(speed.PEER), "-W", "ignore", str(peer), "ppo", str(STEPS), str(SEEDS), rates],
     }
-    rounds = [{name: speed.in_process(words) for name, words in commands.items()} for _ in range(REPEATS)]
+    rounds = [{name: speed.in_process(words) for name, words in commands.items()} for _ in range(ROUNDS)]
     speeds = {name: [round(x["steps_per_s"]) for x in (r[name] for r in rounds) if x] for name in commands}
     best = {name: max(found) if found else None for name, found in speeds.items()}
     ratio = best["jaxrl"] / best["rejax"] if best["jaxrl"] and best["rejax"] else None

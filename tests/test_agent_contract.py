@@ -41,6 +41,8 @@ CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of state
 }
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, where neither last bits nor speed matter
 
+AS_USERS = {"xla_backend_optimization_level": 3}  # XLA's default, where last bits do matter
+
 
 def small_config(agent):
     """SMALL as far as the agent has the fields; a rollout length only where the default is longer than a step."""
@@ -181,9 +183,10 @@ def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp
     initial, total = checkpoint.to_host(start), trainer.num_iterations
     whole, rows = chunk(start, np.int32(total))
     whole = checkpoint.to_host(whole)
-    spread, first = member_program(trainer, WIDTH - 1, devices=2)  # two and one, which is padded to two
-    spread = checkpoint.to_host(spread(first, np.int32(total))[0])
-    assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
+    if "hidden_sizes" in small_config(CASES[case][0]):  # tables hold no sums whose order could differ
+        spread, first = member_program(trainer, WIDTH - 1, devices=2)  # two and one, which is padded to two
+        spread = checkpoint.to_host(spread(first, np.int32(total))[0])
+        assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
     state, parts = start, []
     for n in (1, 3, total - 4):
         state, part = chunk(state, np.int32(n))
@@ -202,11 +205,11 @@ def member_program(trainer, members, devices=1):
     """(compiled chunk, its states at the start) of the first seeds; no linear algebra is called in either program."""
     layout = Layout(members, devices)
     init = layout.map(trainer.init).lower(layout.pad(root_keys(members)))
-    start = init.compile()(layout.pad(root_keys(members)))
+    start = init.compile(compiler_options=AS_USERS)(layout.pad(root_keys(members)))
     chunk = layout.map(programs.make_chunk(trainer)).lower(start, np.int32(1))
     text = (init.as_text() + chunk.as_text()).lower()
     assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
-    return chunk.compile(compiler_options={"xla_backend_optimization_level": 3}), start
+    return chunk.compile(compiler_options=AS_USERS), start
 
 
 def assert_states_are_stable(trainer):
@@ -232,7 +235,7 @@ def test_train_is_the_drivers_program(case):
     trainer = small_case(case)
     chunk, start = member_program(trainer, WIDTH)
     driven, rows = chunk(start, np.int32(trainer.num_iterations))
-    train = jax.jit(jax.vmap(trainer.train), compiler_options={"xla_backend_optimization_level": 3})
+    train = jax.jit(jax.vmap(trainer.train), compiler_options=AS_USERS)
     states, metrics = train(root_keys())
     assert_trees_equal(train(root_keys()[2:3])[0], jax.tree.map(lambda x: x[2:3], states))
     assert_trees_equal(states, driven)
