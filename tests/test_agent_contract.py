@@ -106,7 +106,7 @@ def assert_trees_equal(a, b):
     assert not different, different
 
 
-PAIRS = [(agent, env) for agent in AGENTS for env in suitable(agent)]
+PAIRS = [(agent, env) for agent in AGENTS for env in suitable(agent)[1:] or suitable(agent)]  # in its home all others do
 
 
 @pytest.mark.parametrize("agent,env", PAIRS)
