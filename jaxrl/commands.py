@@ -19,16 +19,22 @@ from jaxrl import flags, platform, registry
 from jaxrl.errors import InputError
 from jaxrl.options import ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
 from jaxrl.settings import build
+from jaxrl.studies import Tuning
 
 Options = TypeVar("Options", bound=ExperimentOptions)
 SHOWN = 10  # configurations of a sweep's result
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """No further settings."""
 
 
 def train(args: Sequence[str]) -> int:
     """train an agent: jaxrl train AGENT --env ID [flags]"""
     if _wants_help("train", args):
         return 0
-    options, experiment_of = _read("train", TrainOptions, args)
+    options, experiment_of, _ = _read("train", TrainOptions, args)
     if options.tensorboard:
         _require_tensorboard()
     platform.configure()
@@ -47,7 +53,7 @@ def sweep(args: Sequence[str]) -> int:
     """train configurations × seeds at once: jaxrl sweep AGENT --env ID --grid NAME=A,B [flags]"""
     if _wants_help("sweep", args):
         return 0
-    options, experiment_of = _read("sweep", SweepOptions, args)
+    options, experiment_of, _ = _read("sweep", SweepOptions, args)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     platform.configure()
     from jaxrl import planning, run, rundir, sweepdir, sweeping
@@ -58,7 +64,8 @@ def sweep(args: Sequence[str]) -> int:
     out = options.out or _new_directory(experiment)
     if not options.dry_run:
         rundir.check_free(out, options.overwrite, sweepdir.read_plan_json, "sweep")
-    plan = planning.make(experiment, settings, options.seeds, options.seed, options.eval_every, limit)
+    words: Any = {"eval_every": options.eval_every, "memory_limit": limit}
+    plan = sweeping.make_plan(experiment, settings, options.seeds, options.seed, **words)
     print("\n".join(plan.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.dry_run:
         if options.json:
@@ -72,15 +79,13 @@ def tune(args: Sequence[str]) -> int:
     """search for better settings: jaxrl tune AGENT --env ID [flags]"""
     if _wants_help("tune", args):
         return 0
-    options, experiment_of = _read("tune", TuneOptions, args)
+    options, experiment_of, settings = _read("tune", TuneOptions, args, Tuning)
     search = flags.lists("--search", options.search)
     platform.configure()
-    from jaxrl import tunedir, tuning
+    from jaxrl import tunedir
 
-    names = [f.name for f in dataclasses.fields(tuning.Tuning)]
-    settings = {name: value for name, value in vars(options).items() if name in names}
     experiment = experiment_of()
-    plan = tunedir.make_plan(experiment, search, settings, options.storage)
+    plan = tunedir.make_plan(experiment, search, vars(settings), options.storage)
     out = options.out or _new_directory(experiment)
     return _drive(lambda: tunedir.run(plan, out, options.overwrite), _print_tuning, options.json)
 
@@ -118,8 +123,10 @@ def _wants_help(command: str, args: Sequence[str]) -> bool:
     return False
 
 
-def _read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options, Callable[[], Any]]:
-    """The options, and a function that resolves the experiment once the platform is configured."""
+def _read(
+    command: str, cls: type[Options], args: Sequence[str], more: type = Nothing
+) -> tuple[Options, Callable[[], Any], Any]:
+    """The options, a function that resolves the experiment once the platform is configured, and the settings of `more`."""
     from jaxrl import experiment
 
     agent, words, prog = args[0], args[1:], f"jaxrl {command}"
@@ -128,13 +135,11 @@ def _read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Option
     preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
     split = experiment.split_settings(factory, values, f"preset {preset} of {agent}")
     config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
-    fields = [("run", cls), ("config", factory.Config), ("hparams", factory.HParams)]
+    fields = [("run", cls), ("more", more), ("config", factory.Config), ("hparams", factory.HParams)]
     everything = dataclasses.make_dataclass("Settings", fields)
     defaults = cls(env_id or tyro.MISSING, split["run"].get("total_steps"))
-    parsed: Any = flags.parse(everything, words, f"{prog} {agent}", everything(defaults, config, hparams))
+    parsed: Any = flags.parse(everything, words, f"{prog} {agent}", everything(defaults, more(), config, hparams))
     options = build(cls, vars(parsed.run), prog)
-    if options.seed + options.seeds > 2**31:
-        raise InputError(f"seed = {options.seed} is out of range: must be < 2**31 - seeds")
 
     def resolve() -> Any:
         found = experiment.resolve(
@@ -149,7 +154,7 @@ def _read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Option
         )
         return dataclasses.replace(found, preset=preset)
 
-    return options, resolve
+    return options, resolve, build(more, vars(parsed.more), prog)
 
 
 def _new_directory(experiment: Any) -> Path:
@@ -189,12 +194,12 @@ def _print_sweep(summary: dict[str, Any]) -> None:
     """The best configurations with their intervals, those that diverged, and where the rest lies."""
     import numpy as np
 
-    from jaxrl import search_space, stats
+    from jaxrl import search_space, stats, sweeping
 
     out = Path(summary["out"])
     returns = np.array(summary["final_return"], float)
     means = returns.mean(1)
-    order = np.argsort(-np.where(np.isnan(means), -np.inf, means), kind="stable")
+    order = sweeping.ranked(returns)
     print(
         f"{summary['agent']} on {summary['env']}: {len(returns)} configurations × {summary['seeds']} seeds; {_pace(summary)}"
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxrl.settings import Count, NonNegative, Range
+from jaxrl.settings import Count, NonNegative
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -21,10 +21,6 @@ class ExperimentOptions:
     """Environment id (see: jaxrl list envs)."""
     total_steps: Annotated[int | None, Count] = None
     """Environment steps of each seed, rounded up to whole iterations; default: the preset's, else 100,000."""
-    seeds: Annotated[int, Count] = 1
-    """How many seeds to train."""
-    seed: Annotated[int, NonNegative] = 0
-    """The first seed; the others follow it."""
     out: Path | None = None
     """Directory to write, new or empty; default: runs/<agent>-<env>-<time>."""
     preset: str | None = None
@@ -43,6 +39,10 @@ class ExperimentOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions(ExperimentOptions):
+    seeds: Annotated[int, Count] = 1
+    """How many seeds to train."""
+    seed: Annotated[int, NonNegative] = 0
+    """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
     """Environment steps between greedy evaluations in training; 0 = none."""
     tensorboard: bool = False
@@ -53,6 +53,8 @@ class TrainOptions(ExperimentOptions):
 class SweepOptions(ExperimentOptions):
     seeds: Annotated[int, Count] = 8
     """How many seeds to train of each configuration."""
+    seed: Annotated[int, NonNegative] = 0
+    """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
     """Environment steps between greedy evaluations in training; 0 = none."""
     grid: Repeated = ()
@@ -70,30 +72,12 @@ class SweepOptions(ExperimentOptions):
 
 @dataclasses.dataclass(frozen=True)
 class TuneOptions(ExperimentOptions):
-    seeds: Annotated[int, Count] = 3
-    """Seeds of each trial; its value is the mean greedy return over them."""
-    seed: Annotated[int, NonNegative] = 1000
-    """The first seed, of the sampler too; those of the confirmation follow the trials'."""
+    """Its other flags are those of `studies.Tuning`."""
+
     search: Repeated = ()
     """A setting to vary as name=log:LOW,HIGH or name=uniform:LOW,HIGH or name=A,B; repeat for more. Default: the agent's."""
-    trials: Annotated[int, Count] = 64
-    """Settings to try."""
-    parallel: Annotated[int, Count] = 16
-    """Trials trained at once, as one program."""
-    method: str = "tpe"
-    """How settings are drawn: tpe, random, qmc, cmaes (Optuna's); halving: at random, then successive halving; pbt."""
-    pruner: str = "none"
-    """Optuna's pruner that stops trials early: none, median, percentile, halving, hyperband."""
-    rungs: Annotated[int, Count] = 4
-    """Evaluations of a trial, where something prunes or halves."""
-    confirm: Annotated[int, NonNegative] = 8
-    """Fresh seeds on which the best setting and the one tuning began from are trained again; 0 = none."""
-    population: Annotated[int, Range(low=2)] = 16
-    """Members of a population, with pbt; one seed each."""
-    rounds: Annotated[int, Count] = 20
-    """Times that a population's worst members go on from the best ones, with pbt."""
     storage: str | None = None
-    """URL of an Optuna storage; default: an SQLite file in --out."""
+    """URL of an Optuna storage, where a study of the same work is continued; default: an SQLite file in --out."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,6 +112,6 @@ def packed(shelf: Shelf, base: Experiment, trials: dict[int, Setting], seeds: Se
         groups.setdefault(search_space.applied(base, setting).config, []).append(number)
     packs = []
     for config, numbers in groups.items():
-        members = [planning.member(base, trials[n], n, seed) for n in numbers for seed in seeds]
+        members = [member for n in numbers for member in planning.members(base, trials[n], n, seeds)]
         packs.append(Pack(shelf, dataclasses.replace(base, config=config), numbers, members))
     return packs

@@ -4,7 +4,8 @@ Every round a population trains for some iterations; then each member of the wor
 and what was learnt (parameters, optimiser state, running statistics) of a member drawn from the best fifth, and its
 hyper-parameters are perturbed ("truncation selection" and "perturb"): in a log range multiplied by 0.8 or 1.2, as in the
 paper; in a uniform range moved by a tenth of it, since a fifth of γ = 0.99 is beyond any sensible range. Both within the
-range. Keys, environments and replay stay the member's own.
+range. Keys, environments and replay stay the member's own. A member that diverged is worse than any other: it is
+replaced even outside the worst fifth, and nobody goes on from it while another is left.
 """
 
 from __future__ import annotations
@@ -31,26 +32,30 @@ OWN = "replay"  # what of an agent's state is never copied, by the name of its f
 class Round(NamedTuple):
     """What a round did, for a population of P.
 
-    score: mean return of the training episodes that ended in it, float32 [P]; -inf without one. parent: whose learning each
-    member goes on with, int32 [P]; its own index where it was kept. hparams: varied settings after it {name: [P]}.
+    score: mean return of the training episodes that ended in it, float32 [P]; -inf without one. diverged: whether a loss in
+    it was not finite, bool [P]. parent: whose learning each member goes on with, int32 [P]; its own index where it was kept.
+    hparams: varied settings after it {name: [P]}.
     """
 
     score: jax.Array
+    diverged: jax.Array
     parent: jax.Array
     hparams: dict[str, jax.Array]
 
 
-def selection(score: jax.Array, key: Key) -> jax.Array:
-    """Whom each member goes on from, int32 [P]: the worst ⌊P/5⌋ (at least 1 where P > 1) from drawn ones of the best.
+def selection(score: jax.Array, diverged: jax.Array, key: Key) -> jax.Array:
+    """Whom each member goes on from, int32 [P]: the worst ⌊P/5⌋ (at least 1), and all that diverged, from drawn ones of as
+    many best, of which none diverged while one is left that did not.
 
-    Of equal scores the one of the lower index counts as better. A score that is no number is the worst.
+    Of equal scores the one of the lower index counts as better. P ≥ 2.
     """
     size = score.shape[0]
     cut = min(max(1, int(FRACTION * size)), size // 2)
-    order = jnp.argsort(-jnp.where(jnp.isnan(score), -jnp.inf, score), stable=True)  # best first
-    worst = order[size - cut :]
-    drawn = order[jax.random.randint(key, (cut,), 0, max(cut, 1))]
-    return jnp.arange(size).at[worst].set(drawn)
+    order = jnp.lexsort((-score, diverged))  # best first
+    rank = jnp.argsort(order)
+    donors = jnp.clip(jnp.sum(~diverged), 1, cut)
+    drawn = order[jax.random.randint(key, (size,), 0, donors)]
+    return jnp.where((rank >= size - cut) | diverged, drawn, jnp.arange(size))
 
 
 def perturbed(values: dict[str, jax.Array], spans: Mapping[str, Span], key: Key) -> dict[str, jax.Array]:
@@ -76,11 +81,11 @@ def inherited(agent: PyTree, parent: jax.Array) -> PyTree:
 
 
 def exploit_and_explore(
-    states: TrainState, score: jax.Array, spans: Mapping[str, Span], key: Key
+    states: TrainState, score: jax.Array, diverged: jax.Array, spans: Mapping[str, Span], key: Key
 ) -> tuple[TrainState, jax.Array]:
     """The population's states after selection and perturbation, and each member's parent [P]."""
     select_key, perturb_key = jax.random.split(key)
-    parent = selection(score, select_key)
+    parent = selection(score, diverged, select_key)
     taken = parent != jnp.arange(score.shape[0])
     hparams = jax.tree.map(lambda x: jnp.take(x, parent, axis=0), states.hparams)
     before = {name: getattr(hparams, name) for name in spans}
@@ -97,24 +102,26 @@ def make_round(
     The population must be as large as the layout computes: padding would take part in the selection.
     """
 
-    def train(state: TrainState) -> tuple[TrainState, jax.Array]:
-        """One member for a round: its state and score."""
+    def train(state: TrainState) -> tuple[TrainState, jax.Array, jax.Array]:
+        """One member for a round: its state and score, and whether it diverged."""
 
         def one(_: jax.Array, carry: tuple) -> tuple:
-            state, total, count = carry
+            state, total, count, diverged = carry
             state, row = trainer.step(state)
             ended = row["episodes"].astype(jnp.float32)
-            return state, total + jnp.where(ended > 0, row["episode_return"] * ended, 0.0), count + ended
+            total += jnp.where(ended > 0, row["episode_return"] * ended, 0.0)
+            return state, total, count + ended, diverged | row["diverged"]
 
-        state, total, count = jax.lax.fori_loop(0, iterations, one, (state, jnp.float32(0), jnp.float32(0)))
-        return state, jnp.where(count > 0, total / jnp.maximum(count, 1.0), -jnp.inf)
+        start = (state, jnp.float32(0), jnp.float32(0), jnp.bool(False))
+        state, total, count, diverged = jax.lax.fori_loop(0, iterations, one, start)
+        return state, jnp.where(count > 0, total / jnp.maximum(count, 1.0), -jnp.inf), diverged
 
     step = layout.map(train)
 
     def one_round(states: TrainState, root: Key, number: jax.Array) -> tuple[TrainState, Round]:
-        states, score = step(states)
-        states, parent = exploit_and_explore(states, score, spans, stream(root, number))
-        return states, Round(score, parent, {name: getattr(states.hparams, name) for name in spans})
+        states, score, diverged = step(states)
+        states, parent = exploit_and_explore(states, score, diverged, spans, stream(root, number))
+        return states, Round(score, diverged, parent, {name: getattr(states.hparams, name) for name in spans})
 
     return jax.jit(one_round, donate_argnums=0)
 

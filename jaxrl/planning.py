@@ -20,7 +20,7 @@ from jaxrl.experiment import Experiment
 from jaxrl.layout import Layout
 from jaxrl.programs import Programs
 from jaxrl.rundir import Member, Run
-from jaxrl.search_space import ENV, Setting
+from jaxrl.search_space import Setting
 from jaxrl.types import PyTree
 
 Settings = Sequence[Setting]
@@ -30,7 +30,7 @@ Settings = Sequence[Setting]
 class Group:
     """One program and the members that it trains, wave by wave.
 
-    members: all of them, by configuration, then seed. layout: of each wave; the last one may hold fewer members.
+    members: all of them, by configuration, then seed; the last wave may hold fewer than the others.
     bytes: what a wave holds at its peak, as predicted from the compiled program.
     """
 
@@ -163,13 +163,10 @@ def from_json(base: Experiment, values: dict[str, Any]) -> Plan:
     return Plan(base, settings, seeds, seed, eval_every, limit, groups)
 
 
-def member(base: Experiment, setting: Setting, number: int, seed: int) -> Member:
-    """One seed of configuration `number`: the traced part of its setting."""
-    known = search_space.fields(base)
-    traced: dict[str, dict[str, Any]] = {"config": {}, "hparams": {}, "env": {}}
-    for name, value in setting.items():
-        traced[known[name].kind][name.removeprefix(ENV)] = value
-    return Member(seed, number, traced["hparams"], base.env_params | traced["env"])
+def members(base: Experiment, setting: Setting, number: int, seeds: Sequence[int]) -> list[Member]:
+    """The seeds of configuration `number`, with the traced part of its setting."""
+    parts = search_space.parted(base, setting)
+    return [Member(seed, number, parts["hparams"], base.env_params | parts["env"]) for seed in seeds]
 
 
 def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list[tuple[Experiment, tuple[Member, ...]]]:
@@ -177,9 +174,9 @@ def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list
     found: dict[Any, tuple[Experiment, list[Member]]] = {}
     for number, setting in enumerate(settings):
         config = search_space.applied(base, setting).config
-        members = [member(base, setting, number, s) for s in range(seed, seed + seeds)]
-        found.setdefault(config, (dataclasses.replace(base, config=config), []))[1].extend(members)
-    return [(experiment, tuple(members)) for experiment, members in found.values()]
+        each = members(base, setting, number, range(seed, seed + seeds))
+        found.setdefault(config, (dataclasses.replace(base, config=config), []))[1].extend(each)
+    return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
 
 
 def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:

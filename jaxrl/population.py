@@ -23,7 +23,7 @@ from jaxrl.programs import CHUNK, FINAL_EPISODES, Programs
 from jaxrl.progress import Progress
 from jaxrl.rundir import Member, Run
 from jaxrl.search_space import Axis, Setting, Span
-from jaxrl.tuning import Tuning
+from jaxrl.studies import Tuning
 from jaxrl.types import PyTree, TrainState
 
 ROUNDS = "rounds.jsonl"
@@ -33,9 +33,10 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclasses.dataclass
 class PopulationResult:
-    """final_return: greedy, mean of 64 episodes, float [P]. best: the hyper-parameters that the best member ended with.
+    """final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged.
 
-    rounds: scores, parents and hyper-parameters, fields [R, P]. schedule: {name: [R]}, under which the best was trained.
+    best: the hyper-parameters that the best member ended with. rounds: scores, divergence, parents and hyper-parameters,
+    fields [R, P]. schedule: {name: [R]}, under which the best was trained.
     """
 
     trainer: Trainer
@@ -81,13 +82,17 @@ def train(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, director
         )
         for number in range(log.done, settings.rounds):
             states, row = program(states, root, jnp.int32(number))
-            log.add(jax.device_get(row), states)
-            progress.update(number + 1, float(np.max(log.rounds[-1].score)))
+            row = jax.device_get(row)
+            log.add(row, states)
+            progress.update(number + 1, float(np.max(row.score, where=~row.diverged, initial=-np.inf)))
         log.save(states)
         rounds = jax.tree.map(lambda *x: np.stack(x), *log.rounds)
-    states = _remainder(programs, states, trainer.num_iterations - each * settings.rounds)
-    returns = np.mean(programs.evaluate(states, FINAL_EPISODES, trainer.num_iterations).returns, -1)
-    best = int(np.argmax(np.where(np.isnan(returns), -np.inf, returns)))
+    states, lost = _remainder(programs, states, trainer.num_iterations - each * settings.rounds)
+    lost |= rounds.diverged[-1][rounds.parent[-1]]
+    returns = np.where(lost, np.nan, programs.evaluate(states, FINAL_EPISODES, trainer.num_iterations).returns.mean(-1))
+    if np.isnan(returns).all():
+        raise InputError(f"every member of the population ({size}) diverged")
+    best = int(np.nanargmax(returns))
     initial = {name: np.array([setting[name] for setting in drawn]) for name in spans}
     return PopulationResult(
         trainer=trainer,
@@ -101,14 +106,15 @@ def train(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, director
     )
 
 
-def _remainder(programs: Programs, states: PyTree, iterations: int) -> PyTree:
-    """What the rounds leave of the iterations, without selection after it."""
+def _remainder(programs: Programs, states: PyTree, iterations: int) -> tuple[PyTree, np.ndarray]:
+    """What the rounds leave of the iterations, without selection after it; and who diverged in it, bool [P]."""
     states = programs.place(states)  # selection across devices leaves them laid out otherwise
-    while iterations > 0:
-        n = min(CHUNK, iterations)
-        states = programs.chunk(states, np.int32(n))[0]
-        iterations -= n
-    return states
+    lost = np.zeros(programs.layout.padded, bool)
+    for done in range(0, iterations, CHUNK):
+        n = min(CHUNK, iterations - done)
+        states, rows = programs.chunk(states, np.int32(n))
+        lost |= np.asarray(rows["diverged"])[:, :n].any(1)
+    return states, lost
 
 
 class _Log:
@@ -143,7 +149,8 @@ class _Log:
         if self._file:
             hparams = {name: [metrics.plain(x) for x in values] for name, values in row.hparams.items()}
             scores = [metrics.plain(x) for x in row.score]
-            self._file.write([{"score": scores, "parent": row.parent.tolist(), "hparams": hparams}])
+            told = {"score": scores, "diverged": row.diverged.tolist(), "parent": row.parent.tolist(), "hparams": hparams}
+            self._file.write([told])
         if time.perf_counter() - self._last > CHECKPOINT_SECONDS:
             self.save(states)
 
@@ -157,4 +164,5 @@ class _Log:
 def _round(row: dict[str, Any]) -> Round:
     hparams = {name: np.array(values, np.float32) for name, values in row["hparams"].items()}
     scores = [-np.inf if x is None else x for x in row["score"]]
-    return Round(np.array(scores, np.float32), np.array(row["parent"], np.int32), hparams)  # type: ignore[arg-type]
+    diverged, parent = np.array(row["diverged"], bool), np.array(row["parent"], np.int32)
+    return Round(np.array(scores, np.float32), diverged, parent, hparams)  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ from jaxrl.types import PyTree
 CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl", "summary.json"
 CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"
 FORMAT = 2
+MAX_SEED = 2**31  # seeds are int32
 
 
 class Member(NamedTuple):
@@ -57,7 +58,14 @@ class Member(NamedTuple):
 
 def seeds_of(first: int, count: int) -> tuple[Member, ...]:
     """Members that differ in their seed alone."""
+    check_seeds(first, count)
     return tuple(Member(seed) for seed in range(first, first + count))
+
+
+def check_seeds(first: int, count: int) -> None:
+    """Raises ValueError where one of `count` seeds, from `first` on, does not exist."""
+    if first + count > MAX_SEED:
+        raise InputError(f"seed = {first} is out of range: must be < 2**31 - {count}, for that many seeds")
 
 
 @dataclasses.dataclass(frozen=True)

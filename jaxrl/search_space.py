@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl import registry
 from jaxrl.errors import InputError, unknown
 from jaxrl.experiment import Experiment
-from jaxrl.settings import build, check
+from jaxrl.settings import build, check, hints
 
 ENV = "env."
 
@@ -55,9 +55,16 @@ def fields(base: Experiment) -> dict[str, Field]:
     """Every setting of an experiment that can be varied."""
     found = {ENV + name: Field("env", float) for name in registry.param_names(base.environment.params)}
     for kind, settings in (("config", base.config), ("hparams", base.hparams)):
-        hints = typing.get_type_hints(type(settings), include_extras=True)
-        found |= {f.name: Field(kind, hints[f.name]) for f in dataclasses.fields(settings)}  # type: ignore[arg-type]
+        found |= {name: Field(kind, hint) for name, hint in hints(type(settings)).items()}  # type: ignore[arg-type]
     return found
+
+
+def parted(base: Experiment, setting: Setting) -> dict[str, Setting]:
+    """A setting's "config", "hparams" and "env", the last without the prefix."""
+    known, parts = fields(base), {"config": {}, "hparams": {}, "env": {}}  # type: tuple[dict, dict[str, Setting]]
+    for name, value in setting.items():
+        parts[known[name].kind][name.removeprefix(ENV)] = value
+    return parts
 
 
 def read_axes(base: Experiment, axes: Mapping[str, Any], *, ranges: bool) -> dict[str, Axis]:
@@ -96,10 +103,7 @@ def sample(axes: Mapping[str, Axis], count: int, seed: int) -> list[Setting]:
 
 def applied(base: Experiment, setting: Setting) -> Experiment:
     """The experiment with some settings replaced. Raises ValueError naming the setting."""
-    known = fields(base)
-    parts: dict[str, dict[str, Any]] = {"config": {}, "hparams": {}, "env": {}}
-    for name, value in setting.items():
-        parts[known[name].kind][name.removeprefix(ENV)] = value
+    parts = parted(base, setting)
     registry.with_params(base.env, base.environment.params, parts["env"])
     return dataclasses.replace(
         base,

@@ -7,6 +7,7 @@ A field in `Config` is static (a shape, a count, a branch); a field in `HParams`
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import types
@@ -64,18 +65,24 @@ def hyperparameters(cls: type[T]) -> type[T]:
     return pytree(cls, eq=True)
 
 
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """A settings dataclass's fields with their types and ranges, as `check` reads them."""
+    found = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
+
+
 def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
     """An instance of the settings dataclass `cls`, defaults overlaid with `values`.
 
     owner: whose settings they are, for messages. Raises ValueError for an unknown field, a wrong type, or a value out of
     range, naming the field; and whatever the class's own `check` raises, where values must fit each other.
     """
-    hints = typing.get_type_hints(cls, include_extras=True)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    known = hints(cls)  # type: ignore[arg-type]
     for name in values:
-        if name not in names:
-            raise unknown(f"setting of {owner}", name, names)
-    settings = cls(**{name: check(name, value, hints[name]) for name, value in values.items()})
+        if name not in known:
+            raise unknown(f"setting of {owner}", name, known)
+    settings = cls(**{name: check(name, value, known[name]) for name, value in values.items()})
     if hasattr(settings, "check"):
         settings.check()
     return settings

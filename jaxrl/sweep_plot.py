@@ -1,6 +1,6 @@
 """Pictures of a sweep: learning curves of its configurations, and the effect of each setting on the final return.
 
-What is drawn is computed apart from the drawing: `config_curve`, `ranked`, `effect`.
+What is drawn is computed apart from the drawing: `config_curve`, `effect`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxrl import plot, search_space, stats
 from jaxrl.plot import Curve
-from jaxrl.sweeping import SweepResult
+from jaxrl.sweeping import SweepResult, ranked
 
 COLOURED = 8  # configurations of a picture in which each has a colour ...
 BEST = 5  # ... and how many have one where there are more
@@ -64,16 +64,10 @@ def config_curve(result: SweepResult, config: int) -> Curve:
 
 def best_curve(result: SweepResult) -> Curve:
     """The learning curve of the best configuration, labelled as a run is; its detail tells the settings."""
-    best, base = ranked(result)[0], result.plan.base
+    best, base = result.best(), result.plan.base
     found = config_curve(result, best)
     detail = f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
     return found._replace(label=f"{base.agent} {base.env}", detail=detail)
-
-
-def ranked(result: SweepResult) -> list[int]:
-    """Configurations by their mean final return, the best first; those with a return that is no finite number come last."""
-    means = _means(np.asarray(result.final_return, float))
-    return np.argsort(-np.where(np.isnan(means), -np.inf, means), kind="stable").tolist()
 
 
 def varied(configs: Sequence[search_space.Setting]) -> list[str]:
@@ -138,7 +132,7 @@ def _note(result: SweepResult, configs: list[int]) -> str:
 def curves(result: SweepResult, out: Path) -> None:
     """Draw the learning curves into a PNG, best configurations first; of many, all but the best are thin and grey."""
     fig, ax = plot.pyplot().subplots(figsize=(7.2, 4.1), layout="constrained")
-    order = ranked(result)
+    order = ranked(result.final_return)
     shown = order if len(order) <= COLOURED else order[:BEST]
     others = order[len(shown) :]
     for rank, config in enumerate(shown):
@@ -160,7 +154,7 @@ def curves(result: SweepResult, out: Path) -> None:
 def effects(result: SweepResult, out: Path) -> None:
     """Draw into a PNG how the final return depends on each setting, a panel each."""
     returns = np.asarray(result.final_return, float)
-    names, best = varied(result.configs), ranked(result)[0]
+    names, best = varied(result.configs), result.best()
     rows = -(-len(names) // COLUMNS)
     columns = -(-len(names) // rows)
     size = (max(3.2 * columns, 4.6) + 0.4, 3.0 * rows + 0.7)

@@ -18,12 +18,11 @@ from jaxrl.experiment import Experiment, resolve
 from jaxrl.loop import Trainer
 from jaxrl.planning import Group, Plan
 from jaxrl.programs import CHUNK, FINAL_EPISODES
-from jaxrl.rundir import Run
+from jaxrl.rundir import Run, check_seeds
 from jaxrl.search_space import Setting
 from jaxrl.settings import Count, NonNegative, check
 from jaxrl.types import PyTree, TrainState
 
-MAX_SEED = 2**31
 CountInt, NonNegativeInt = Annotated[int, Count], Annotated[int, NonNegative]
 Metrics = dict[str, np.ndarray]
 
@@ -74,9 +73,8 @@ class SweepResult:
         return trainer, checkpoint.from_host(template, jax.tree.map(lambda x: x[member], wave.states()))
 
     def best(self) -> int:
-        """The configuration of the highest mean final return; one with a return that is no number comes last."""
-        means = self.final_return.mean(-1)
-        return int(np.argmax(np.where(np.isnan(means), -np.inf, means)))
+        """The configuration of the highest mean final return; one with a return that is no finite number comes last."""
+        return ranked(self.final_return)[0]
 
     def interval(self, i: int) -> stats.Interval:
         """The 95 % bootstrap interval of configuration i's mean final return over seeds."""
@@ -99,6 +97,13 @@ class SweepResult:
             steps = wave.metrics["env_steps"][i]
             table["env_steps"][c, s, len(steps) :] = steps[-1]
         return table
+
+
+def ranked(final_return: np.ndarray) -> list[int]:
+    """Configurations by their mean final return [C, S], the best first; those with one that is no finite number last."""
+    known = np.isfinite(final_return)
+    means = np.where(known, final_return, 0).mean(-1)
+    return np.argsort(-np.where(known.all(-1), means, -np.inf), kind="stable").tolist()
 
 
 def sweep(
@@ -179,8 +184,7 @@ def make_plan(
     """Check the numbers, then plan."""
     check("seeds", seeds, CountInt)
     check("seed", seed, NonNegativeInt)
-    if seed + seeds > MAX_SEED:
-        raise InputError(f"seed = {seed} is out of range: must be < 2**31 - seeds")
+    check_seeds(seed, seeds)
     return planning.make(base, settings, seeds, seed, eval_every, memory_limit)
 
 

@@ -16,14 +16,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrl import experiment, metrics, platform, population, rundir, search_space, sweepdir, sweeping, tune_plot, tuning
+from jaxrl import (
+    experiment,
+    metrics,
+    platform,
+    population,
+    rundir,
+    search_space,
+    studies,
+    sweepdir,
+    sweeping,
+    tune_plot,
+    tuning,
+)
 from jaxrl.errors import InputError
 from jaxrl.experiment import Experiment, resolve
 from jaxrl.population import PopulationResult
 from jaxrl.progress import Progress
 from jaxrl.run import Interrupted
 from jaxrl.search_space import Axis
-from jaxrl.tuning import TuneResult, Tuning
+from jaxrl.studies import Tuning
+from jaxrl.tuning import TuneResult
 
 TUNE, SUMMARY, CONFIRMATION, PICTURE = "tune.json", "summary.json", "confirmation", "trials.png"
 FORMAT = 1
@@ -41,11 +54,13 @@ class Plan:
 
 def make_plan(base: Experiment, search: Mapping[str, Any] | None, settings: Mapping[str, Any], storage: str | None) -> Plan:
     """Checked. Raises ValueError naming what is wrong."""
-    checked, axes = tuning.make_settings(settings), tuning.make_axes(base, search or {})
+    checked, axes = studies.make_settings(settings), tuning.make_axes(base, search or {})
     if checked.method == "pbt":
         population.check(base, axes, checked)
+        if storage:
+            raise InputError(f"storage {storage!r} beside method = 'pbt', which has no study")
     else:
-        tuning.require_optuna()
+        studies.require_optuna()
     return Plan(base, axes, checked, storage)
 
 
@@ -89,7 +104,7 @@ def run(plan: Plan, directory: Path, overwrite: bool = False) -> dict[str, Any]:
     """Tune into a new directory; returns the summary. Raises ValueError before anything is compiled or written."""
     study = None
     if plan.settings.method != "pbt" and plan.storage:
-        study = tuning.open_study(plan.storage, plan.settings)
+        study = studies.open_study(plan.storage, plan.base, plan.axes, plan.settings)
     create(plan, directory, overwrite)
     return _finish(plan, directory, study)
 
@@ -113,7 +128,8 @@ def _tuned(plan: Plan, directory: Path, study: Any) -> dict[str, Any]:
         found = population.train(plan.base, plan.axes, plan.settings, directory)
         summary = _population_summary(plan, found)
     else:
-        study = study or tuning.open_study(plan.storage or tuning.storage_of(directory), plan.settings)
+        storage = plan.storage or studies.storage_of(directory)
+        study = study or studies.open_study(storage, plan.base, plan.axes, plan.settings)
         found = searched(plan, study)
         found = dataclasses.replace(found, confirmation=_confirmed(plan, found, directory))
         summary = _summary(plan, found)
@@ -207,7 +223,8 @@ def tune(
     """Search for better settings of an agent in an environment.
 
     search: {setting: "log:LOW,HIGH", "uniform:LOW,HIGH" or values}; default: the agent's own in presets/search.toml.
-    storage: an Optuna storage's URL (`sqlite:///study.db`), where a study is continued; None keeps it in memory.
+    storage: an Optuna storage's URL (`sqlite:///study.db`), where a study of the same work is continued, by one process at
+    a time; None keeps it in memory.
     settings: fields of `Tuning`: trials, parallel, seeds, method, pruner, ... The rest as in `make_trainer`.
 
     Returns a TuneResult, for method "pbt" a PopulationResult. Raises ValueError before any compile.
@@ -225,7 +242,7 @@ def tune(
     plan = make_plan(base, search, settings, storage)
     if plan.settings.method == "pbt":
         return population.train(plan.base, plan.axes, plan.settings)
-    found = searched(plan, tuning.open_study(storage, plan.settings))
+    found = searched(plan, studies.open_study(storage, base, plan.axes, plan.settings))
     if not plan.settings.confirm:
         return found
     confirmed = sweeping.in_memory(tuning.confirmation_plan(base, found.best, plan.settings))

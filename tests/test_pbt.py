@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl import pbt, population
+from jaxrl import pbt, population, studies, tuning
 from jaxrl.experiment import resolve
 from jaxrl.pbt import Round
 from jaxrl.search_space import Span
@@ -18,11 +18,13 @@ from tests.test_agent_contract import assert_trees_equal, small_config
 from tests.toys import Level, level_env
 
 SCORES = jnp.array([5.0, 1.0, 3.0, 2.0, 4.0, 0.0, 9.0, 8.0, 7.0, 6.0])
+NONE = jnp.zeros(10, bool)
+select = jax.jit(pbt.selection)
 
 
 def test_the_worst_fifth_goes_on_from_the_best_fifth():
     """Of ten, members 5 and 1 (scores 0 and 1) from 6 or 7 (9 and 8), each as likely; the others from themselves."""
-    parents = np.stack([pbt.selection(SCORES, jax.random.key(k)) for k in range(200)])
+    parents = np.stack([select(SCORES, NONE, jax.random.key(k)) for k in range(200)])
     kept = [i for i in range(10) if i not in (1, 5)]
     np.testing.assert_array_equal(parents[:, kept], np.tile(kept, (200, 1)))
     assert set(np.unique(parents[:, [1, 5]])) == {6, 7}
@@ -31,14 +33,29 @@ def test_the_worst_fifth_goes_on_from_the_best_fifth():
 
 
 @pytest.mark.parametrize(
-    ("scores", "replaced"),
-    [([1.0, 2.0], [0]), ([np.nan, -np.inf, 0.0, 1.0, 2.0], [0, 1]), ([3.0, 3.0, 3.0, 3.0, 3.0], [4])],
+    ("scores", "diverged", "parents"),
+    [
+        ([1.0, 2.0], [], [1, 1]),  # one at least
+        ([0.0, -np.inf, 1.0, 3.0, 2.0], [], [0, 3, 2, 3, 4]),  # no episode ended in it: worse than any score
+        ([3.0, 3.0, 3.0, 3.0, 3.0], [], [0, 1, 2, 3, 0]),  # of equals the later one, from the first
+        ([0.0, 1.0, 2.0, 9.0, 3.0], [3], [0, 1, 2, 4, 4]),  # what diverged, whatever its score
+        ([0.0, 9.0, 2.0, 9.0, 9.0], [1, 3, 4], [0, 2, 2, 2, 2]),  # more than the worst fifth; the others stay
+        ([-np.inf, 1.0, 2.0, 3.0, 4.0], [1, 2, 3, 4], [0, 0, 0, 0, 0]),  # one is left
+    ],
 )
-def test_who_is_replaced(scores, replaced):
-    """At least one; no number is worse than any; of equals the later one."""
-    parent = pbt.selection(jnp.array(scores), jax.random.key(0))
-    found = np.flatnonzero(np.asarray(parent) != np.arange(len(scores))).tolist()
-    assert found in ([replaced[-1]], replaced[:1]) and len(found) == 1
+def test_who_is_replaced_and_by_whom(scores, diverged, parents):
+    lost = np.isin(np.arange(len(scores)), diverged)
+    found = select(jnp.array(scores), jnp.array(lost), jax.random.key(0))
+    np.testing.assert_array_equal(found, parents)
+
+
+def test_nobody_goes_on_from_one_that_diverged():
+    """Of ten the best, 6, diverged: it and the worst, 5, go on from 7 or 8, the best two that are left."""
+    lost = NONE.at[6].set(True)
+    parents = np.stack([select(SCORES, lost, jax.random.key(k)) for k in range(100)])
+    changed = np.flatnonzero((parents != np.arange(10)).any(0))
+    np.testing.assert_array_equal(changed, [5, 6])
+    assert set(np.unique(parents[:, changed])) == {7, 8}
 
 
 def test_perturbation_is_by_a_fifth_each_way_within_the_range():
@@ -68,7 +85,11 @@ def test_what_is_inherited_and_what_stays_the_members_own():
     rates = jnp.array([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
     before = before._replace(hparams=type(before.hparams)(**{**vars(before.hparams), "learning_rate": rates}))
     after, parent = pbt.exploit_and_explore(
-        before, jnp.array([1.0, 5.0, 2.0, 0.0, 3.0]), {"learning_rate": Span(1e-6, 1.0, True)}, jax.random.key(0)
+        before,
+        jnp.array([1.0, 5.0, 2.0, 0.0, 3.0]),
+        jnp.zeros(5, bool),
+        {"learning_rate": Span(1e-6, 1.0, True)},
+        jax.random.key(0),
     )
     np.testing.assert_array_equal(parent, [0, 1, 2, 1, 4])
     for name in ("params", "target_params", "opt_state"):
@@ -86,7 +107,8 @@ def test_what_is_inherited_and_what_stays_the_members_own():
 
 def test_a_lineage_by_hand():
     """After round 0 member 2 goes on from 0, after round 1 member 0 from 2: its learning was 0's, then 2's."""
-    rounds = Round(np.zeros((2, 3)), np.array([[0, 1, 0], [2, 1, 2]]), {"rate": np.array([[1.0, 2, 8], [6, 2, 8]])})
+    parent, rate = np.array([[0, 1, 0], [2, 1, 2]]), np.array([[1.0, 2, 8], [6, 2, 8]])
+    rounds = Round(np.zeros((2, 3)), np.zeros((2, 3), bool), parent, {"rate": rate})
     np.testing.assert_array_equal(pbt.lineage(rounds, 0), [0, 2])
     assert pbt.schedule({"rate": np.array([1.0, 2, 3])}, rounds, 0) == {"rate": [1.0, 8.0]}
 
@@ -105,7 +127,7 @@ def test_it_finds_the_best_level(found):
     assert abs(found.best["level"] - 3) < 0.5
     assert found.final_return.max() == found.final_return[found.best_member] > -0.25
     assert found.rounds.score.shape == found.rounds.parent.shape == (40, 10)
-    assert found.env_steps == 10 * 20_000 * 512 // 500 or found.env_steps >= 200_000
+    assert found.env_steps == 10 * found.trainer.total_steps >= 10 * 20_000
 
 
 def test_scores_are_those_of_the_levels_in_use(found):
@@ -115,12 +137,25 @@ def test_scores_are_those_of_the_levels_in_use(found):
     assert found.schedule["level"][-1] == pytest.approx(levels[-2][pbt.lineage(found.rounds, found.best_member)[-1]])
 
 
+def test_members_that_diverge_are_replaced_and_do_not_count():
+    """Levels above 50 give a NaN loss with a finite return: from the second round on none is left, and none is chosen."""
+    words = {"method": "pbt", "population": 10, "rounds": 4, "seed": 7, "search": {"level": "uniform:45,54"}}
+    found = jaxrl.tune(Level, level_env(), total_steps=2000, **words)
+    assert found.rounds.diverged[0].sum() > 2
+    for r in range(4):
+        lost = np.flatnonzero(found.rounds.diverged[r])
+        assert not np.isin(found.rounds.parent[r], lost).any()
+    np.testing.assert_array_equal(found.rounds.diverged[1:], found.rounds.hparams["level"][:-1] > 50)
+    assert found.best["level"] < 50 and np.isfinite(found.final_return).all()
+    words = {**words, "rounds": 1, "search": {"level": "uniform:55,60"}}
+    with pytest.raises(ValueError, match="every member of the population .10. diverged"):
+        jaxrl.tune(Level, level_env(), total_steps=2000, **words)
+
+
 def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypatch):
     """Stopped in round 13 with the last checkpoint at 10, then continued from its directory."""
     base = resolve(Level, level_env(), total_steps=20_000)
-    from jaxrl import tuning
-
-    settings = tuning.make_settings(SETTINGS)
+    settings = studies.make_settings(SETTINGS)
     axes = tuning.make_axes(base, SEARCH)
     add = population._Log.add
 

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from jaxrl import cli, plot, rundir, stats, sweep_plot, sweepdir
+from jaxrl import cli, plot, rundir, stats, sweep_plot, sweepdir, sweeping
 
 NAN = float("nan")
 
@@ -31,6 +31,7 @@ def result(configs, final_return, lengths=None, diverged=()):
         },
         final_return=returns,
         diverged=np.zeros(shape[:2], bool),
+        best=lambda: sweeping.ranked(returns)[0],
     )
     for member in diverged:
         found.diverged[member] = True
@@ -72,7 +73,7 @@ def test_thinning_weighs_returns_by_their_episodes(monkeypatch):
 
 def test_ranks_put_what_is_no_number_last():
     sweep = result(rates(1, 2, 3, 4), [[1, 3], [NAN, 9], [5, 5], [2, 2]])
-    assert sweep_plot.ranked(sweep) == [2, 0, 3, 1]
+    assert sweeping.ranked(sweep.final_return) == [2, 0, 3, 1]
     best = sweep_plot.best_curve(sweep)
     assert (best.label, best.detail) == ("dqn Chain", "best of 4: rate=3")
 

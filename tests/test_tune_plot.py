@@ -28,7 +28,9 @@ def rounds(score=((3.0, 2.0, 1.0), (4.0, 5.0, 6.0), (7.0, 8.0, 9.0)), r=3):
     """After round 1 member 2 goes on from 0, after round 2 member 0 from 2, after round 3 member 1 from 0."""
     rate = np.array([[1.0, 2.0, 4.0], [8.0, 2.0, 4.0], [8.0, 16.0, 4.0]])
     parent = np.array([[0, 1, 0], [2, 1, 2], [0, 0, 2]])
-    return Round(np.array(score)[:r], parent[:r], {"rate": rate[:r], "gamma": rate[:r] / 16})
+    return Round(
+        np.array(score)[:r], np.zeros_like(parent[:r], bool), parent[:r], {"rate": rate[:r], "gamma": rate[:r] / 16}
+    )
 
 
 def population(*args):

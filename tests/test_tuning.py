@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 import jaxrl
-from jaxrl import cli, packs, programs, registry, search_space, tunedir, tuning
+from jaxrl import cli, packs, programs, registry, search_space, studies, tunedir, tuning
 from jaxrl.experiment import resolve
 from tests.test_agent_contract import assert_trees_equal, small_config
 from tests.toys import Level, level_env
@@ -50,12 +50,12 @@ HALVING = [(4, [0.125, 0.25, 0.5, 1.0]), (1, [1.0])]
 
 @pytest.mark.parametrize(("rungs", "shares"), HALVING)
 def test_rungs_of_halving_double(rungs, shares):
-    assert tuning.rung_shares(tuning.make_settings({"method": "halving", "rungs": rungs})) == shares
+    assert tuning.rung_shares(studies.make_settings({"method": "halving", "rungs": rungs})) == shares
 
 
 def test_rungs_of_a_pruner_are_even():
-    assert tuning.rung_shares(tuning.make_settings({"pruner": "median", "rungs": 4})) == [0.25, 0.5, 0.75, 1.0]
-    assert tuning.rung_shares(tuning.make_settings({})) == [1.0]
+    assert tuning.rung_shares(studies.make_settings({"pruner": "median", "rungs": 4})) == [0.25, 0.5, 0.75, 1.0]
+    assert tuning.rung_shares(studies.make_settings({})) == [1.0]
 
 
 def test_halving_keeps_the_better_half_and_trains_no_more(base):
@@ -109,14 +109,14 @@ def test_survivors_packed_into_a_narrower_program_keep_their_bits():
 def test_a_study_goes_on_where_it_stood(base, tmp_path):
     """Trials told stay; one that a killed process left running is tried again with its own parameters."""
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    settings = tuning.make_settings({"trials": 6, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
     axes = tuning.make_axes(base, WORDS["search"])
-    study = tuning.open_study(storage, settings)
+    settings = studies.make_settings({"trials": 6, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
+    study = studies.open_study(storage, base, axes, settings)
     tuning.search(base, axes, settings, study)
     told = [(t.number, t.value) for t in study.trials]
     left = study.ask({"level": optuna.distributions.FloatDistribution(0, 40)})
-    study = tuning.open_study(storage, settings)
-    more = tuning.make_settings({"trials": 10, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
+    study = studies.open_study(storage, base, axes, settings)
+    more = studies.make_settings({"trials": 10, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
     tuning.search(base, axes, more, study)
     found = tuning.result(base, axes, study, 0, 0)
     assert [(t["number"], t["value"]) for t in found.trials[:6]] == told
@@ -124,6 +124,32 @@ def test_a_study_goes_on_where_it_stood(base, tmp_path):
     retried = [t for t in found.trials if t["setting"]["level"] == left.params["level"]]
     assert [t["state"] for t in retried] == ["fail", "complete"]
     assert len({t["setting"]["level"] for t in found.trials}) == 10
+
+
+def test_other_work_in_the_same_storage_is_a_study_of_its_own(base, tmp_path):
+    """The same name for the same work; another for another range, first seed, or length of training."""
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    words = {"storage": storage, "trials": 4, "method": "random"}
+    first, again = tune(**words), tune(**words)
+    assert [len(x.trials) for x in (first, again)] == [4, 4] and again.env_steps == 0
+    others = [tune(**words, **more) for more in ({"search": {"level": "uniform:0,30"}}, {"seed": 7}, {"total_steps": 2000})]
+    assert all(len(x.trials) == 4 and x.env_steps > 0 for x in others)
+    assert len({x.study.study_name for x in (first, again, *others)}) == 4
+
+
+@pytest.mark.parametrize("method", ["tpe", "random", "qmc", "cmaes"])
+def test_every_sampler_draws_within_the_ranges(method):
+    found = tune(
+        trials=12, parallel=4, seeds=1, total_steps=600, method=method, search={"level": "log:1,40", "scale": [1, 2]}
+    )
+    assert all(1 <= t["setting"]["level"] <= 40 for t in found.trials)
+    assert len({t["setting"]["level"] for t in found.trials}) == 12
+
+
+@pytest.mark.parametrize("pruner", ["percentile", "halving", "hyperband"])
+def test_every_pruner_lets_the_best_through(pruner):
+    found = tune(trials=12, parallel=4, seeds=1, method="random", pruner=pruner, rungs=2)
+    assert found.value == max(t["value"] for t in found.trials if t["state"] == "complete")
 
 
 def test_a_diverged_trial_is_told_as_failed_and_counts():
@@ -149,6 +175,9 @@ BAD = [
     ({"method": "tep"}, "nearest: tpe"),
     ({"pruner": "medain"}, "nearest: median"),
     ({"method": "halving", "pruner": "median"}, "pruner = 'median' beside method = 'halving'"),
+    ({"method": "pbt", "pruner": "median"}, "pruner = 'median' beside method = 'pbt'"),
+    ({"method": "pbt", "storage": "sqlite:///x.db", "rounds": 2}, "storage 'sqlite:///x.db' beside method = 'pbt'"),
+    ({"seed": 2**31 - 1}, "seed = 2147483647 is out of range"),
     ({"storage": "nosuch://x"}, "storage 'nosuch://x' cannot be opened"),
     ({"storage": "sqlite:////nowhere/at/all/x.db"}, "storage 'sqlite:////nowhere/at/all/x.db' cannot be opened"),
     ({"trails": 3}, "unknown setting of tune 'trails'; nearest: trials"),
@@ -213,7 +242,7 @@ def test_the_command_writes_a_directory_that_can_be_resumed(method, quiet, tmp_p
     [
         (["--search", "learning_rte=log:1e-3,1"], "nearest: learning_rate"),
         (["--storage", "nosuch://x"], "cannot be opened"),
-        (["--method", "grid"], "method = 'grid' is not one of"),
+        (["--method", "grid"], "invalid choice 'grid' for argument '--method'"),
         (["--seeds", "0"], "seeds = 0"),
     ],
 )
@@ -221,14 +250,3 @@ def test_bad_input_exits_with_2_and_writes_nothing(words, message, quiet, tmp_pa
     assert cli.main([*LINE, "--out", str(tmp_path / "x"), *words]) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1 and not list(tmp_path.iterdir())
-
-
-def test_settings_are_those_of_the_flags():
-    """TuneOptions repeats Tuning's fields for the command line: the same names, and the same defaults."""
-    import dataclasses
-
-    from jaxrl.options import TuneOptions
-
-    flags = {f.name: f.default for f in dataclasses.fields(TuneOptions)}
-    for f in dataclasses.fields(tuning.Tuning):
-        assert flags[f.name] == f.default
