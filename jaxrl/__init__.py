@@ -7,7 +7,7 @@ jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 
 from jaxrl import platform
 
-platform.fix_rounding()  # before anything can start the backend
+platform.set_flags()  # before anything can start the backend
 
 from jaxrl.evaluation import Evaluation, evaluate  # noqa: E402
 from jaxrl.experiment import make_trainer  # noqa: E402

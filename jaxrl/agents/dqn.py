@@ -21,13 +21,13 @@ import dataclasses
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxrl.agents._common import annealed, discrete_actions, example_obs, no_memory, updated_target, when_started
 from jaxrl.errors import InputError
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
@@ -142,7 +142,7 @@ def replay_sampler(config: Config) -> ring.Sampler:
 def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> Any:
     """The network that knows of each action's return M numbers: observations [..., *shape] -> [..., A, M]."""
     num_atoms = 1 if config.distributional == "none" else config.num_atoms
-    layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else nn.Dense)
+    layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else Dense)
     return QNetwork(
         spec.observation_space, config.torso, config.hidden_sizes, num_actions, num_atoms, config.dueling, layers
     )

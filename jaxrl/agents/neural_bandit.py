@@ -28,6 +28,7 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents._common import discrete_actions, example_obs, no_memory, one_by_one, when_started
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses
 from jaxrl.ops.means import Mean, masked_mean
@@ -104,7 +105,7 @@ class RewardNetwork(nn.Module):
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         features = self.torso(obs)
         ones = jnp.ones((*features.shape[:-1], 1))
-        return nn.Dense(self.num_actions)(features), jnp.concatenate([features, ones], -1)
+        return Dense(self.num_actions)(features), jnp.concatenate([features, ones], -1)
 
 
 def taken_in(covariance: jax.Array, features: jax.Array) -> jax.Array:

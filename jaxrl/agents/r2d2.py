@@ -28,6 +28,7 @@ import optax
 
 from jaxrl import trees
 from jaxrl.agents._common import annealed, discrete_actions, example_obs, updated_target, when_started
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import near_zero
 from jaxrl.networks.memory import SequenceTorso, peek
 from jaxrl.networks.torsos import MLP
@@ -129,10 +130,10 @@ class RecurrentQNetwork(nn.Module):
     def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
         features, memory = self.torso(memory, obs, first)
         if not self.dueling:
-            return nn.Dense(self.num_actions, kernel_init=near_zero)(features), memory
+            return Dense(self.num_actions, kernel_init=near_zero)(features), memory
         stream = self.torso.hidden_sizes[-1:]
-        value = nn.Dense(1, kernel_init=near_zero)(MLP(stream)(features))
-        advantage = nn.Dense(self.num_actions, kernel_init=near_zero)(MLP(stream)(features))
+        value = Dense(1, kernel_init=near_zero)(MLP(stream)(features))
+        advantage = Dense(self.num_actions, kernel_init=near_zero)(MLP(stream)(features))
         return value + advantage - advantage.mean(-1, keepdims=True), memory
 
 

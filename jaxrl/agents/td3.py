@@ -23,6 +23,7 @@ from jaxrl.agents import _off_policy
 from jaxrl.agents._common import example_obs, no_memory, when_started
 from jaxrl.errors import InputError
 from jaxrl.networks.critic import TwinBoxCritic
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso, resolve
 from jaxrl.ops import boxes, losses
 from jaxrl.ops.means import Mean, masked_mean
@@ -95,7 +96,7 @@ class Actor(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
         features = Torso(self.spec.observation_space, self.config.torso, self.config.hidden_sizes)(obs)
-        return jnp.tanh(nn.Dense(self.num_dimensions)(features))
+        return jnp.tanh(Dense(self.num_dimensions)(features))
 
 
 def check_actions(spec: EnvSpec) -> Box:

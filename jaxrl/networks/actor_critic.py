@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.memory import SequenceTorso, has_memory
 from jaxrl.networks.policy import BoxPolicy, PolicyHead
@@ -49,7 +50,7 @@ class ActorCritic(nn.Module):
         self.actor = self.torso.copy(name="actor")
         self.critic = self.actor if self.shared else self.torso.copy(name="critic")
         self.policy_head = PolicyHead(self.action_space, self.box_policy, kernel_init=orthogonal(0.01))
-        self.value_head = nn.Dense(1, kernel_init=orthogonal(1.0))
+        self.value_head = Dense(1, kernel_init=orthogonal(1.0))
 
     def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> Output:
         memories = memory if self.remembers else ((), ())

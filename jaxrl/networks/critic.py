@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import MLP, Layers, Torso, TorsoName
 from jaxrl.ops import boxes
@@ -29,7 +30,7 @@ class BoxCritic(nn.Module):
         vector = boxes.flat(action, self.action_space)
         low, width = (boxes.like(b, vector) for b in boxes.bounds(self.action_space))
         x = jnp.concatenate([features, 2.0 * (vector - low) / width - 1.0], -1)
-        return nn.Dense(1)(MLP(self.hidden_sizes, self.layers)(x))[..., 0]
+        return Dense(1)(MLP(self.hidden_sizes, self.layers)(x))[..., 0]
 
 
 def twins(module: type[nn.Module]) -> type[nn.Module]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxrl import trees
 from jaxrl.errors import InputError
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.torsos import Layers, Torso, resolve
 from jaxrl.spaces import Space
@@ -107,7 +108,7 @@ class Transformer(nn.Module):
         episode = jnp.concatenate([past.astype(jnp.int32) - 1, jnp.cumsum(first, 0, dtype=jnp.int32)])
         kept = (episode[len(x) :] == episode[-1:]).T
 
-        x = nn.Dense(self.features)(x)
+        x = Dense(self.features)(x)
         pasts = []
         for layer in zip(memory.keys, memory.values, strict=True):
             x, latest = _Block(self.num_heads, self.window)(layer, x, episode)
@@ -131,15 +132,15 @@ class _Block(nn.Module):
         """past: keys and values [N, window - 1, H, D]; x [T, N, F]; episode int32 [window - 1 + T, N]."""
         steps, num_envs, features = x.shape
         heads = (steps, num_envs, 3, self.num_heads, features // self.num_heads)
-        query, key, value = jnp.moveaxis(nn.Dense(3 * features)(nn.LayerNorm()(x)).reshape(heads), 2, 0)
+        query, key, value = jnp.moveaxis(Dense(3 * features)(nn.LayerNorm()(x)).reshape(heads), 2, 0)
         keys = jnp.concatenate([past[0].swapaxes(0, 1), key])
         values = jnp.concatenate([past[1].swapaxes(0, 1), value])
         bias = self.param("bias", nn.initializers.zeros, (self.num_heads, self.window))
         attended = _attend(query, keys, values, episode, bias)
-        x = x + nn.Dense(features)(attended.reshape(x.shape))
-        hidden = nn.relu(nn.Dense(2 * features)(nn.LayerNorm()(x)))
+        x = x + Dense(features)(attended.reshape(x.shape))
+        hidden = nn.relu(Dense(2 * features)(nn.LayerNorm()(x)))
         latest = (keys[steps:].swapaxes(0, 1), values[steps:].swapaxes(0, 1))
-        return x + nn.Dense(features)(hidden), latest
+        return x + Dense(features)(hidden), latest
 
 
 def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, episode: jax.Array, bias: jax.Array) -> jax.Array:

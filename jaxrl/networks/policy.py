@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import InputError
+from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.ops.boxes import is_bounded
 from jaxrl.ops.distributions import Beta, Categorical, Distribution, Gaussian, Joint, MultiCategorical, SquashedGaussian
@@ -64,7 +65,7 @@ class PolicyHead(nn.Module):
         return PolicyHead(space, self.box_policy, self.state_dependent_std, self.kernel_init, self.log_std_init)
 
     def _dense(self, features: jax.Array, size: int) -> jax.Array:
-        return nn.Dense(size, kernel_init=self.kernel_init)(features)
+        return Dense(size, kernel_init=self.kernel_init)(features)
 
     def _over_box(self, features: jax.Array, space: Box) -> Distribution:
         size = math.prod(space.shape)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.errors import InputError
+from jaxrl.networks.dense import Dense
 from jaxrl.spaces import Discrete, Space, one_array
 
 TorsoName = Literal["auto", "mlp", "minatar", "nature"]
@@ -24,7 +25,7 @@ class Layers:
 
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     kernel_init: Initializer = lecun_normal
-    dense: Callable[..., nn.Module] = nn.Dense
+    dense: Callable[..., nn.Module] = Dense
     layer_norm: bool = False
 
     def after(self, x: jax.Array) -> jax.Array:
