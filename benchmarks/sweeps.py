@@ -21,7 +21,7 @@ from jaxrl import platform
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
-ROUNDS, REPEATS = 3, 3
+ROUNDS, REPEATS = 2, 3
 
 
 def beside() -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
@@ -18,6 +19,11 @@ from jaxrl import trees
 from jaxrl.types import PyTree
 
 AXIS = "members"
+BLOCK = 8  # members a CPU device computes at once: what more of them touch falls out of its cache
+
+
+def _block() -> int:
+    return BLOCK if jax.default_backend() == "cpu" else 2**31
 
 
 def never_alone(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -48,6 +54,9 @@ class Layout:
 
     width: how many are computed, a multiple of `devices`, so that several layouts can share a program; what is over the
     members is padding. 0: as few as hold the members, and a single member un-vmapped.
+
+    On CPU a device computes at most BLOCK members at once, block after block within the program. (Measured, 2 cores: with
+    32 members of PPO or DQN on CartPole at once a device, a step takes 1.25 times as long as with 8 or 16.)
     """
 
     members: int
@@ -67,8 +76,16 @@ class Layout:
 
     @property
     def padded(self) -> int:
-        """Members computed: the width, or the next multiple of the devices."""
-        return self.width or -(-self.members // self.devices) * self.devices
+        """Members computed: the width, or as many equal blocks as hold the members on each device."""
+        share = -(-self.members // self.devices)
+        blocks = -(-share // _block())
+        return self.width or -(-share // blocks) * blocks * self.devices
+
+    @property
+    def blocks(self) -> int:
+        """Parts of a device's share that run one after the other."""
+        share = self.padded // self.devices
+        return next(count for count in range(-(-share // _block()), share + 1) if share % count == 0)
 
     @property
     def mesh(self) -> Mesh:
@@ -96,22 +113,48 @@ class Layout:
         """[padded, ...] -> [members, ...]."""
         return jax.tree.map(lambda x: x[: self.members], tree)
 
-    def map(self, fn: Callable[..., PyTree], *, donate: bool = False) -> Any:
-        """`fn(member, *shared)`, jitted over members: leaves of its first argument and of its result are [padded, ...].
+    def spread(self, fn: Callable[..., PyTree], *, in_place: bool = False) -> Callable[..., PyTree]:
+        """`fn(member, *shared)` over members: leaves of its first argument and of its result are [padded, ...].
 
-        donate: give the first argument's buffers to the result.
+        in_place: fn gives (the member afterwards, rest), and the former replaces the first argument block by block.
         """
 
         def share(tree: PyTree, *shared: PyTree) -> PyTree:
             if self.form == "single":
                 return jax.tree.map(lambda x: x[None], fn(trees.member(tree, 0), *shared))
-            return jax.vmap(fn, (0, *[None] * len(shared)))(tree, *shared)
+
+            def block(members: PyTree) -> PyTree:
+                return jax.vmap(fn, (0, *[None] * len(shared)))(members, *shared)
+
+            return _in_turn(block, tree, self.blocks, in_place)
 
         def everywhere(tree: PyTree, *shared: PyTree) -> PyTree:
-            if self.devices == 1:
-                return share(tree, *shared)
             over, same = PartitionSpec(AXIS), PartitionSpec()
             specs = (over, *[same] * len(shared))
             return jax.shard_map(share, mesh=self.mesh, in_specs=specs, out_specs=over, check_vma=False)(tree, *shared)
 
-        return jax.jit(everywhere, donate_argnums=(0,) if donate else ())
+        return share if self.devices == 1 else everywhere
+
+    def map(self, fn: Callable[..., PyTree], *, in_place: bool = False) -> Any:
+        """`spread`, jitted; in_place also gives the first argument's buffers to the result."""
+        donated = (0,) if in_place else ()
+        return jax.jit(self.spread(fn, in_place=in_place), donate_argnums=donated)
+
+
+def _in_turn(block: Callable[[PyTree], PyTree], tree: PyTree, count: int, in_place: bool) -> PyTree:
+    """`block` of `count` equal parts of the leading axis, one after the other."""
+    if count == 1:
+        return block(tree)
+    parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), tree)
+    if in_place:
+        rest = jax.eval_shape(block, jax.eval_shape(trees.member, parts, 0))[1]
+        rest = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), rest)
+
+        def turn(i: jax.Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+            found = block(trees.member(carry[0], i))
+            return jax.tree.map(lambda whole, x: whole.at[i].set(x), carry, found)
+
+        done = jax.lax.fori_loop(0, count, turn, (parts, rest))
+    else:
+        done = jax.lax.map(block, parts)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)

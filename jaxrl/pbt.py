@@ -116,7 +116,7 @@ def make_round(
         state, total, count, diverged = jax.lax.fori_loop(0, iterations, one, start)
         return state, jnp.where(count > 0, total / jnp.maximum(count, 1.0), -jnp.inf), diverged
 
-    step = layout.map(train)
+    step = layout.spread(train)
 
     def one_round(states: TrainState, root: Key, number: jax.Array) -> tuple[TrainState, Round]:
         states, score, diverged = step(states)

@@ -74,7 +74,7 @@ class Programs:
         begin = time.perf_counter()
         key = jax.eval_shape(jax.random.key, 0)
         state = self.layout.abstract(jax.eval_shape(self.trainer.init, key))
-        compiled = self.layout.map(make_chunk(self.trainer), donate=True).lower(state, np.int32(1)).compile()
+        compiled = self.layout.map(make_chunk(self.trainer), in_place=True).lower(state, np.int32(1)).compile()
         self.compile_s += time.perf_counter() - begin
         return compiled
 

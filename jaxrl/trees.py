@@ -65,7 +65,7 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
     return jax.tree.map(pick, x, y)
 
 
-def member(tree: PyTree, index: int) -> PyTree:
+def member(tree: PyTree, index: int | jax.Array) -> PyTree:
     """One member of a tree whose leaves have a leading member axis."""
     return jax.tree.map(lambda x: x[index], tree)
 

@@ -1,5 +1,6 @@
 """layout.py: padding by hand; a member's numbers do not depend on how members lie over devices."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -48,12 +49,34 @@ def test_map_applies_the_function_to_each_member(members):
     np.testing.assert_allclose(result, [5.0 * i + 3 for i in range(members)])
 
 
-@pytest.mark.parametrize("donate", [False, True])
-def test_donation(donate):
-    x = jnp.ones((3, 4))
-    result = Layout(3, 1).map(lambda x: x + 1, donate=donate)(x)
-    assert x.is_deleted() is donate
-    np.testing.assert_array_equal(result, 2.0)
+@pytest.mark.parametrize(("members", "blocks"), [(3, 1), (20, 3)])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_results_may_take_the_place_of_the_argument(in_place, members, blocks):
+    """In one block of 3, and in three of 7 that hold 20 members and one of padding."""
+    layout = Layout(members, 1)
+    assert (layout.blocks, layout.padded) == (blocks, 21 if blocks == 3 else 3)
+    x = jnp.asarray(layout.pad(np.arange(4.0 * members).reshape(members, 4)))
+    expected = np.asarray(x) + 2
+    moved, total = layout.map(lambda x, y: (x + y, x.sum()), in_place=in_place)(x, 2.0)
+    assert x.is_deleted() is in_place
+    np.testing.assert_array_equal(moved, expected)
+    np.testing.assert_array_equal(total, (expected - 2).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("members", "devices", "width", "blocks"),
+    [(8, 1, 8, 1), (9, 1, 10, 2), (16, 2, 16, 1), (17, 2, 20, 2), (17, 1, 18, 3), (64, 2, 64, 4), (65, 2, 70, 5)],
+)
+def test_blocks_are_equal_and_pad_little(members, devices, width, blocks):
+    """Of at most BLOCK = 8 members; less than one member of padding a block."""
+    layout = Layout(members, devices)
+    assert (layout.padded, layout.blocks) == (width, blocks)
+    assert dataclasses.replace(layout, width=layout.padded).blocks == blocks
+
+
+def test_a_width_without_equal_blocks_of_that_size_has_smaller_ones():
+    """Written by an earlier version, say: 17 on one device are 17 blocks of one, 10 are two of five."""
+    assert (Layout(17, 1, 17).blocks, Layout(10, 1, 10).blocks) == (17, 2)
 
 
 def test_no_device_is_left_without_a_member():
@@ -99,7 +122,7 @@ def trained(members, devices):
     out = jax.device_get(layout.unpad(out))
     return np.concatenate([x.reshape(members, -1) for x in jax.tree.leaves(out)], 1)[:5].tolist()
 
-layouts = ((5, 1), (5, 2), (5, 8), (10, 2), (1, 1))
+layouts = ((5, 1), (5, 2), (5, 8), (10, 2), (10, 1), (1, 1))
 print(json.dumps({f"{m} members, {d} devices": trained(m, d) for m, d in layouts}))
 print(json.dumps([Layout.over_all_devices(n).devices for n in (5, 20)]))
 """
@@ -122,6 +145,7 @@ def test_members_are_spread_over_all_devices(on_eight_devices):
     "name",
     [
         "10 members, 2 devices",  # 5 to a device as well
+        "10 members, 1 devices",  # two blocks of 5, one after the other
         "5 members, 2 devices",  # 3 to a device, one of them padding
         "5 members, 8 devices",  # one to a device, computed as two
     ],
