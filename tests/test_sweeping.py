@@ -212,7 +212,7 @@ def of_nine():
 
 
 def test_one_two_and_eight_devices_give_the_same_bits():
-    """Nine members: 5 + 4 and one of padding on this process's two; 5 after 5 on one; 2 each on five of eight; the last padded."""
+    """Nine members and one of padding: five on each of this process's two; 5 after 5 on one; 2 on each of five of eight."""
     commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
     found = [of_nine()]
