@@ -140,7 +140,25 @@ def members() -> list[dict[str, Any]]:
             work = f"{agent.upper()} CartPole-v1, {trainer.total_steps:,} steps"
             rows.append({"work": work, "members": count, "seconds_per_member": round(per_member, 4)})
             record.show(rows[-1:])
+    draw_members(rows, record.RESULTS / "members.png")
     return rows
+
+
+def draw_members(rows: list[dict[str, Any]], out: Path) -> None:
+    """The curves of `members` into a PNG: seconds per member, as a share of one member's."""
+    from jaxrl import plot
+
+    fig, ax = plot.pyplot().subplots(figsize=(5.4, 3.4), layout="constrained")
+    for work in dict.fromkeys(row["work"] for row in rows):
+        found = [row for row in rows if row["work"] == work]
+        seconds = [row["seconds_per_member"] for row in found]
+        ax.plot([row["members"] for row in found], [s / seconds[0] for s in seconds], "o-", ms=4, label=work)
+    ax.set(xscale="log", ylim=(0, None), xlabel="members of a sweep", ylabel="time per member (1 = alone)")
+    ax.set_xticks(MEMBERS, [str(count) for count in MEMBERS])
+    ax.minorticks_off()
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False)
+    plot.save(fig, out)
 
 
 def tuning() -> list[dict[str, Any]]:

@@ -31,11 +31,20 @@ def plain(x: Any) -> Any:
 
 def rows(metrics: Mapping[str, np.ndarray], first_iteration: int, count: int, labels: Sequence[Label]) -> list[Row]:
     """One row per (iteration, member) from arrays [≥ members, ≥ count]; labels: what names each member in its rows."""
+    columns = {name: _plain(x[: len(labels), :count]) for name, x in metrics.items()}
     return [
-        {"iteration": first_iteration + i, **label, **{name: plain(x[m, i]) for name, x in metrics.items()}}
+        {"iteration": first_iteration + i, **label, **{name: x[m][i] for name, x in columns.items()}}
         for i in range(count)
         for m, label in enumerate(labels)
     ]
+
+
+def _plain(x: np.ndarray) -> list:
+    """`plain` of every entry, at once: a run of many members has millions of them."""
+    if x.dtype.kind != "f":
+        return x.tolist()
+    shortest = x if x.dtype == np.float64 else x.astype(str).astype(np.float64)
+    return np.where(np.isfinite(x), shortest, None).tolist()
 
 
 def name_of(row: Mapping[str, Any]) -> int | tuple[int, int]:

@@ -4,7 +4,7 @@ import gc
 import os
 
 # Compiling takes most of the time of these tests. Those for which the last bits matter ask for more.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=1"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 import jax
 import pytest
@@ -25,3 +25,9 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(shared))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture
+def keep_platform(monkeypatch):
+    """For commands called in this process: its backend is running, so its settings stay."""
+    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)

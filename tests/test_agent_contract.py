@@ -36,7 +36,7 @@ CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of state
 }
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, where neither last bits nor speed matter
 
-AS_USERS = {"xla_backend_optimization_level": 3}  # XLA's default, where last bits do matter
+AS_USERS = {"xla_backend_optimization_level": 3}  # XLA's default, where the order of sums could differ
 
 
 def small_config(agent):
@@ -170,15 +170,15 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
     """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices.
 
-    Compiled as users' programs are, unlike those of other tests.
+    Networks are compiled as users' programs are, unlike those of other tests; tables hold no sums.
     """
-    trainer = small_case(case)
+    trainer, sums = small_case(case), "hidden_sizes" in small_config(CASES[case][0])
     assert_states_are_stable(trainer)
-    chunk, start = member_program(trainer, WIDTH)
+    chunk, start = member_program(trainer, WIDTH, options=AS_USERS if sums else QUICK)
     initial, total = checkpoint.to_host(start), trainer.num_iterations
     whole, rows = chunk(start, np.int32(total))
     whole = checkpoint.to_host(whole)
-    if "hidden_sizes" in small_config(CASES[case][0]):  # tables hold no sums whose order could differ
+    if sums:
         spread, first = member_program(trainer, WIDTH - 1, devices=2)  # two and one, which is padded to two
         spread = checkpoint.to_host(spread(first, np.int32(total))[0])
         assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
@@ -196,15 +196,15 @@ def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp
     assert_nothing_is_shared(initial, whole)
 
 
-def member_program(trainer, members, devices=1):
+def member_program(trainer, members, devices=1, options=AS_USERS):
     """(compiled chunk, its states at the start) of the first seeds; no linear algebra is called in either program."""
     layout = Layout(members, devices)
     init = layout.map(trainer.init).lower(layout.pad(root_keys(members)))
-    start = init.compile(compiler_options=AS_USERS)(layout.pad(root_keys(members)))
+    start = init.compile(compiler_options=options)(layout.pad(root_keys(members)))
     chunk = layout.map(programs.make_chunk(trainer)).lower(start, np.int32(1))
     text = (init.as_text() + chunk.as_text()).lower()
     assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
-    return chunk.compile(compiler_options=AS_USERS), start
+    return chunk.compile(compiler_options=options), start
 
 
 def assert_states_are_stable(trainer):
@@ -237,7 +237,7 @@ def test_train_is_the_drivers_program(case):
     assert_trees_equal(metrics, jax.tree.map(lambda x: np.asarray(x)[:, : trainer.num_iterations], rows))
 
 
-@pytest.mark.parametrize("agent", ["dqn", "q_learning", "reinforce"])
+@pytest.mark.parametrize("agent", ["dqn", "q_learning"])
 def test_the_unvmapped_program_agrees_over_ten_thousand_steps(agent):
     trainer = small_trainer(agent, total_steps=10_000)
     assert_agrees(jax.jit(trainer.train)(root_keys()[0]), jax.jit(jax.vmap(trainer.train))(root_keys(1)))

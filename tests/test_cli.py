@@ -8,17 +8,13 @@ import pytest
 
 from jaxrl import cli, registry
 
+pytestmark = pytest.mark.usefixtures("keep_platform")
+
 
 def run(capsys, *words):
     code = cli.main([str(w) for w in words])
     out, err = capsys.readouterr()
     return code, out, err
-
-
-@pytest.fixture(autouse=True)
-def keep_platform(monkeypatch):
-    """The backend of the test process is running: leave its settings."""
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,10 @@ from jaxrl import cli, sweepdir
 from tests.test_agent_contract import assert_trees_equal
 from tests.test_run import command, jaxrl_cli, wait_for
 
+pytestmark = pytest.mark.usefixtures("keep_platform")
+
 WORDS = ["sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", "--seeds", 3, "--total-steps", 40_000,
          "--grid", "learning_rate=0.1,0.5", "--grid", "num_envs=1,2", "--eval-every", 20_000]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def keep_platform(monkeypatch):
-    """The backend of the test process is running: leave its settings."""
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -209,13 +209,8 @@ LINE = ["tune", "q_learning", "--env", "RandomGame", "--total-steps", "3000", "-
         "2", "--confirm", "2"]  # fmt: skip
 
 
-@pytest.fixture
-def quiet(monkeypatch):
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_: None)
-
-
 @pytest.mark.parametrize("method", ["tpe", "halving", "pbt"])
-def test_the_command_writes_a_directory_that_can_be_resumed(method, quiet, tmp_path, capsys):
+def test_the_command_writes_a_directory_that_can_be_resumed(method, keep_platform, tmp_path, capsys):
     import json
 
     out = tmp_path / "tuned"
@@ -246,7 +241,7 @@ def test_the_command_writes_a_directory_that_can_be_resumed(method, quiet, tmp_p
         (["--seeds", "0"], "seeds = 0"),
     ],
 )
-def test_bad_input_exits_with_2_and_writes_nothing(words, message, quiet, tmp_path, capsys):
+def test_bad_input_exits_with_2_and_writes_nothing(words, message, keep_platform, tmp_path, capsys):
     assert cli.main([*LINE, "--out", str(tmp_path / "x"), *words]) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1 and not list(tmp_path.iterdir())
