@@ -11,17 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tyro
 
 from jaxrl import flags, platform, registry
 from jaxrl.errors import InputError
-from jaxrl.options import ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
+from jaxrl.options import ResumeOptions, SweepOptions, TrainOptions, TuneOptions
 from jaxrl.settings import build
 from jaxrl.studies import Tuning
 
-Options = TypeVar("Options", bound=ExperimentOptions)
 SHOWN = 10  # configurations of a sweep's result
 
 
@@ -30,11 +29,18 @@ class Nothing:
     """No further settings."""
 
 
+OPTIONS: dict[str, tuple[type, type]] = {  # and whose settings are flags besides, beside the agent's
+    "train": (TrainOptions, Nothing),
+    "sweep": (SweepOptions, Nothing),
+    "tune": (TuneOptions, Tuning),
+}
+
+
 def train(args: Sequence[str]) -> int:
     """train an agent: jaxrl train AGENT --env ID [flags]"""
     if _wants_help("train", args):
         return 0
-    options, experiment_of, _ = _read("train", TrainOptions, args)
+    options, experiment_of, _ = _read("train", args)
     if options.tensorboard:
         _require_tensorboard()
     platform.configure()
@@ -53,7 +59,7 @@ def sweep(args: Sequence[str]) -> int:
     """train configurations × seeds at once: jaxrl sweep AGENT --env ID --grid NAME=A,B [flags]"""
     if _wants_help("sweep", args):
         return 0
-    options, experiment_of, _ = _read("sweep", SweepOptions, args)
+    options, experiment_of, _ = _read("sweep", args)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     platform.configure()
     from jaxrl import planning, run, rundir, sweepdir, sweeping
@@ -79,7 +85,7 @@ def tune(args: Sequence[str]) -> int:
     """search for better settings: jaxrl tune AGENT --env ID [flags]"""
     if _wants_help("tune", args):
         return 0
-    options, experiment_of, settings = _read("tune", TuneOptions, args, Tuning)
+    options, experiment_of, settings = _read("tune", args)
     search = flags.lists("--search", options.search)
     platform.configure()
     from jaxrl import tunedir
@@ -123,13 +129,13 @@ def _wants_help(command: str, args: Sequence[str]) -> bool:
     return False
 
 
-def _read(
-    command: str, cls: type[Options], args: Sequence[str], more: type = Nothing
-) -> tuple[Options, Callable[[], Any], Any]:
-    """The options, a function that resolves the experiment once the platform is configured, and the settings of `more`."""
+def _read(command: str, args: Sequence[str]) -> tuple[Any, Callable[[], Any], Any]:
+    """What OPTIONS has for the command, both filled in, and between them a function that resolves the experiment once the
+    platform is configured."""
     from jaxrl import experiment
 
     agent, words, prog = args[0], args[1:], f"jaxrl {command}"
+    cls, more = OPTIONS[command]
     _, factory = registry.find_agent(agent)
     env_id = flags.peek(words, "--env")
     preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
@@ -139,7 +145,7 @@ def _read(
     everything = dataclasses.make_dataclass("Settings", fields)
     defaults = cls(env_id or tyro.MISSING, split["run"].get("total_steps"))
     parsed: Any = flags.parse(everything, words, f"{prog} {agent}", everything(defaults, more(), config, hparams))
-    options = build(cls, vars(parsed.run), prog)
+    options: Any = build(cls, vars(parsed.run), prog)
 
     def resolve() -> Any:
         found = experiment.resolve(

@@ -43,8 +43,8 @@ def _plain(x: np.ndarray) -> list:
     """`plain` of every entry, at once: a run of many members has millions of them."""
     if x.dtype.kind != "f":
         return x.tolist()
-    shortest = x if x.dtype == np.float64 else x.astype(str).astype(np.float64)
-    return np.where(np.isfinite(x), shortest, None).tolist()
+    shortest: Any = x if x.dtype == np.float64 else x.astype(str).astype(np.float64)
+    return np.where(np.isfinite(x), shortest, np.array(None)).tolist()
 
 
 def name_of(row: Mapping[str, Any]) -> int | tuple[int, int]:
