@@ -83,9 +83,11 @@ class Layout:
 
     @property
     def blocks(self) -> int:
-        """Parts of a device's share that run one after the other."""
+        """Parts of a device's share that run one after the other; one where a given width has no parts of fitting size."""
         share = self.padded // self.devices
-        return next(count for count in range(-(-share // _block()), share + 1) if share % count == 0)
+        most = min(share, _block())
+        size = next(size for size in range(most, 0, -1) if share % size == 0)
+        return share // size if 2 * size >= most else 1
 
     @property
     def mesh(self) -> Mesh:

@@ -74,9 +74,10 @@ def test_blocks_are_equal_and_pad_little(members, devices, width, blocks):
     assert dataclasses.replace(layout, width=layout.padded).blocks == blocks
 
 
-def test_a_width_without_equal_blocks_of_that_size_has_smaller_ones():
-    """Written by an earlier version, say: 17 on one device are 17 blocks of one, 10 are two of five."""
-    assert (Layout(17, 1, 17).blocks, Layout(10, 1, 10).blocks) == (17, 2)
+@pytest.mark.parametrize(("width", "blocks"), [(10, 2), (12, 2), (16, 2), (17, 1), (20, 4), (22, 1)])
+def test_blocks_of_a_given_width_divide_it_and_are_no_less_than_half_of_the_most(width, blocks):
+    """Say of a population, which has no padding: 17 and 22 have no divisor from 4 to 8."""
+    assert Layout(width, 1, width).blocks == blocks
 
 
 def test_no_device_is_left_without_a_member():
