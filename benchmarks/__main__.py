@@ -1,6 +1,7 @@
-"""The benchmarks: `python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json`.
+"""The benchmarks: `python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json | report`.
 
-`run` measures in a process of its own, shows its rows and keeps them in benchmarks/results/NAME.json.
+`run` measures in a process of its own, shows its rows and keeps them in benchmarks/results/NAME.json. `report` writes
+README's figures anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import compare
+from benchmarks import compare, report
 from jaxrl.errors import InputError, unknown
 
 NAMES = {  # and minutes on 2 cores
@@ -20,7 +21,8 @@ NAMES = {  # and minutes on 2 cores
     "phases": 1,
     "startup": 1,
 }
-USAGE = "usage: python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json"
+COMMANDS = ["list", "run", "compare", "report"]
+USAGE = "usage: python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json | report"
 
 
 def main(words: list[str]) -> int:
@@ -45,8 +47,11 @@ def _command(command: str = "", *words: str) -> int:
     if command == "compare" and len(words) == 2:
         compare.main(Path(words[0]), Path(words[1]))
         return 0
-    if command not in ("list", "run", "compare"):
-        raise unknown("command", command, ["list", "run", "compare"])
+    if command == "report" and not words:
+        report.main()
+        return 0
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
     raise InputError(USAGE)
 
 

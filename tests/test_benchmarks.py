@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import compare
+from benchmarks import compare, report
 
 
 def write(path, rows):
@@ -53,6 +53,19 @@ def test_every_benchmark_is_listed(capsys):
     assert program.main(["list"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert listed == list(program.NAMES)
+
+
+def test_readme_says_what_the_result_files_say():
+    assert report.filled(report.README.read_text(), report.read()) == report.README.read_text()
+
+
+def test_a_new_figure_comes_into_readme():
+    """Another mean of one row changes that row of the table and nothing else."""
+    results = report.read()
+    results["learning"] = [row | {"mean": 123.4} if row["name"].startswith("a2c") else row for row in results["learning"]]
+    before, after = report.README.read_text().split("\n"), report.filled(report.README.read_text(), results).split("\n")
+    (changed,) = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert changed.startswith("| a2c |") and "| 123.4 [" in changed
 
 
 @pytest.mark.parametrize(
