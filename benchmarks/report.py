@@ -85,7 +85,7 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; []
     *([] for _ in ("epsilon_greedy", "ucb", "thompson", "gradient_bandit")),
     [returns("neural_bandit DigitsBandit", 3)],
 )
-MEASURED = 4  # the column of the figures
+MEASURED = 5  # the column of the figures, where the first is what stands before the table
 MEMORY = "DQN with a replay of 200k, 1 to 64 members"
 
 
@@ -93,15 +93,22 @@ def agents_table(lines: list[str], learning: list[Row]) -> list[str]:
     """The rows of README's table of agents with their figures filled in."""
     filled = []
     for line, figures in zip(lines, AGENTS, strict=True):
-        cells = line.split("|")[1:-1]
+        cells = line.split("|")
         for figure in figures:
-            (row,) = [row for row in learning if row["name"].startswith(figure.name)]
-            text = figure.text(row)
-            cells[MEASURED], count = re.subn(figure.pattern, text, cells[MEASURED].rstrip())
-            if count != 1:
-                raise InputError(f"README has {count} places for {figure.name!r} in: {line}")
-        filled.append("|".join(["", *(cell.rstrip() + " " if cell.strip() else " " for cell in cells), ""]))
+            cells[MEASURED] = with_figure(cells[MEASURED], figure, learning)
+        filled.append("|".join(cells))
     return filled
+
+
+def with_figure(cell: str, figure: Figure, learning: list[Row]) -> str:
+    """The cell with one figure replaced. Raises ValueError where it has no place for it."""
+    found = [row for row in learning if row["name"].startswith(figure.name)]
+    if not found:
+        return cell
+    text, count = re.subn(figure.pattern, figure.text(found[0]), cell.rstrip())
+    if count != 1:
+        raise InputError(f"README has {count} places for {figure.name!r} in {cell!r}")
+    return text + " "
 
 
 def speed_table(rows: list[Row]) -> list[str]:

@@ -11,36 +11,24 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
 from jaxrl import flags, platform, registry
 from jaxrl.errors import InputError
-from jaxrl.options import ResumeOptions, SweepOptions, TrainOptions, TuneOptions
+from jaxrl.options import ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
 from jaxrl.settings import build
-from jaxrl.studies import Tuning
 
+Options = TypeVar("Options", bound=ExperimentOptions)
 SHOWN = 10  # configurations of a sweep's result
-
-
-@dataclasses.dataclass(frozen=True)
-class Nothing:
-    """No further settings."""
-
-
-OPTIONS: dict[str, tuple[type, type]] = {  # and whose settings are flags besides, beside the agent's
-    "train": (TrainOptions, Nothing),
-    "sweep": (SweepOptions, Nothing),
-    "tune": (TuneOptions, Tuning),
-}
 
 
 def train(args: Sequence[str]) -> int:
     """train an agent: jaxrl train AGENT --env ID [flags]"""
     if _wants_help("train", args):
         return 0
-    options, experiment_of, _ = _read("train", args)
+    options, experiment_of = _read("train", TrainOptions, args)
     if options.tensorboard:
         _require_tensorboard()
     platform.configure()
@@ -59,7 +47,7 @@ def sweep(args: Sequence[str]) -> int:
     """train configurations × seeds at once: jaxrl sweep AGENT --env ID --grid NAME=A,B [flags]"""
     if _wants_help("sweep", args):
         return 0
-    options, experiment_of, _ = _read("sweep", args)
+    options, experiment_of = _read("sweep", SweepOptions, args)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     platform.configure()
     from jaxrl import planning, run, rundir, sweepdir, sweeping
@@ -70,8 +58,9 @@ def sweep(args: Sequence[str]) -> int:
     out = options.out or _new_directory(experiment)
     if not options.dry_run:
         rundir.check_free(out, options.overwrite, sweepdir.read_plan_json, "sweep")
-    words: Any = {"eval_every": options.eval_every, "memory_limit": limit}
-    plan = sweeping.make_plan(experiment, settings, options.seeds, options.seed, **words)
+    plan = sweeping.make_plan(
+        experiment, settings, options.seeds, options.seed, eval_every=options.eval_every, memory_limit=limit
+    )
     print("\n".join(plan.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.dry_run:
         if options.json:
@@ -85,13 +74,13 @@ def tune(args: Sequence[str]) -> int:
     """search for better settings: jaxrl tune AGENT --env ID [flags]"""
     if _wants_help("tune", args):
         return 0
-    options, experiment_of, settings = _read("tune", args)
+    options, experiment_of = _read("tune", TuneOptions, args)
     search = flags.lists("--search", options.search)
     platform.configure()
     from jaxrl import tunedir
 
     experiment = experiment_of()
-    plan = tunedir.make_plan(experiment, search, vars(settings), options.storage)
+    plan = tunedir.make_plan(experiment, search, vars(options.tuning), options.storage)
     out = options.out or _new_directory(experiment)
     return _drive(lambda: tunedir.run(plan, out, options.overwrite), _print_tuning, options.json)
 
@@ -129,23 +118,21 @@ def _wants_help(command: str, args: Sequence[str]) -> bool:
     return False
 
 
-def _read(command: str, args: Sequence[str]) -> tuple[Any, Callable[[], Any], Any]:
-    """What OPTIONS has for the command, both filled in, and between them a function that resolves the experiment once the
-    platform is configured."""
+def _read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options, Callable[[], Any]]:
+    """The options, and a function that resolves the experiment once the platform is configured."""
     from jaxrl import experiment
 
     agent, words, prog = args[0], args[1:], f"jaxrl {command}"
-    cls, more = OPTIONS[command]
     _, factory = registry.find_agent(agent)
     env_id = flags.peek(words, "--env")
     preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
     split = experiment.split_settings(factory, values, f"preset {preset} of {agent}")
     config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
-    fields = [("run", cls), ("more", more), ("config", factory.Config), ("hparams", factory.HParams)]
+    fields = [("run", cls), ("config", factory.Config), ("hparams", factory.HParams)]
     everything = dataclasses.make_dataclass("Settings", fields)
     defaults = cls(env_id or tyro.MISSING, split["run"].get("total_steps"))
-    parsed: Any = flags.parse(everything, words, f"{prog} {agent}", everything(defaults, more(), config, hparams))
-    options: Any = build(cls, vars(parsed.run), prog)
+    parsed: Any = flags.parse(everything, words, f"{prog} {agent}", everything(defaults, config, hparams))
+    options = build(cls, vars(parsed.run), prog)
 
     def resolve() -> Any:
         found = experiment.resolve(
@@ -160,7 +147,7 @@ def _read(command: str, args: Sequence[str]) -> tuple[Any, Callable[[], Any], An
         )
         return dataclasses.replace(found, preset=preset)
 
-    return options, resolve, build(more, vars(parsed.more), prog)
+    return options, resolve
 
 
 def _new_directory(experiment: Any) -> Path:

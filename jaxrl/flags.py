@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import tyro
 
 from jaxrl.errors import InputError, nearest
+from jaxrl.settings import hints
 
 T = TypeVar("T")
 
@@ -39,11 +40,10 @@ def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> 
 
 
 def _field_names(cls: Any) -> list[str]:
-    """The flags' names: fields of `cls`, or of the dataclasses it is made of."""
+    """The flags' names: fields of `cls`, and of the dataclasses it is made of."""
     names = []
-    for field in dataclasses.fields(cls):
-        kind = field.type
-        names += [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else [field.name]
+    for name, hint in hints(cls).items():
+        names += _field_names(hint) if dataclasses.is_dataclass(hint) else [name]
     return names
 
 

@@ -7,7 +7,6 @@ byte. A checkpoint records how many bytes belong to it; resume cuts the file the
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,29 +21,22 @@ Label = Mapping[str, int]
 
 
 def plain(x: Any) -> Any:
-    """A scalar as JSON holds it: NaN and infinities become None; float32 prints its own shortest digits."""
-    x = np.asarray(x)[()]
-    if isinstance(x, np.floating):
-        return float(str(x)) if math.isfinite(x) else None
-    return x.item() if isinstance(x, np.generic) else x
+    """A scalar, or an array as lists, as JSON holds it: NaN and infinities are None; float32 has its own shortest digits."""
+    x = np.asarray(x)
+    if x.dtype.kind != "f":
+        return x.tolist()
+    shortest: Any = x if x.dtype == np.float64 else x.astype(str).astype(np.float64)
+    return np.where(np.isfinite(x), shortest, np.array(None)).tolist()
 
 
 def rows(metrics: Mapping[str, np.ndarray], first_iteration: int, count: int, labels: Sequence[Label]) -> list[Row]:
     """One row per (iteration, member) from arrays [≥ members, ≥ count]; labels: what names each member in its rows."""
-    columns = {name: _plain(x[: len(labels), :count]) for name, x in metrics.items()}
+    columns = {name: plain(x[: len(labels), :count]) for name, x in metrics.items()}
     return [
         {"iteration": first_iteration + i, **label, **{name: x[m][i] for name, x in columns.items()}}
         for i in range(count)
         for m, label in enumerate(labels)
     ]
-
-
-def _plain(x: np.ndarray) -> list:
-    """`plain` of every entry, at once: a run of many members has millions of them."""
-    if x.dtype.kind != "f":
-        return x.tolist()
-    shortest: Any = x if x.dtype == np.float64 else x.astype(str).astype(np.float64)
-    return np.where(np.isfinite(x), shortest, np.array(None)).tolist()
 
 
 def name_of(row: Mapping[str, Any]) -> int | tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxrl.settings import Count, NonNegative
+from jaxrl.studies import Tuning
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
@@ -72,12 +73,11 @@ class SweepOptions(ExperimentOptions):
 
 @dataclasses.dataclass(frozen=True)
 class TuneOptions(ExperimentOptions):
-    """Its other flags are those of `studies.Tuning`."""
-
     search: Repeated = ()
     """A setting to vary as name=log:LOW,HIGH or name=uniform:LOW,HIGH or name=A,B; repeat for more. Default: the agent's."""
     storage: str | None = None
     """URL of an Optuna storage, where a study of the same work is continued; default: an SQLite file in --out."""
+    tuning: Tuning = Tuning()
 
 
 @dataclasses.dataclass(frozen=True)

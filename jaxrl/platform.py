@@ -30,10 +30,10 @@ def set_flags() -> None:
     goes through another order of XLA's passes, which then turn other divisions into products; not so without these two
     passes. (Measured: no change in speed, a fifth less to compile.)
 
-    Speed: XLA keeps to vectors of 256 bits unless told otherwise. (Measured on an AMD EPYC with AVX-512: PPO takes 0.86 of
-    the time with 512. Where the processor has none as wide, nothing changes.) And it parts each small product among all
-    cores, for which devices of a core each then wait in turn. (Measured on 2 devices of 2 cores: 32 members of PPO take
-    0.85 of the time without; one un-vmapped seed, MLP or CNN, runs as fast.)
+    Speed: XLA keeps to vectors of 256 bits unless told otherwise. (Measured on an AMD EPYC with AVX-512: PPO takes 0.86 to
+    0.90 of the time with 512. Where the processor has none as wide, nothing changes.) And it parts each small product
+    among all cores, for which devices of a core each then wait in turn. (Measured on 2 devices of 2 cores: 32 members of
+    PPO take 0.85 of the time without; one un-vmapped seed, MLP or CNN, runs as fast.)
 
     An unknown flag would end the process, so they are given only to versions known to have them, and none that is set
     already; the passes are those of every backend, so they stay where CPU is not the only one.

@@ -147,9 +147,13 @@ class _Log:
         """Keep a round's row; the states only where the last checkpoint is old."""
         self.rounds.append(row)
         if self._file:
-            hparams = {name: [metrics.plain(x) for x in values] for name, values in row.hparams.items()}
-            scores = [metrics.plain(x) for x in row.score]
-            told = {"score": scores, "diverged": row.diverged.tolist(), "parent": row.parent.tolist(), "hparams": hparams}
+            hparams = {name: metrics.plain(values) for name, values in row.hparams.items()}
+            told = {
+                "score": metrics.plain(row.score),
+                "diverged": row.diverged.tolist(),
+                "parent": row.parent.tolist(),
+                "hparams": hparams,
+            }
             self._file.write([told])
         if time.perf_counter() - self._last > CHECKPOINT_SECONDS:
             self.save(states)

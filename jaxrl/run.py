@@ -191,7 +191,7 @@ class _Driver:
                 "iqm": metrics.plain(stats.iqm(per_seed)),
                 "ci_low": metrics.plain(low),
                 "ci_high": metrics.plain(high),
-                "per_seed": [metrics.plain(x) for x in per_seed],
+                "per_seed": metrics.plain(per_seed),
             },
             "diverged": metrics.diverged(metrics.read(self.directory / rundir.METRICS)),
             "compile_s": round(self.programs.compile_s, 3),

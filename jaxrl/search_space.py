@@ -61,7 +61,8 @@ def fields(base: Experiment) -> dict[str, Field]:
 
 def parted(base: Experiment, setting: Setting) -> dict[str, Setting]:
     """A setting's "config", "hparams" and "env", the last without the prefix."""
-    known, parts = fields(base), {"config": {}, "hparams": {}, "env": {}}  # type: tuple[dict, dict[str, Setting]]
+    known = fields(base)
+    parts: dict[str, Setting] = {"config": {}, "hparams": {}, "env": {}}
     for name, value in setting.items():
         parts[known[name].kind][name.removeprefix(ENV)] = value
     return parts

@@ -174,8 +174,8 @@ def _summary(plan: Plan, result: TuneResult) -> dict[str, Any]:
         confirmation = {
             name: {
                 "mean": metrics.plain(result.confirmation.final_return[i].mean()),
-                "interval": [metrics.plain(end) for end in result.confirmation.interval(i)],
-                "per_seed": [metrics.plain(x) for x in result.confirmation.final_return[i]],
+                "interval": metrics.plain(result.confirmation.interval(i)),
+                "per_seed": metrics.plain(result.confirmation.final_return[i]),
             }
             for i, name in enumerate(("best", "before"))
         }
@@ -199,7 +199,7 @@ def _population_summary(plan: Plan, found: PopulationResult) -> dict[str, Any]:
         "method": "pbt",
         "best": found.best,
         "value": metrics.plain(found.final_return[found.best_member]),
-        "final_return": [metrics.plain(x) for x in found.final_return],
+        "final_return": metrics.plain(found.final_return),
         "schedule": found.schedule,
         "programs": 1,
         "env_steps": found.env_steps,

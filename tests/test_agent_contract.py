@@ -37,7 +37,8 @@ CASES = {agent: (agent, {}) for agent in AGENTS} | {  # what every test of state
 QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, where neither last bits nor speed matter
 
 AS_USERS = {"xla_backend_optimization_level": 3}  # XLA's default, where the order of sums could differ
-LARGE = {case: {"xla_backend_optimization_level": 1} for case in ("rainbow", "r2d2", "gru", "transformer")}  # half a minute
+# These take 30 to 50 seconds each at that, a third less at this, which vectorises too.
+LARGE = {case: {"xla_backend_optimization_level": 1} for case in ("rainbow", "r2d2", "gru", "transformer")}
 
 
 def small_config(agent):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxrl import cli, commands, registry
+from jaxrl.options import SweepOptions, TrainOptions, TuneOptions
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -23,8 +24,9 @@ def test_the_commands_exist_and_take_their_flags():
     for line in re.findall(r"^jaxrl (.*)$", README.read_text(), re.M):
         command, *words = shlex.split(line.split("#")[0])
         assert command in cli.COMMANDS
-        if command in commands.OPTIONS:
-            commands._read(command, words)
+        options = {"train": TrainOptions, "sweep": SweepOptions, "tune": TuneOptions}.get(command)
+        if options:
+            commands._read(command, options, words)
 
 
 @pytest.mark.parametrize("agent", registry.agent_names())

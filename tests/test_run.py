@@ -87,10 +87,10 @@ def uninterrupted(tmp_path_factory):
     return of
 
 
-def test_killed_at_a_random_moment_and_resumed_is_the_same_run(uninterrupted, tmp_path, agent="dqn"):
+def test_killed_at_a_random_moment_and_resumed_is_the_same_run(uninterrupted, tmp_path):
     """kill -9 twice, with checkpoints far more often than in the uninterrupted run, and other chunk lengths."""
-    whole, out = uninterrupted(agent), tmp_path / "killed"
-    words = [*flags(agent, STEPS), "--out", out, "--eval-every", STEPS // 3, "--checkpoint-every", 0.05]
+    whole, out = uninterrupted("dqn"), tmp_path / "killed"
+    words = [*flags("dqn", STEPS), "--out", out, "--eval-every", STEPS // 3, "--checkpoint-every", 0.05]
     for attempt in range(2):
         process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         steps = list((out / "checkpoints").glob("*")) if attempt else []
