@@ -1,7 +1,8 @@
-"""The benchmarks: `python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json | report`.
+"""The benchmarks: `python -m benchmarks list | run NAME [--smoke] [WORD...] | compare OLD.json NEW.json | report`.
 
-`run` measures in a process of its own, shows its rows and keeps them in benchmarks/results/NAME.json. `report` writes
-README's figures anew.
+`run` measures in a process of its own, shows its rows and keeps them in benchmarks/results/NAME.json; a WORD picks the parts
+whose name contains it; --smoke takes seconds, keeps nothing, and says only that it runs. `report` writes README's figures
+and pictures anew.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ from pathlib import Path
 from benchmarks import compare, report
 from jaxrl.errors import InputError, unknown
 
-NAMES = {  # and minutes on 2 cores
+NAMES = {  # and minutes on 2 cores, or on a GPU
+    "throughput": 15,
+    "compile": 2,
+    "memory": 3,
+    "scaling": 4,
     "learning": 75,
-    "speed": 8,
-    "sweeps": 25,
-    "phases": 1,
-    "startup": 1,
+    "threshold": 2,
+    "phases": 2,
+    "overhead": 2,
+    "sweeps": 12,
+    "pictures": 3,
+    "gpu": 9,
 }
 COMMANDS = ["list", "run", "compare", "report"]
-USAGE = "usage: python -m benchmarks list | run NAME [ARGUMENT...] | compare OLD.json NEW.json | report"
+USAGE = "usage: python -m benchmarks list | run NAME [--smoke] [WORD...] | compare OLD.json NEW.json | report"
 
 
 def main(words: list[str]) -> int:

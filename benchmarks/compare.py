@@ -2,6 +2,7 @@
 
 Rows of the same work are set side by side, and in them every list of repeats (rounds, runs, seeds). The difference
 of means has Welch's 95 % interval; it is outside noise where that leaves out 0. A number measured once cannot be judged.
+Learning curves are compared point by point.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
+from benchmarks import record
 from jaxrl.errors import InputError
 
-IDENTITY = ("part", "name", "work", "command", "seeds", "members")  # what says which work a row measured
-NO_REPEATS = ("ci", "interval", "improvement_interval")  # lists that are none
+NO_REPEATS = ("ci", "interval", "improvement_interval", "curve", "settings")  # lists that are none
 
 
 class Difference(NamedTuple):
@@ -52,7 +53,7 @@ def read(file: Path) -> dict[str, Mapping[str, Any]]:
         raise InputError(f"no result file {file}") from None
     except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is no result file: {error!r}") from error
-    return {_identity(row): row for row in rows}
+    return {record.identity(row): row for row in rows}
 
 
 def differences(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:
@@ -76,16 +77,21 @@ def difference(work: str, figure: str, old: list[float], new: list[float]) -> Di
     return Difference(work, figure, *means, float(low), float(high))
 
 
-def _identity(row: Mapping[str, Any]) -> str:
-    return ", ".join(str(row[key]) if isinstance(row[key], str) else f"{row[key]} {key}" for key in IDENTITY if key in row)
+def overlap(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[int, int]:
+    """At how many points of two learning curves the intervals over seeds overlap, of how many that both have."""
+    points = list(zip(old["low"], old["high"], new["low"], new["high"], strict=False))
+    known = [point for point in points if None not in point]
+    return sum(low <= other_high and other_low <= high for low, high, other_low, other_high in known), len(known)
 
 
 def _repeats(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[float]]]:
     """(name, numbers) of every list of two numbers or more, however deep."""
     for name, value in row.items():
+        if name in NO_REPEATS:
+            continue
         if isinstance(value, Mapping):
             yield from _repeats(value, f"{prefix}{name} ")
-        elif isinstance(value, list) and len(value) > 1 and name not in NO_REPEATS:
+        elif isinstance(value, list) and len(value) > 1:
             if all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in value):
                 yield prefix + name, value
 
@@ -95,6 +101,10 @@ def main(old: Path, new: Path) -> None:
     before, after = read(old), read(new)
     found = sorted(differences(before, after), key=lambda d: not d.outside_noise)
     print("\n".join(d.line() for d in found) or "nothing with repeats is in both")
+    for work in before:
+        if "curve" in before[work] and "curve" in after.get(work, {}):
+            same, points = overlap(before[work]["curve"], after[work]["curve"])
+            print(f"{work}: the curves' intervals overlap at {same} of {points} points")
     for file, rows, others in ((old, before, after), (new, after, before)):
         for work in rows.keys() - others.keys():
             print(f"only in {file}: {work}")

@@ -15,10 +15,12 @@ import jaxrl
 from benchmarks.oracles import policy_evaluation, value_iteration
 from jaxrl import stats
 from jaxrl.envs import garnet
+from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
 from jaxrl.loop import Trainer
 
 EPISODES = 100
+POINTS = 20  # of a learning curve
 GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
 
 
@@ -32,7 +34,7 @@ def returns(
     evaluate_in: dict[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds.
+    """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds, and the curve in training.
 
     published: the figure to set beside. evaluate_in: arguments of the environment to evaluate in, where they are others.
     """
@@ -40,7 +42,7 @@ def returns(
     layout = Layout.over_all_devices(seeds)
     keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
     start = time.perf_counter()
-    states, _ = jax.block_until_ready(layout.map(trainer.train)(keys))
+    states, metrics = jax.block_until_ready(layout.map(trainer.train)(keys))
     seconds = time.perf_counter() - start
 
     judge = jaxrl.make_trainer(agent, env, **{**settings, "env_kwargs": evaluate_in}) if evaluate_in else trainer
@@ -60,7 +62,27 @@ def returns(
         "must": must,
         "published": published,
         "seconds": round(seconds, 1),
+        "curve": curve(layout.unpad(metrics)),
+        "settings": resolve(agent, env, **settings).to_json(),
     }
+
+
+def curve(metrics: Any) -> dict[str, list[float | None]]:
+    """Mean return of the episodes that ended in each of POINTS equal parts of training, with intervals over seeds.
+
+    metrics: {name: [seeds, iterations]}. None where no episode ended on some seed.
+    """
+    returns, episodes, steps = (np.asarray(metrics[name]) for name in ("episode_return", "episodes", "env_steps"))
+    sums = np.where(episodes > 0, returns * episodes, 0)
+    found: dict[str, list[float | None]] = {"env_steps": [], "mean": [], "low": [], "high": []}
+    for part in np.array_split(np.arange(steps.shape[1]), min(POINTS, steps.shape[1])):
+        count = episodes[:, part].sum(1)
+        means = sums[:, part].sum(1) / np.maximum(count, 1)
+        point = (means.mean(), *stats.bootstrap_interval(means)) if count.all() else (None, None, None)
+        found["env_steps"].append(int(steps[0, part[-1]]))
+        for name, value in zip(("mean", "low", "high"), point, strict=True):
+            found[name].append(None if value is None else float(value))
+    return found
 
 
 def q_table(trainer: Trainer, num_states: int, state: Any) -> jax.Array:
@@ -76,13 +98,14 @@ def q_error(
     must: str,
     *,
     visited: int = 1,
+    seeds: int = 8,
     env_kwargs: dict | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a tabular agent and compare its values with `oracle` on pairs visited at least so often: the worst error."""
     trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
-    for seed in range(8):
+    for seed in range(seeds):
         state, _ = jax.jit(trainer.train)(jax.random.key(seed))
         seen = np.asarray(state.agent.visits).reshape(-1, *oracle.shape).sum(0) >= visited  # of two tables together
         q = np.asarray(q_table(trainer, len(oracle), state))
@@ -90,7 +113,7 @@ def q_error(
         pairs.append(int(seen.sum()))
     return {
         "steps": trainer.total_steps,
-        "seeds": 8,
+        "seeds": seeds,
         "max_abs_error": max(errors),
         "per_seed": errors,
         "pairs_compared": pairs,
@@ -99,19 +122,25 @@ def q_error(
 
 
 def garnet_error(
-    agent: str, policy: Callable[[np.ndarray], np.ndarray] | None, must: str, *, exploration: str = "epsilon_greedy"
+    agent: str,
+    must: str,
+    *,
+    policy: Callable[[np.ndarray], np.ndarray] | None = None,
+    exploration: str = "epsilon_greedy",
+    seeds: int = 20,
+    total_steps: int = 500_000,
 ) -> dict[str, Any]:
-    """Learn 20 random processes at once, members of one program: the worst error of a value over all of them.
+    """Learn as many random processes as seeds at once, members of one program: the worst error of a value over all of them.
 
     policy: Q [S, A] -> π [S, A], whose value the learnt one must be; None compares with Q*. Explores uniformly (ε = 1) or
     by Boltzmann.
     """
-    process_keys, run_keys = jax.random.split(jax.random.key(0), (2, 20))
+    process_keys, run_keys = jax.random.split(jax.random.key(0), (2, seeds))
     params = jax.vmap(lambda key: garnet.draw(key, 10, 3, 3))(process_keys)
     trainer = jaxrl.make_trainer(
         agent,
         garnet.make(),
-        total_steps=500_000,
+        total_steps=total_steps,
         config={"num_envs": 16, "exploration": exploration},
         hparams={
             "temperature": TEMPERATURE,
@@ -128,7 +157,7 @@ def garnet_error(
     for q, p, r in zip(*(np.asarray(x, np.float64) for x in (learnt, params.probability, params.reward)), strict=True):
         oracle = policy_evaluation(p, r, policy(q), GAMMA) if policy else value_iteration(p, r, GAMMA)
         errors.append(float(np.abs(q - oracle).max()))
-    return {"steps": trainer.total_steps, "processes": 20, "max_abs_error": max(errors), "per_seed": errors, "must": must}
+    return {"steps": trainer.total_steps, "processes": seeds, "max_abs_error": max(errors), "per_seed": errors, "must": must}
 
 
 def uniform_policy(q: np.ndarray) -> np.ndarray:
@@ -142,11 +171,9 @@ def boltzmann_policy(q: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def online_return(
-    agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2, preset: str | None = None
-) -> dict[str, Any]:
+def online_return(agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2, **settings: Any) -> dict[str, Any]:
     """Mean return in training, exploration included, of the episodes that ended in the `last` share of the preset's run."""
-    trainer = jaxrl.make_trainer(agent, env, preset=preset)
+    trainer = jaxrl.make_trainer(agent, env, **settings)
     _, metrics = jax.jit(jax.vmap(trainer.train))(jax.vmap(jax.random.key)(jnp.arange(seeds)))
     rows = slice(-max(1, int(last * trainer.num_iterations)), None)
     returns, episodes = (np.asarray(metrics[name])[:, rows] for name in ("episode_return", "episodes"))

@@ -1,4 +1,7 @@
-"""README's figures out of the result files: `python -m benchmarks report`. Words stay; what was not measured stays too."""
+"""README's figures and pictures out of the result files: `python -m benchmarks report`.
+
+Words stay; what was not measured stays too. Pictures that a run draws come from `python -m benchmarks run pictures`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import record
+from benchmarks import drawing, record
 from jaxrl.errors import InputError
 
 README = Path(__file__).parent.parent / "README.md"
@@ -85,6 +88,7 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; []
     *([] for _ in ("epsilon_greedy", "ucb", "thompson", "gradient_bandit")),
     [returns("neural_bandit DigitsBandit", 3)],
 )
+FILES = ("learning", "throughput", "compile", "threshold", "phases", "overhead", "sweeps", "memory", "scaling")
 MEASURED = 5  # the column of the figures, where the first is what stands before the table
 MEMORY = "DQN with a replay of 200k, 1 to 64 members"
 
@@ -112,41 +116,93 @@ def with_figure(cell: str, figure: Figure, learning: list[Row]) -> str:
 
 
 def speed_table(rows: list[Row]) -> list[str]:
-    """Steps/s beside rejax."""
+    """Steps/s beside the peers, and how many times theirs."""
 
-    def number(x: float | None) -> str:
-        return f"{x:,}" if x else "did not finish"
+    def cell(row: Row, peer: str) -> str:
+        if peer in row["steps_per_s"]:
+            ratio = row["ratio"][peer]
+            return f"{row['steps_per_s'][peer]:,} ({ratio:.{1 if ratio < 10 else 0}f}×)"
+        return row["missing"].get(peer, "")
 
     return [
-        f"| {row['work'].split()[0]} | {row['seeds']} | {number(row['jaxrl'])} | {number(row['rejax'])} "
-        f"| {row['ratio']:.1f}× |"
+        " | ".join(
+            [
+                f"| {row['work']}",
+                str(row["seeds"]),
+                f"{row['steps_per_s']['jaxrl']:,}",
+                *(cell(row, peer) for peer in ("rejax", "sb3", "sbx")),
+            ]
+        )
+        + " |"
         for row in rows
     ]
 
 
-def sweeps_table(rows: list[Row]) -> list[str]:
+def part(rows: list[Row], name: str) -> list[Row]:
+    """The rows of one part of a benchmark."""
+    return [row for row in rows if row["part"] == name]
+
+
+def facts(results: Mapping[str, list[Row]]) -> list[str]:
+    """What else of speed was measured, beside what steps/s do not say."""
+    compiled = part(results["compile"], "programs")
+    (start,) = part(results["compile"], "start")
+    (learning,) = part(results["phases"], "gemm")
+    shares = {row["part"]: row["share"] for row in results["phases"] if "share" in row}
+    threshold, overhead = results["threshold"], results["overhead"]
+
+    def both(rows: list[Row], text: Callable[[Row], str]) -> str:
+        return "; ".join(f"{row['work'].split()[0]} {text(row)}" for row in rows)
+
+    def share(name: str) -> str:
+        return ", ".join(f"{kind} {x:.0%}" for kind, x in shares[name].items()).replace("%", " %")
+
+    def reached(row: Row) -> str:
+        return f"{row['median_s']:.1f} s ({row['passed']})" if row["median_s"] else "not reached"
+
+    found = {
+        "trace and compile, CartPole-v1, nothing cached": both(compiled, lambda row: f"{row['median_s']['total']:.1f} s"),
+        "process start to the first progress of `make train`, compile cache warm (empty)": (
+            f"{start['median_s']:.1f} s ({start['first_run_s']:.1f} s)"
+        ),
+        "process start to a greedy return of 475 on CartPole-v1, one seed, cache warm": both(threshold, reached),
+        "PPO's learning over its bare products and tanh": f"{learning['ratio']:.2f}",
+        "driver (chunks, progress, files) over one bare `jit(train)`": both(
+            overhead, lambda row: f"{row['driver_over_bare']:.2f}"
+        ),
+        "ten evaluations of 32 episodes, share of the run": both(
+            overhead, lambda row: f"{100 * row['evaluation_share']:.1f} %"
+        ),
+        "where an iteration of PPO on CartPole-v1 goes": share("ppo"),
+        "of PPO on Breakout-MinAtar, 64 × 128 steps": share("breakout"),
+        "of DQN on CartPole-v1": share("dqn"),
+    }
+    return [f"| {what} | {value} |" for what, value in found.items()]
+
+
+def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
     """What sweeps and tuning cost and give."""
-    part = {name: [row for row in rows if row["part"] == name] for name in dict.fromkeys(row["part"] for row in rows)}
-    (beside,), (tuned,) = part["beside"], part["tuning"]
-    ratios = [row["ratio"] for row in part["memory"]]
+    (beside,), (tuned,) = part(results["sweeps"], "beside"), part(results["sweeps"], "tuning")
+    ratios = [row["ratio"] for row in part(results["memory"], "plan")]
     seconds: dict[str, list[float]] = {}
-    for row in part["members"]:
+    for row in part(results["scaling"], "members"):
         seconds.setdefault(row["work"], []).append(row["seconds_per_member"])
     last = "; ".join(f"{s[-1] / s[0]:.2f}" for s in seconds.values())
     best, before = (
         f"{x['mean']:.1f} [{x['interval'][0]:.1f}, {x['interval'][1]:.1f}]" for x in (tuned["best"], tuned["preset"])
     )
-    compiled = "; ".join(str(row["compiled"]) for row in part["programs"])
-    speeds = f"{beside['jaxrl']:,} steps/s; rejax, vmapped over the same 32, in the same run: {beside['rejax']:,}"
+    compiled = "; ".join(str(row["compiled"]) for row in part(results["sweeps"], "programs"))
+    speed = beside["steps_per_s"]
+    speeds = f"{speed['jaxrl']:,} steps/s; rejax, vmapped over the same 32, in the same run: {speed['rejax']:,}"
     work = f"tuning PPO on Acrobot-v1: 64 trials × 3 seeds of 500k steps, {tuned['seconds']} s"
-    facts = {
-        "4 learning rates × 8 seeds of PPO on CartPole-v1, 500k steps each": f"{speeds}; {beside['ratio']:.1f}×",
+    found = {
+        "4 learning rates × 8 seeds of PPO on CartPole-v1, 500k steps each": f"{speeds}; {beside['ratio']['rejax']:.1f}×",
         "programs compiled: a traced grid; a grid with two static values": compiled,
         f"peak bytes, predicted over measured: {MEMORY}": f"{min(ratios):.2f} to {max(ratios):.2f}",
         "time per member of 64, that of one member alone being 1: PPO; DQN": last,
         work: f"best {best}, preset it began from {before}; 16 fresh seeds each",
     }
-    return [f"| {what} | {found} |" for what, found in facts.items()]
+    return [f"| {what} | {value} |" for what, value in found.items()]
 
 
 def filled(text: str, results: Mapping[str, list[Row]]) -> str:
@@ -154,8 +210,9 @@ def filled(text: str, results: Mapping[str, list[Row]]) -> str:
     lines = text.split("\n")
     for head, make in (
         ("| agent | what |", lambda rows: agents_table(rows, results["learning"])),
-        ("| agent | seeds |", lambda _: speed_table(results["speed"])),
-        ("| measured | |", lambda _: sweeps_table(results["sweeps"])),
+        ("| work | seeds |", lambda _: speed_table(results["throughput"])),
+        ("| speed | |", lambda _: facts(results)),
+        ("| measured | |", lambda _: sweeps_table(results)),
     ):
         start = next(i for i, line in enumerate(lines) if line.startswith(head)) + 2
         end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
@@ -165,11 +222,12 @@ def filled(text: str, results: Mapping[str, list[Row]]) -> str:
 
 def read() -> dict[str, list[Row]]:
     """The rows of every result file that README tells of."""
-    return {
-        name: json.loads((record.RESULTS / f"{name}.json").read_text())["rows"] for name in ("learning", "speed", "sweeps")
-    }
+    return {name: json.loads((record.RESULTS / f"{name}.json").read_text())["rows"] for name in FILES}
 
 
 def main() -> None:
-    """Write README.md anew."""
-    README.write_text(filled(README.read_text(), read()))
+    """Write README.md anew, and draw what was measured."""
+    results = read()
+    README.write_text(filled(README.read_text(), results))
+    drawing.scaling(results["scaling"], record.RESULTS / "scaling.png")
+    drawing.curves(results["learning"], record.RESULTS / "learning.png")

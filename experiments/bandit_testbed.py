@@ -273,7 +273,8 @@ def main(out: Path, problems: int) -> None:
     for name, figure in FIGURES.items():
         draw(figure, results[name], out / f"{name}.png")
     draw_regret(regrets, out / "regret.png")
-    record.show(rows)
+    for row in rows:
+        record.show(row)
     print(f"{problems} problems: figures {seconds:.1f} s, with regret {whole:.1f} s; pictures in {out}")
     if problems == PROBLEMS:
         rows.append(

@@ -7,6 +7,7 @@ program, used for a single member, is faster but rounds differently; so a run re
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -138,9 +139,9 @@ class Layout:
         return share if self.devices == 1 else everywhere
 
     def map(self, fn: Callable[..., PyTree], *, in_place: bool = False) -> Any:
-        """`spread`, jitted; in_place also gives the first argument's buffers to the result."""
-        donated = (0,) if in_place else ()
-        return jax.jit(self.spread(fn, in_place=in_place), donate_argnums=donated)
+        """`spread`, jitted under fn's name; in_place also gives the first argument's buffers to the result."""
+        program = functools.update_wrapper(self.spread(fn, in_place=in_place), fn)  # its name is what profiles show
+        return jax.jit(program, donate_argnums=(0,) if in_place else ())
 
 
 def _in_turn(block: Callable[[PyTree], PyTree], tree: PyTree, count: int, in_place: bool) -> PyTree:

@@ -48,13 +48,17 @@ def make_chunk(trainer: Trainer) -> Callable[[TrainState, jax.Array], tuple[Trai
 
 
 class Programs:
-    """compile_s: seconds spent on compiling so far, with the first call of `start`, but without evaluations."""
+    """compile_s: seconds spent on compiling so far, with the first call of `start`."""
 
     def __init__(self, trainer: Trainer, layout: Layout) -> None:
         self.trainer, self.layout = trainer, layout
         self.compile_s, self._started = 0.0, False
         self._evaluators: dict[int, Any] = {}
-        self._start = layout.map(lambda a: trainer.init(*a))
+
+        def start(arguments: Arguments) -> TrainState:
+            return trainer.init(*arguments)
+
+        self._start = layout.map(start)
 
     def start(self, arguments: Arguments) -> PyTree:
         """The states before the first iteration, leaves [padded, ...]."""
@@ -71,12 +75,7 @@ class Programs:
     @functools.cached_property
     def chunk(self) -> Any:
         """`make_chunk` of all members, compiled; the state's buffers are given to the result."""
-        begin = time.perf_counter()
-        key = jax.eval_shape(jax.random.key, 0)
-        state = self.layout.abstract(jax.eval_shape(self.trainer.init, key))
-        compiled = self.layout.map(make_chunk(self.trainer), in_place=True).lower(state, np.int32(1)).compile()
-        self.compile_s += time.perf_counter() - begin
-        return compiled
+        return self._compiled(self.layout.map(make_chunk(self.trainer), in_place=True))
 
     def peak_bytes(self) -> int:
         """Bytes on all devices together that a chunk holds at its peak, by the compiled program's own analysis."""
@@ -86,10 +85,23 @@ class Programs:
 
     def evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
         """A greedy evaluation of every member after `done` iterations, on the host: fields [padded, episodes]."""
+        return jax.device_get(self.evaluator(episodes)(state, np.int32(done)))
+
+    def evaluator(self, episodes: int) -> Any:
+        """(states, done) -> Evaluation, compiled."""
         if episodes not in self._evaluators:
 
-            def one(s: TrainState, done: jax.Array) -> Evaluation:
+            def evaluation(s: TrainState, done: jax.Array) -> Evaluation:
                 return evaluate(self.trainer, s, stream(s.key, EVALUATE, done), episodes)
 
-            self._evaluators[episodes] = self.layout.map(one)
-        return jax.device_get(self._evaluators[episodes](state, np.int32(done)))
+            self._evaluators[episodes] = self._compiled(self.layout.map(evaluation))
+        return self._evaluators[episodes]
+
+    def _compiled(self, program: Any) -> Any:
+        """A program of (states [padded, ...], int32)."""
+        begin = time.perf_counter()
+        key = jax.eval_shape(jax.random.key, 0)
+        state = self.layout.abstract(jax.eval_shape(self.trainer.init, key))
+        compiled = program.lower(state, np.int32(0)).compile()
+        self.compile_s += time.perf_counter() - begin
+        return compiled

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -80,13 +80,13 @@ class _Driver:
         self.run, self.programs, self.directory, self.options = run, programs, directory, options
         self.trainer = programs.trainer
         self.checkpoints = checkpoint.Checkpoints(directory / rundir.CHECKPOINTS)
-        self.run_s = 0.0
+        self.run_s = self.eval_s = 0.0
         self.labels = [member.label for member in run.members]
 
     def finish(self, restored: tuple[PyTree, dict[str, Any]] | None) -> dict[str, Any]:
         """Train from a restored checkpoint, or from the start, to the end; then evaluate, draw and summarise."""
-        meta: dict[str, Any] = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0}
-        self.run_s = meta["run_s"]
+        meta: dict[str, Any] = restored[1] if restored else {"iteration": 0, "metrics_bytes": 0, "run_s": 0.0, "eval_s": 0.0}
+        self.run_s, self.eval_s = meta["run_s"], meta.get("eval_s", 0.0)
         self.checkpoints.discard_after(meta["iteration"])
         state = (
             self.programs.place(self.run.layout.pad(restored[0]))
@@ -125,7 +125,7 @@ class _Driver:
             done += n
             evaluating = self.run.eval_every and done == self._next_evaluation(done - 1)
             if evaluating or stop.number or done == total or pace.since_checkpoint >= self.options.checkpoint_every:
-                self._write(pending, pace, self._evaluation(state, done, pace) if evaluating else {})
+                self._write(pending, pace, *self._evaluation(state, done, pace) if evaluating else ())
                 pending = None
                 self._checkpoint(state, done, pace)
             if stop.number and done < total:
@@ -143,27 +143,36 @@ class _Driver:
         every, per = self.run.eval_every, self.trainer.steps_per_iteration
         return -(-(done * per // every + 1) * every // per) if every else self.trainer.num_iterations
 
-    def _write(self, pending: tuple[int, int, Any], pace: _Pace, extra: dict[str, np.ndarray] | None = None) -> None:
-        """Write a chunk's rows; `extra` values [members] go to the rows of its last iteration."""
+    def _write(
+        self, pending: tuple[int, int, Any], pace: _Pace, evaluated: Mapping[str, np.ndarray] = {}, eval_s: float = 0.0
+    ) -> None:
+        """Write a chunk's rows; `evaluated` values [members], which took eval_s, go to the rows of its last iteration."""
         first, count, device_rows = pending
         host = jax.device_get(device_rows)
         seconds = pace.finished(count)
         self.run_s += seconds
         found = metrics.rows(host, first, count, self.labels)
-        for name, values in (extra or {}).items():
+        for name, values in evaluated.items():
             for row, value in zip(found[-len(self.labels) :], values, strict=True):
                 row[name] = metrics.plain(value)
         for sink in self.sinks:
             sink.write(found)
         steps = (first + count) * self.trainer.steps_per_iteration
-        self.timing.write([{"env_steps": steps, "iterations": count, "seconds": round(seconds, 6)}])
+        timing = {"env_steps": steps, "iterations": count, "seconds": round(seconds, 6)}
+        self.timing.write([timing | ({"eval_seconds": round(eval_s, 6)} if evaluated else {})])
         last = [row["episode_return"] for row in found if row["episode_return"] is not None][-len(self.labels) :]
         self.progress.update(steps, float(np.mean(last)) if last else math.nan)
 
-    def _evaluation(self, state: PyTree, done: int, pace: _Pace) -> dict[str, np.ndarray]:
+    def _evaluation(self, state: PyTree, done: int, pace: _Pace) -> tuple[dict[str, np.ndarray], float]:
+        """Means over a greedy evaluation's episodes, each [members], and the seconds that it took, compiling apart."""
         with pace.paused(state):
+            self.programs.evaluator(EVAL_EPISODES)
+            start = time.perf_counter()
             result = self._evaluate(state, EVAL_EPISODES, done)
-        return {"eval_return": np.mean(result.returns, -1), "eval_length": np.mean(result.lengths, -1, dtype=np.float32)}
+            seconds = time.perf_counter() - start
+        self.eval_s += seconds
+        length = np.mean(result.lengths, -1, dtype=np.float32)
+        return {"eval_return": np.mean(result.returns, -1), "eval_length": length}, seconds
 
     def _evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
         return self.run.layout.unpad(self.programs.evaluate(state, episodes, done))
@@ -171,7 +180,7 @@ class _Driver:
     def _checkpoint(self, state: PyTree, done: int, pace: _Pace) -> None:
         host = self.run.layout.unpad(checkpoint.to_host(state))
         self.timing.flush()
-        meta = {"iteration": done, "metrics_bytes": self.log.flush(), "run_s": self.run_s}
+        meta = {"iteration": done, "metrics_bytes": self.log.flush(), "run_s": self.run_s, "eval_s": self.eval_s}
         self.checkpoints.save(done, host, meta)
         pace.since_checkpoint = 0.0
 
@@ -196,6 +205,7 @@ class _Driver:
             "diverged": metrics.diverged(metrics.read(self.directory / rundir.METRICS)),
             "compile_s": round(self.programs.compile_s, 3),
             "run_s": round(self.run_s, 6),
+            "eval_s": round(self.eval_s, 6),
             "steps_per_s": round(env_steps / max(self.run_s, 1e-9)),
             "out": str(self.directory),
         }

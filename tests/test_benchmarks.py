@@ -1,12 +1,13 @@
 """The benchmarks' own program: its commands, and which differences it calls real."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import compare, report
+from benchmarks import beside, compare, drawing, harness, record, report
 
 
 def write(path, rows):
@@ -55,6 +56,85 @@ def test_every_benchmark_is_listed(capsys):
     assert listed == list(program.NAMES)
 
 
+@pytest.mark.parametrize("name", program.NAMES)
+def test_every_benchmark_runs(name, keep_platform, monkeypatch):
+    """A smoke: every part gives rows, which are plain values and tell their works apart; nothing is kept."""
+    monkeypatch.setattr(harness, "one_device", lambda: None)  # it is for a process of its own
+    monkeypatch.setattr(record, "save", lambda *_: pytest.fail("a smoke keeps nothing"))
+    module = importlib.import_module(f"benchmarks.{name}")
+    smokes = getattr(module, "SMOKES", module.PARTS)
+    rows = harness.measure(name, module.PARTS, smokes, smoke=True)
+    assert {row.get("part", row.get("name")) for row in rows} == set(smokes)
+    assert len({record.identity(row) for row in rows}) == len(rows)
+    json.dumps(rows)
+    assert all(set(row["measured"]) == {"date", "git_commit", "load"} for row in rows)
+
+
+def test_a_row_takes_the_place_of_the_same_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    record.keep(
+        "speed", [{"part": "b", "work": "w", "seeds": 1, "x": 1}, {"part": "b", "work": "w", "seeds": 8, "x": 2}], ["a", "b"]
+    )
+    record.keep("speed", [{"part": "a", "work": "w", "x": 3}], ["a", "b"])
+    record.keep("speed", [{"part": "b", "work": "w", "seeds": 8, "x": 4}], ["a", "b"])
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert [row["x"] for row in kept["rows"]] == [3, 1, 4]
+    assert {"date", "device", "processor", "versions", "git_commit"} <= set(kept)
+
+
+def test_peers_take_turns_and_a_missing_one_is_said():
+    """Three rounds of one that works and one that fails in its second: it is not tried a third time."""
+    order = []
+
+    def works():
+        order.append("works")
+        return {"steps_per_s": 1.0}
+
+    def fails():
+        order.append("fails")
+        if order.count("fails") == 2:
+            raise beside.Missing("overran 300 s")
+        return {"steps_per_s": 2.0}
+
+    found, missing = beside.in_turn({"works": works, "fails": fails}, 3)
+    assert order == ["works", "fails", "works", "fails", "works"]
+    assert missing == {"fails": "overran 300 s"} and len(found["works"]) == 3 and len(found["fails"]) == 1
+
+
+def test_a_peer_that_hangs_or_breaks_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(beside, "HOME", tmp_path)
+    monkeypatch.setattr(beside, "SCRIPTS", tmp_path)
+    (tmp_path / "rejax" / "bin").mkdir(parents=True)
+    (tmp_path / "rejax" / "installed").touch()
+    (tmp_path / "rejax" / "bin" / "python").symlink_to("/bin/sh")
+    (tmp_path / "rejax_peer.py").write_text("exit 3")
+    with pytest.raises(beside.Missing, match="failed with exit code 3"):
+        beside.run("rejax", "ppo")
+    (tmp_path / "rejax_peer.py").write_text("sleep 60")
+    monkeypatch.setattr(harness.last_line, "__defaults__", (0.2,))
+    with pytest.raises(beside.Missing, match="overran"):
+        beside.run("rejax", "ppo")
+    (tmp_path / "rejax_peer.py").write_text('echo "{\\"steps_per_s\\": 5}"')
+    monkeypatch.setattr(harness.last_line, "__defaults__", (20.0,))
+    assert beside.run("rejax", "ppo") == {"steps_per_s": 5}
+
+
+def test_what_is_measured_apart_is_measured_in_another_process():
+    assert harness.apart(False, record.identity, {"work": "w", "seeds": 2}) == "w, 2 seeds"
+
+
+def test_curves_overlap_where_their_intervals_do():
+    old = {"low": [0.0, 1.0, 2.0, None], "high": [1.0, 2.0, 3.0, None]}
+    new = {"low": [0.5, 2.5, 0.0, 1.0], "high": [0.9, 3.0, 2.0, 2.0]}
+    assert compare.overlap(old, new) == (2, 3)
+
+
+def test_pictures_are_drawn_from_rows(tmp_path):
+    drawing.scaling(json.loads((record.RESULTS / "scaling.json").read_text())["rows"], tmp_path / "a.png")
+    drawing.curves(json.loads((record.RESULTS / "learning.json").read_text())["rows"], tmp_path / "b.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000 and (tmp_path / "b.png").stat().st_size > 10_000
+
+
 def test_readme_says_what_the_result_files_say():
     assert report.filled(report.README.read_text(), report.read()) == report.README.read_text()
 
@@ -74,7 +154,7 @@ def test_a_new_figure_comes_into_readme():
         ([], "unknown command ''"),
         (["rnu"], "unknown command 'rnu'; nearest: run"),
         (["run"], "usage:"),
-        (["run", "sped"], "unknown benchmark 'sped'; nearest: speed"),
+        (["run", "swep"], "unknown benchmark 'swep'; nearest: sweeps"),
         (["compare", "a.json"], "usage:"),
         (["compare", "none.json", "none.json"], "no result file none.json"),
         (["compare", "README.md", "README.md"], "README.md is no result file"),

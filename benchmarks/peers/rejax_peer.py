@@ -1,6 +1,6 @@
-"""rejax's DQN or PPO on CartPole-v1 with CleanRL's hyper-parameters: `rejax_peer.py AGENT STEPS SEEDS [RATE,RATE...]`.
+"""rejax with CleanRL's hyper-parameters: `rejax_peer.py dqn|ppo|pqn ENV STEPS SEEDS [RATE,RATE...]`.
 
-Runs in an environment of its own; prints one JSON line.
+Runs in an environment of its own; prints one JSON line. It does not evaluate, as what it is compared with does not.
 """
 
 import json
@@ -10,45 +10,57 @@ import time
 import jax
 import rejax
 
-name, steps, seeds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-common = {"env": "CartPole-v1", "total_timesteps": steps, "eval_freq": steps, "skip_initial_evaluation": True, "gamma": 0.99}
-if name == "dqn":
-    agent = rejax.DQN.create(
-        **common,
-        num_envs=10,
-        buffer_size=10_000,
-        fill_buffer=10_000,
-        batch_size=128,
-        num_epochs=1,
-        target_update_freq=500,
-        polyak=0.0,
-        learning_rate=2.5e-4,
-        eps_start=1.0,
-        eps_end=0.05,
-        exploration_fraction=0.5,
-        ddqn=False,
-        agent_kwargs={"activation": "relu"},
-    )
-else:
-    agent = rejax.PPO.create(
-        **common,
-        num_envs=4,
-        num_steps=128,
-        num_epochs=4,
-        num_minibatches=4,
-        learning_rate=2.5e-4,
-        gae_lambda=0.95,
-        clip_eps=0.2,
-        ent_coef=0.01,
-        vf_coef=0.5,
-        max_grad_norm=0.5,
-        agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
-    )
+name, env, steps, seeds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+common = {"env": env, "total_timesteps": steps, "eval_freq": steps, "skip_initial_evaluation": True, "gamma": 0.99}
+SETTINGS: dict[str, dict] = {
+    "dqn": {
+        "num_envs": 10,
+        "buffer_size": 10_000,
+        "fill_buffer": 10_000,
+        "batch_size": 128,
+        "num_epochs": 1,
+        "target_update_freq": 500,
+        "polyak": 0.0,
+        "learning_rate": 2.5e-4,
+        "eps_start": 1.0,
+        "eps_end": 0.05,
+        "exploration_fraction": 0.5,
+        "ddqn": False,
+        "agent_kwargs": {"activation": "relu"},
+    },
+    "ppo": {
+        "num_envs": 4,
+        "num_steps": 128,
+        "num_epochs": 4,
+        "num_minibatches": 4,
+        "learning_rate": 2.5e-4,
+        "gae_lambda": 0.95,
+        "clip_eps": 0.2,
+        "ent_coef": 0.01,
+        "vf_coef": 0.5,
+        "max_grad_norm": 0.5,
+        "agent_kwargs": {"activation": "tanh", "hidden_layer_sizes": (64, 64)},
+    },
+    "pqn": {
+        "num_envs": 32,
+        "num_steps": 128,
+        "num_epochs": 1,
+        "num_minibatches": 16,
+        "learning_rate": 3e-4,
+        "max_grad_norm": 10.0,
+        "td_lambda": 0.65,
+        "eps_start": 1.0,
+        "eps_end": 0.05,
+        "exploration_fraction": 0.2,
+    },
+}
+algorithm = {"dqn": rejax.DQN, "ppo": rejax.PPO, "pqn": rejax.PQN}[name]
+agent = algorithm.create(**common, **SETTINGS[name]).replace(eval_callback=lambda algorithm, state, rng: ())
 keys = jax.random.split(jax.random.PRNGKey(0), seeds)
 inputs: tuple = (keys,) if seeds > 1 else (keys[0],)
 train = jax.vmap(agent.train) if seeds > 1 else agent.train
-if len(sys.argv) > 4:  # a sweep: learning rates × seeds
-    rates = jax.numpy.array([float(rate) for rate in sys.argv[4].split(",")])
+if len(sys.argv) > 5:  # a sweep: learning rates × seeds
+    rates = jax.numpy.array([float(rate) for rate in sys.argv[5].split(",")])
 
     def train_one(rate, key):
         return agent.replace(learning_rate=rate).train(key)

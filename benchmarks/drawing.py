@@ -1,0 +1,60 @@
+"""Pictures of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxrl import plot
+
+Row = Mapping[str, Any]
+
+
+def scaling(rows: list[Row], out: Path) -> None:
+    """How cost grows with members, environments and devices: three panels."""
+    fig, (members, envs, devices) = plot.pyplot().subplots(1, 3, figsize=(11, 3.3), layout="constrained")
+    for work, found in _by_work(rows, "members").items():
+        alone = found[0]["seconds_per_member"]
+        x, y = [row["members"] for row in found], [row["seconds_per_member"] / alone for row in found]
+        members.plot(x, y, "o-", ms=4, label=work.partition(",")[0])
+    members.set(xlabel="members of a sweep", ylabel="time per member (1 = alone)")
+    for work, found in _by_work(rows, "envs").items():
+        envs.plot([row["num_envs"] for row in found], [row["steps_per_s"] for row in found], "o-", ms=4, label=work)
+    envs.set(xlabel="environments of one seed", ylabel="environment steps/s")
+    for work, found in _by_work(rows, "devices").items():
+        devices.plot([row["devices"] for row in found], [row["seconds"] for row in found], "o-", ms=4, label=work)
+    devices.set(xlabel="CPU devices (2 cores)", ylabel="seconds")
+    for ax in (members, envs, devices):
+        ticks = sorted({x for line in ax.lines for x in line.get_xdata()})
+        ax.set(xscale="log", ylim=(0, None))
+        ax.set_xticks(ticks, [str(x) for x in ticks])
+        ax.minorticks_off()
+        ax.grid(alpha=0.3)
+        ax.legend(frameon=False, fontsize="small")
+    plot.save(fig, out)
+
+
+def curves(rows: list[Row], out: Path) -> None:
+    """Return in training of every agent on CartPole-v1, mean and interval over seeds."""
+    fig, ax = plot.pyplot().subplots(figsize=(7, 4), layout="constrained")
+    for row in rows:
+        if "curve" not in row or " CartPole-v1" not in row["name"]:
+            continue
+        curve = {name: [float("nan") if x is None else x for x in values] for name, values in row["curve"].items()}
+        (line,) = ax.plot(curve["env_steps"], curve["mean"], label=row["name"].partition(" (")[0].partition(" CartPole")[0])
+        ax.fill_between(curve["env_steps"], curve["low"], curve["high"], alpha=0.2, color=line.get_color(), lw=0)
+    ax.set(
+        xlabel="environment steps", ylabel="return in training", ylim=(0, None), title="CartPole-v1, 8 seeds, 95 % intervals"
+    )
+    ax.grid(alpha=0.3)
+    ax.legend(frameon=False, fontsize="small")
+    plot.save(fig, out)
+
+
+def _by_work(rows: list[Row], part: str) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["part"] == part:
+            found.setdefault(row["work"], []).append(row)
+    return found

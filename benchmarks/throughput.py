@@ -1,0 +1,106 @@
+"""Environment steps/s after compiling, beside other libraries on the same work: `python -m benchmarks run throughput`.
+
+500,000 steps. dqn, ppo: CleanRL's settings with 64-64 hidden units. DQN: 10 environments, replay 10k, learning from step
+10k, batch 128, one update per 10 steps, target every 500. PPO: 4 environments × 128 steps, 4 epochs × 4 minibatches, tanh.
+pqn: 32 environments × 128 steps, one epoch of 16 minibatches, 64-64 with layer normalisation, images flattened, as in rejax.
+
+Libraries take turns, a process each time; ours and rejax's run the work twice and give the faster run. One seed is
+`jit(trainer.train)` on one device, several are one `jaxrl.sweep`; rejax's are vmapped. Stable-Baselines3 and sbx train one
+seed for 50,000 steps, after 12,000 that do not count. Figures are medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import jax
+
+import jaxrl
+from benchmarks import beside, harness
+from benchmarks.harness import Row
+from jaxrl import platform
+from jaxrl.experiment import resolve
+
+STEPS, ROUNDS, SMOKE_STEPS = 500_000, 3, 2_000
+SHORT = 50_000  # of Stable-Baselines3 and sbx
+CLEANRL: dict[str, Any] = {"config": {"hidden_sizes": (64, 64)}}
+PQN: dict[str, Any] = {
+    "config": {
+        "num_envs": 32,
+        "rollout_length": 128,
+        "num_epochs": 1,
+        "num_minibatches": 16,
+        "hidden_sizes": (64, 64),
+        "torso": "mlp",
+    },
+    "hparams": {"learning_rate": 3e-4, "max_grad_norm": 10.0, "return_lambda": 0.65, "epsilon_fraction": 0.2},
+    "preset": "none",
+}
+
+
+def ours(agent: str, env: str, steps: int, seeds: int, settings: dict[str, Any], repeats: int) -> dict[str, float]:
+    """Steps/s of the same work with jaxrl: the fastest of some runs."""
+    if seeds > 1:
+        platform.configure()
+        rate = resolve(agent, env, **settings).hparams.learning_rate
+        sweep = partial(jaxrl.sweep, agent, env, grid={"learning_rate": [rate]}, seeds=seeds, total_steps=steps, **settings)
+        return {"steps_per_s": max(run.plan.env_steps / run.run_s for run in (sweep() for _ in range(repeats)))}
+    harness.one_device()
+    trainer = jaxrl.make_trainer(agent, env, total_steps=steps, **settings)
+    train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(train(key))
+        times.append(time.perf_counter() - start)
+    return {"steps_per_s": trainer.total_steps / min(times)}
+
+
+def row(agent: str, env: str, seeds: int, settings: dict[str, Any], must: dict[str, float], smoke: bool) -> Row:
+    """One work beside the peers that `must` names, with the ratio that each must reach."""
+    steps = SMOKE_STEPS if smoke else STEPS
+    runs = {"jaxrl": partial(harness.apart, smoke, ours, agent, env, steps, seeds, settings, 1 if smoke else 2)}
+    for peer in () if smoke else must:
+        words = (agent, env, steps, seeds) if peer == "rejax" else (agent, SHORT)
+        runs[peer] = partial(beside.run, peer, *words)
+    found, missing = beside.in_turn(runs, 1 if smoke else ROUNDS)
+    speeds = {name: [round(x["steps_per_s"]) for x in turns] for name, turns in found.items() if turns}
+    medians = {name: round(harness.median(turns)) for name, turns in speeds.items()}
+    return {
+        "work": f"{agent.upper()} {env}",
+        "seeds": seeds,
+        "steps_per_s": medians,
+        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},
+        "must": must,
+        "missing": missing,
+        "rounds": speeds,
+        "settings": resolve(agent, env, total_steps=steps, **settings).to_json(),
+    }
+
+
+def dqn(smoke: bool) -> Iterator[Row]:
+    """CleanRL's DQN."""
+    yield row("dqn", "CartPole-v1", 1, CLEANRL, {"rejax": 3.0, "sb3": 25.0, "sbx": 25.0}, smoke)
+    yield row("dqn", "CartPole-v1", 8, CLEANRL, {"rejax": 4.5}, smoke)
+
+
+def ppo(smoke: bool) -> Iterator[Row]:
+    """CleanRL's PPO."""
+    yield row("ppo", "CartPole-v1", 1, CLEANRL, {"rejax": 1.2, "sb3": 24.0, "sbx": 24.0}, smoke)
+    yield row("ppo", "CartPole-v1", 8, CLEANRL, {"rejax": 2.3}, smoke)
+
+
+def pqn(smoke: bool) -> Iterator[Row]:
+    """rejax's PQN."""
+    for env in ("CartPole-v1", "Breakout-MinAtar"):
+        yield row("pqn", env, 1, PQN, {"rejax": 1.3}, smoke)
+
+
+PARTS = {"dqn": dqn, "ppo": ppo, "pqn": pqn}
+SMOKES = ("dqn",)  # one seed, and several
+
+if __name__ == "__main__":
+    harness.main("throughput", PARTS, SMOKES)
