@@ -65,6 +65,23 @@ def run(name: str, *work: Any) -> dict[str, Any]:
         raise Missing(f"failed with exit code {error.returncode}") from error
 
 
+def row(runs: Mapping[str, Callable[[], dict[str, Any]]], must: dict[str, float], rounds: int) -> harness.Row:
+    """Median steps/s of ours, `runs["jaxrl"]`, and of the peers, taking turns; and how many times theirs ours is.
+
+    must: the ratio that is asked for, by peer.
+    """
+    found, missing = in_turn(runs, rounds)
+    speeds = {name: [round(x["steps_per_s"]) for x in turns] for name, turns in found.items() if turns}
+    medians = {name: round(harness.median(turns)) for name, turns in speeds.items()}
+    return {
+        "steps_per_s": medians,
+        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},
+        "must": must,
+        "missing": missing,
+        "rounds": speeds,
+    }
+
+
 def in_turn(
     runs: Mapping[str, Callable[[], dict[str, Any]]], rounds: int
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:

@@ -31,17 +31,8 @@ def beside_rejax(smoke: bool) -> Iterator[Row]:
     if not smoke:
         rates = ",".join(map(str, RATES))
         runs["rejax"] = partial(beside.run, "rejax", "ppo", "CartPole-v1", steps, SEEDS, rates)
-    found, missing = beside.in_turn(runs, 1 if smoke else ROUNDS)
-    speeds = {name: [round(x["steps_per_s"]) for x in turns] for name, turns in found.items() if turns}
-    medians = {name: round(harness.median(turns)) for name, turns in speeds.items()}
-    yield {
-        "work": f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each",
-        "steps_per_s": medians,
-        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},
-        "must": {"rejax": 2.2},
-        "missing": missing,
-        "rounds": speeds,
-    }
+    work = f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
+    yield {"work": work, **beside.row(runs, {"rejax": 2.2}, 1 if smoke else ROUNDS)}
 
 
 def ours(steps: int) -> dict[str, float]:

@@ -66,17 +66,10 @@ def row(agent: str, env: str, seeds: int, settings: dict[str, Any], must: dict[s
     for peer in () if smoke else must:
         words = (agent, env, steps, seeds) if peer == "rejax" else (agent, SHORT)
         runs[peer] = partial(beside.run, peer, *words)
-    found, missing = beside.in_turn(runs, 1 if smoke else ROUNDS)
-    speeds = {name: [round(x["steps_per_s"]) for x in turns] for name, turns in found.items() if turns}
-    medians = {name: round(harness.median(turns)) for name, turns in speeds.items()}
     return {
         "work": f"{agent.upper()} {env}",
         "seeds": seeds,
-        "steps_per_s": medians,
-        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},
-        "must": must,
-        "missing": missing,
-        "rounds": speeds,
+        **beside.row(runs, must, 1 if smoke else ROUNDS),
         "settings": resolve(agent, env, total_steps=steps, **settings).to_json(),
     }
 

@@ -103,6 +103,21 @@ def test_killed_at_a_random_moment_and_resumed_is_the_same_run(uninterrupted, tm
     assert_same_run(whole, out)
 
 
+def test_evaluations_come_at_fixed_steps_and_are_timed_apart(uninterrupted):
+    """At the first iteration that reaches a multiple of 20,000 steps; their seconds are no part of the training's."""
+    whole = uninterrupted("dqn")
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [row["env_steps"] for row in rows if "eval_return" in row]
+    per = rows[0]["env_steps"]
+    assert evaluated == [-(-every // per) * per for every in (20_000, 40_000, 60_000) for _ in range(3)]
+    timing = [json.loads(line) for line in (whole / "timing.jsonl").read_text().splitlines()]
+    assert [row["env_steps"] for row in timing if "eval_seconds" in row] == evaluated[::3]
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["run_s"] == pytest.approx(sum(row["seconds"] for row in timing), abs=1e-3)
+    assert summary["eval_s"] == pytest.approx(sum(row.get("eval_seconds", 0) for row in timing), abs=1e-3)
+    assert 0 < summary["eval_s"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_checkpoint_and_say_how_to_resume(number, uninterrupted, tmp_path):
     agent, out = "q_learning", tmp_path / "stopped"
