@@ -1,14 +1,11 @@
 """What the host costs: `python -m benchmarks run overhead`.
 
-`jaxrl train` in chunks, with progress, metrics.jsonl and checkpoints, beside one bare `jit(trainer.train)` of the same seed,
-in turn in one process; and the share that ten greedy evaluations of 32 episodes take of such a run.
+The driver, in chunks with progress, metrics.jsonl and checkpoints, beside one bare `jit(trainer.train)` of the same seed, in
+turn in one process; and the share that ten greedy evaluations of 32 episodes take of such a run.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,37 +14,32 @@ from typing import Any
 
 import jax
 
-import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import cli
+from jaxrl import run, rundir
+from jaxrl.experiment import resolve
+from jaxrl.layout import Layout
+from jaxrl.programs import Programs
 
-ROUNDS = 7
-
-
-def command(agent: str, out: Path, words: list[str]) -> dict[str, Any]:
-    """The summary of `jaxrl train`, called in this process."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
-        status = cli.main(["train", agent, "--env", "CartPole-v1", "--overwrite", "--json", "--out", str(out), *words])
-    assert status == 0, printed.getvalue()
-    return json.loads(printed.getvalue().splitlines()[-1])
+ROUNDS = 9
 
 
 def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     """Seconds of training in the driver and bare, and of evaluating."""
     harness.one_device()
     steps = 2_000 if smoke else 500_000
-    trainer = jaxrl.make_trainer(agent, "CartPole-v1", total_steps=steps)
+    experiment = resolve(agent, "CartPole-v1", total_steps=steps)
+    trainer, one = experiment.trainer(), Layout(1, 1)
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
-    words = ["--total-steps", str(steps), "--eval-every", str(steps // 10)]
+    whole = rundir.Run(experiment, rundir.seeds_of(0, 1), eval_every=steps // 10, layout=one)
+    programs = Programs(trainer, one)
     found: dict[str, list[float]] = {"bare": [], "driver": [], "evaluation": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(1 if smoke else ROUNDS):
             start = time.perf_counter()
             jax.block_until_ready(train(key))
             found["bare"].append(time.perf_counter() - start)
-            summary = command(agent, Path(folder) / "run", words)
+            summary = run.train(whole, Path(folder) / "run", run.Options(pictures=False), overwrite=True, programs=programs)
             found["driver"].append(summary["run_s"])
             found["evaluation"].append(summary["eval_s"])
     medians = {name: harness.median(values) for name, values in found.items()}

@@ -23,7 +23,7 @@ from benchmarks.harness import Row
 from jaxrl import Clock, Rollout, Trainer, TrainState, Transition
 from jaxrl.types import PyTree
 
-ROUNDS = 40
+ROUNDS, PROCESSES = 40, 7
 WORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ppo": ("ppo", "CartPole-v1", {}),
     "dqn": ("dqn", "CartPole-v1", {"hidden_sizes": (64, 64)}),
@@ -194,8 +194,11 @@ def gemm_limit(smoke: bool) -> dict[str, Any]:
 
 
 def gemm(smoke: bool) -> Iterator[Row]:
-    """In a process of its own."""
-    yield harness.apart(smoke, gemm_limit, smoke)
+    """The run in the middle of some, in processes of their own: buffers lie better in some than in others."""
+    runs = sorted(
+        (harness.apart(smoke, gemm_limit, smoke) for _ in range(1 if smoke else PROCESSES)), key=lambda run: run["ratio"]
+    )
+    yield {**runs[len(runs) // 2], "ratios": [run["ratio"] for run in runs]}
 
 
 def part(name: str) -> harness.Part:
