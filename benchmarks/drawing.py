@@ -17,21 +17,22 @@ def scaling(rows: list[Row], out: Path) -> None:
     for work, found in _by_work(rows, "members").items():
         alone = found[0]["seconds_per_member"]
         x, y = [row["members"] for row in found], [row["seconds_per_member"] / alone for row in found]
-        members.plot(x, y, "o-", ms=4, label=work.partition(",")[0])
-    members.set(xlabel="members of a sweep", ylabel="time per member (1 = alone)")
-    for work, found in _by_work(rows, "envs").items():
-        envs.plot([row["num_envs"] for row in found], [row["steps_per_s"] for row in found], "o-", ms=4, label=work)
-    envs.set(xlabel="environments of one seed", ylabel="environment steps/s")
-    for work, found in _by_work(rows, "devices").items():
-        devices.plot([row["devices"] for row in found], [row["seconds"] for row in found], "o-", ms=4, label=work)
-    devices.set(xlabel="CPU devices (2 cores)", ylabel="seconds")
+        members.plot(x, y, "o-", ms=4, label=work.split()[0])
+    members.set(xlabel="members of a sweep", ylabel="time per member (1 = alone)", title="CartPole-v1, all devices")
+    members.legend(frameon=False)
+    ((work, found),) = _by_work(rows, "envs").items()
+    envs.plot([row["num_envs"] for row in found], [row["steps_per_s"] / 1000 for row in found], "o-", ms=4)
+    envs.set(xlabel="environments of one seed", ylabel="thousand environment steps/s", title=work)
+    ((work, found),) = _by_work(rows, "devices").items()
+    devices.plot([row["devices"] for row in found], [row["seconds"] for row in found], "o-", ms=4)
+    devices.set(xlabel="CPU devices", ylabel="seconds", title=work)
     for ax in (members, envs, devices):
         ticks = sorted({x for line in ax.lines for x in line.get_xdata()})
-        ax.set(xscale="log", ylim=(0, None))
+        ax.set(xscale="log", ylim=(0, 1.08 * max(y for line in ax.lines for y in line.get_ydata())))
         ax.set_xticks(ticks, [str(x) for x in ticks])
+        ax.title.set_size("medium")
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-        ax.legend(frameon=False, fontsize="small")
     plot.save(fig, out)
 
 

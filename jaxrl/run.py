@@ -124,17 +124,21 @@ class _Driver:
             pending = (done, n, rows)
             done += n
             evaluating = self.run.eval_every and done == self._next_evaluation(done - 1)
-            if evaluating or stop.number or done == total or pace.since_checkpoint >= self.options.checkpoint_every:
+            stopped = stop.number  # a signal from here on waits for the next chunk
+            saving = stopped or done == total or pace.since_checkpoint >= self.options.checkpoint_every
+            if evaluating or saving:
                 self._write(pending, pace, *self._evaluation(state, done, pace) if evaluating else ())
                 pending = None
+                self.log.flush()  # whoever watches the run sees the evaluation
+            if saving:
                 self._checkpoint(state, done, pace)
-            if stop.number and done < total:
-                name = signal.Signals(stop.number).name
+            if stopped and done < total:
+                name = signal.Signals(stopped).name
                 steps = done * self.trainer.steps_per_iteration
                 raise Interrupted(
                     f"stopped by {name} at step {steps:,} of {self.trainer.total_steps:,}; "
                     f"go on with: jaxrl resume {self.directory}",
-                    stop.number,
+                    stopped,
                 )
         return state
 
