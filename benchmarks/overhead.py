@@ -21,7 +21,7 @@ from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
 from jaxrl.programs import Programs
 
-ROUNDS = 9
+ROUNDS = 5
 
 
 def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:

@@ -138,10 +138,10 @@ class Layout:
 
         return share if self.devices == 1 else everywhere
 
-    def map(self, fn: Callable[..., PyTree], *, in_place: bool = False) -> Any:
-        """`spread`, jitted under fn's name; in_place also gives the first argument's buffers to the result."""
+    def map(self, fn: Callable[..., PyTree], *, in_place: bool = False, donate: bool = True) -> Any:
+        """`spread`, jitted under fn's name; in_place also gives the first argument's buffers to the result, if `donate`."""
         program = functools.update_wrapper(self.spread(fn, in_place=in_place), fn)  # its name is what profiles show
-        return jax.jit(program, donate_argnums=(0,) if in_place else ())
+        return jax.jit(program, donate_argnums=(0,) if in_place and donate else ())
 
 
 def _in_turn(block: Callable[[PyTree], PyTree], tree: PyTree, count: int, in_place: bool) -> PyTree:

@@ -20,6 +20,7 @@ from jaxrl.loop import EVALUATE, Row, Trainer, stream
 from jaxrl.types import Key, PyTree, TrainState
 
 CHUNK = 512  # iterations of the metrics buffer: what bounds the driver's memory
+LARGE_STATE = 2**26  # bytes of a member's state that are not held twice
 EVAL_EPISODES, FINAL_EPISODES = 32, 64  # of a greedy evaluation in training, and after it
 
 
@@ -74,8 +75,15 @@ class Programs:
 
     @functools.cached_property
     def chunk(self) -> Any:
-        """`make_chunk` of all members, compiled; the state's buffers are given to the result."""
-        return self._compiled(self.layout.map(make_chunk(self.trainer), in_place=True))
+        """`make_chunk` of all members, compiled; the state's buffers are given to the result.
+
+        Not those of a single small state: one that is given stays where it lay, one that is not moves to where the loop has
+        its other arrays. (Measured on CPU: PPO and DQN of one seed take 1.2 to 1.3 times as long with given buffers.)
+        """
+        state = jax.eval_shape(self.trainer.init, jax.eval_shape(jax.random.key, 0))
+        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+        donate = self.layout.form != "single" or size >= LARGE_STATE
+        return self._compiled(self.layout.map(make_chunk(self.trainer), in_place=True, donate=donate))
 
     def peak_bytes(self) -> int:
         """Bytes on all devices together that a chunk holds at its peak, by the compiled program's own analysis."""

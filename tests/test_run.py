@@ -75,13 +75,14 @@ STEPS = 60_000
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """One whole run for each agent, made when first asked for."""
+    """One whole run for each agent, made when first asked for; q_learning's saves a checkpoint after every chunk."""
     made = {}
 
     def of(agent):
         if agent not in made:
             made[agent] = tmp_path_factory.mktemp(agent) / "whole"
-            jaxrl_cli(*flags(agent, STEPS), "--out", made[agent], "--eval-every", STEPS // 3)
+            often = ["--checkpoint-every", 0] if agent == "q_learning" else []
+            jaxrl_cli(*flags(agent, STEPS), "--out", made[agent], "--eval-every", STEPS // 3, *often)
         return made[agent]
 
     return of
