@@ -70,7 +70,7 @@ def differences(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[
 def difference(work: str, figure: str, old: list[float], new: list[float]) -> Difference:
     """Two groups of repeats; without any spread the interval is the difference itself."""
     means = float(np.mean(old)), float(np.mean(new))
-    if np.ptp(old) == np.ptp(new) == 0:
+    if max(np.ptp(old), np.ptp(new)) <= 1e-6 * max(map(abs, old + new)):  # the same but for rounding
         low = high = means[1] - means[0]
     else:
         low, high = scipy.stats.ttest_ind(new, old, equal_var=False).confidence_interval()
