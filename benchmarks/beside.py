@@ -58,7 +58,7 @@ def run(name: str, *work: Any) -> dict[str, Any]:
     peer = PEERS[name]
     script, *words = peer.words
     try:
-        return harness.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)])
+        return harness.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], harness.TIME_LIMIT)
     except subprocess.TimeoutExpired as error:
         raise Missing(f"overran {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -76,7 +76,7 @@ def start(smoke: bool) -> Iterator[Row]:
     """The command of `make train`, the first time with an empty cache."""
     with tempfile.TemporaryDirectory() as folder:
         times = [first_line(COMMAND, Path(folder) / "run") for _ in range(1 if smoke else 6)]
-    cold, warm = times[0], times[1:] or times
+    cold, warm = times[0], times[1:] or times  # a smoke starts it once
     yield {
         "command": " ".join(["jaxrl", *COMMAND]),
         "median_s": harness.median(warm),

@@ -36,6 +36,7 @@ def main(name: str, parts: Mapping[str, Part], smokes: Collection[str] = ()) -> 
     smokes: the parts that a smoke without a word runs, by default all.
     """
     words, smoke = [word for word in sys.argv[1:] if word != "--smoke"], "--smoke" in sys.argv[1:]
+    platform.configure()  # before a row is kept: that asks for the device, and starts the backend
     try:
         measure(name, parts, words or (smokes if smoke else ()), smoke=smoke)
     except InputError as error:
@@ -75,7 +76,7 @@ def apart(smoke: bool, function: Callable[..., Any], *args: Any, limit: float = 
     return last_line(words, limit)
 
 
-def last_line(words: list[str], limit: float = TIME_LIMIT) -> Any:
+def last_line(words: list[str], limit: float) -> Any:
     """The last line that a process prints, as JSON. Raises subprocess.TimeoutExpired past `limit` seconds."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"PYTHONWARNINGS": "ignore"}
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=limit, check=True, cwd=ROOT, env=environment)

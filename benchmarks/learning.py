@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks import harness, measures, oracles
 from benchmarks.harness import Row
-from jaxrl import platform
 
 PROTOCOL = Path(__file__).with_suffix(".toml")
 SMOKE = {"total_steps": 2_000, "seeds": 2}
@@ -38,5 +37,4 @@ PARTS: dict[str, harness.Part] = {row["name"]: partial(measured, row) for row in
 SMOKES = list({row.get("measure", "returns"): row["name"] for row in reversed(ROWS)}.values())
 
 if __name__ == "__main__":
-    platform.configure()
     harness.main("learning", PARTS, SMOKES)

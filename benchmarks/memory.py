@@ -19,7 +19,7 @@ import psutil
 import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import planning, platform
+from jaxrl import planning, platform, trees
 from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
 from jaxrl.programs import Programs
@@ -44,7 +44,7 @@ def replay(smoke: bool) -> Iterator[Row]:
         def held(capacity: int, env: str = env) -> int:
             trainer = jaxrl.make_trainer("dqn", env, preset="none", config={"replay_capacity": capacity})
             state = jax.eval_shape(trainer.init, jax.random.key(0))
-            return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state.agent.replay))
+            return trees.nbytes(state.agent.replay)
 
         shape = jaxrl.make_trainer("dqn", env, preset="none").env.spec.observation_space.shape  # type: ignore[union-attr]
         bytes_each = (held(large) - held(small)) / (large - small)
@@ -82,7 +82,8 @@ def grown(members: int, capacity: int) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
     jax.block_until_ready(group.programs.chunk(group.programs.start(arguments), np.int32(1)))
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-    return {"members": members, "predicted": group.bytes, "measured": max(1, int(status) * 1024 - before)}
+    measured = max(1, int(status) * 1024 - before)  # a smoke grows by nothing
+    return {"members": members, "predicted": group.bytes, "measured": measured}
 
 
 PARTS = {"programs": programs, "replay": replay, "plan": plan}

@@ -68,7 +68,6 @@ def part(agent: str) -> harness.Part:
 
 
 PARTS = {agent: part(agent) for agent in ("dqn", "ppo")}
-
 SMOKES = ("dqn",)
 
 if __name__ == "__main__":

@@ -211,7 +211,6 @@ def part(name: str) -> harness.Part:
 
 
 PARTS: dict[str, harness.Part] = {**{name: part(name) for name in WORKS}, "gemm": gemm}
-
 SMOKES = ("dqn", "gemm")
 
 if __name__ == "__main__":

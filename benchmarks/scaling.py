@@ -30,7 +30,6 @@ REPEATS = 3
 
 def members(smoke: bool) -> Iterator[Row]:
     """The best of some runs of the compiled program, one process."""
-    platform.configure()
     for agent, steps in WORKS[-1:] if smoke else WORKS:
         base = resolve(agent, "CartPole-v1", total_steps=1_000 if smoke else steps, config=CONFIG)
         for count in MEMBERS[: 1 if smoke else None]:

@@ -68,7 +68,6 @@ def _compiling(compiled: list[str], event: str, seconds: float, **about: Any) ->
 
 def tuning(smoke: bool) -> Iterator[Row]:
     """64 trials × 3 seeds from seed 1000 on; then the best setting and the preset on 16 fresh seeds."""
-    platform.configure()
     begin = time.perf_counter()
     short: dict[str, Any] = {"trials": 2, "parallel": 2, "seeds": 1, "confirm": 2, "total_steps": 5_000}
     whole: dict[str, Any] = {"trials": 64, "parallel": 16, "seeds": 3, "confirm": 16}

@@ -18,6 +18,7 @@ from jaxrl.types import PyTree
 
 KEEP = 2  # one to fall back to
 ARRAYS, META = "arrays", "meta"
+DAMAGE = (OSError, ValueError, LookupError, TypeError)  # as which a damaged file shows
 
 
 def to_host(tree: PyTree) -> PyTree:
@@ -57,14 +58,15 @@ class Checkpoints:
         for step in steps:
             try:
                 return self._read(step, template)
-            except Exception as error:  # damage shows as almost any exception; each is reported below
+            except DAMAGE as error:
+                cause = error
                 reason = (str(error).splitlines() or [""])[0][:200]
                 warnings.warn(
                     f"checkpoint {self.directory / str(step)} is damaged ({reason}); trying the one before",
                     stacklevel=2,
                 )
         if steps:
-            raise InputError(f"no checkpoint in {self.directory} can be read")
+            raise InputError(f"no checkpoint in {self.directory} can be read") from cause
         return None
 
     def discard_after(self, iteration: int) -> None:

@@ -14,14 +14,13 @@ from typing import Any
 import jax
 import psutil
 
-from jaxrl import search_space
+from jaxrl import search_space, trees
 from jaxrl.errors import InputError
 from jaxrl.experiment import Experiment
 from jaxrl.layout import Layout
 from jaxrl.programs import Programs
 from jaxrl.rundir import Member, Run
 from jaxrl.search_space import Setting
-from jaxrl.types import PyTree
 
 Settings = Sequence[Setting]
 
@@ -181,7 +180,7 @@ def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list
 
 def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:
     """The widest program that fits, and its bytes. The state alone rules widths out before anything is compiled."""
-    most = limit // _bytes(jax.eval_shape(trainer.init, jax.random.key(0)))
+    most = limit // trees.nbytes(jax.eval_shape(trainer.init, jax.random.key(0)))
     while most >= 1:
         programs = Programs(trainer, _wave(members, most))
         needed = programs.peak_bytes()
@@ -199,10 +198,6 @@ def _wave(members: int, most: int) -> Layout:
         if layout.padded <= most:
             break
     return dataclasses.replace(layout, members=layout.padded, width=layout.padded)
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def available_bytes() -> int:

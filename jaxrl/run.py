@@ -129,9 +129,10 @@ class _Driver:
             if evaluating or saving:
                 self._write(pending, pace, *self._evaluation(state, done, pace) if evaluating else ())
                 pending = None
-                self.log.flush()  # whoever watches the run sees the evaluation
             if saving:
                 self._checkpoint(state, done, pace)
+            elif evaluating:
+                self.log.flush()  # whoever watches the run sees it
             if stopped and done < total:
                 name = signal.Signals(stopped).name
                 steps = done * self.trainer.steps_per_iteration

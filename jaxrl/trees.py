@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -63,6 +64,11 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
     return jax.tree.map(pick, x, y)
+
+
+def nbytes(tree: PyTree) -> int:
+    """Bytes of all arrays (or ShapeDtypeStructs) of a tree."""
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 def member(tree: PyTree, index: int | jax.Array) -> PyTree:

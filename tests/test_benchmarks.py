@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import beside, compare, drawing, harness, record, report
+from benchmarks import beside, compare, drawing, harness, measures, record, report
 
 
 def write(path, rows):
@@ -111,11 +111,11 @@ def test_a_peer_that_hangs_or_breaks_is_missing(tmp_path, monkeypatch):
     with pytest.raises(beside.Missing, match="failed with exit code 3"):
         beside.run("rejax", "ppo")
     (tmp_path / "rejax_peer.py").write_text("sleep 60")
-    monkeypatch.setattr(harness.last_line, "__defaults__", (0.2,))
+    monkeypatch.setattr(harness, "TIME_LIMIT", 0.2)
     with pytest.raises(beside.Missing, match="overran"):
         beside.run("rejax", "ppo")
     (tmp_path / "rejax_peer.py").write_text('echo "{\\"steps_per_s\\": 5}"')
-    monkeypatch.setattr(harness.last_line, "__defaults__", (20.0,))
+    monkeypatch.setattr(harness, "TIME_LIMIT", 20.0)
     assert beside.run("rejax", "ppo") == {"steps_per_s": 5}
 
 
@@ -129,10 +129,39 @@ def test_curves_overlap_where_their_intervals_do():
     assert compare.overlap(old, new) == (2, 3)
 
 
-def test_pictures_are_drawn_from_rows(tmp_path):
-    drawing.scaling(json.loads((record.RESULTS / "scaling.json").read_text())["rows"], tmp_path / "a.png")
-    drawing.curves(json.loads((record.RESULTS / "learning.json").read_text())["rows"], tmp_path / "b.png")
-    assert (tmp_path / "a.png").stat().st_size > 10_000 and (tmp_path / "b.png").stat().st_size > 10_000
+def test_pictures_are_drawn_from_rows(tmp_path, monkeypatch):
+    """What the lines show: time a member as a share of one alone, thousands of steps/s, seconds; means of curves."""
+    drawn = []
+    monkeypatch.setattr(drawing.plot, "save", lambda fig, out: drawn.append([ax.lines for ax in fig.axes]))
+    rows = [
+        {"part": "members", "work": "PPO CartPole-v1", "members": 1, "seconds_per_member": 2.0},
+        {"part": "members", "work": "PPO CartPole-v1", "members": 4, "seconds_per_member": 0.5},
+        {"part": "envs", "work": "PPO", "num_envs": 16, "steps_per_s": 9000},
+        {"part": "devices", "work": "PPO", "devices": 1, "seconds": 3.0},
+        {"part": "devices", "work": "PPO", "devices": 2, "seconds": 1.5},
+    ]
+    drawing.scaling(rows, tmp_path / "a.png")
+    curve = {"env_steps": [10, 20, 30], "mean": [None, 2.0, 3.0], "low": [None, 1.0, 2.0], "high": [None, 3.0, 4.0]}
+    rows = [{"name": "dqn CartPole-v1 (preset)", "curve": curve}, {"name": "dqn Acrobot-v1", "curve": curve}]
+    drawing.curves(rows, tmp_path / "b.png")
+    (members, envs, devices), ((one,),) = drawn
+    found = [[line.get_xydata().tolist() for line in lines] for lines in (members, envs, devices)]
+    assert found == [[[[1, 1], [4, 0.25]]], [[[16, 9]]], [[[1, 3], [2, 1.5]]]]
+    np.testing.assert_array_equal(one.get_xydata(), [[10, np.nan], [20, 2], [30, 3]])
+    assert one.get_label() == "dqn"
+
+
+def test_a_curve_by_hand(monkeypatch):
+    """Two seeds, four iterations, two points: episodes weigh alike; a part in which a seed ended none has no mean."""
+    monkeypatch.setattr(measures, "POINTS", 2)
+    metrics = {
+        "episode_return": np.array([[1.0, 4.0, np.nan, 8.0], [10.0, np.nan, np.nan, np.nan]]),
+        "episodes": np.array([[2, 1, 0, 1], [3, 0, 0, 0]]),
+        "env_steps": np.array([[10, 20, 30, 40]] * 2),
+    }
+    found = measures.curve(metrics)
+    assert found["env_steps"] == [20, 40] and found["mean"] == [(2 + 10) / 2, None]
+    assert found["low"] == [2, None] and found["high"] == [10, None]
 
 
 def test_readme_says_what_the_result_files_say():
