@@ -54,12 +54,12 @@ def sweep(args: Sequence[str]) -> int:
 
     limit = None if options.memory_limit is None else planning.read_bytes(options.memory_limit)
     experiment = experiment_of()
-    settings = sweeping.configurations(experiment, grid, random, options.samples, options.seed)
+    settings, asked = sweeping.configurations(experiment, grid, random, options.samples, options.seed)
     out = options.out or _new_directory(experiment)
     if not options.dry_run:
         rundir.check_free(out, options.overwrite, sweepdir.read_plan_json, "sweep")
     plan = sweeping.make_plan(
-        experiment, settings, options.seeds, options.seed, eval_every=options.eval_every, memory_limit=limit
+        experiment, settings, options.seeds, options.seed, asked, eval_every=options.eval_every, memory_limit=limit
     )
     print("\n".join(plan.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.dry_run:

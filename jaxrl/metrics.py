@@ -62,8 +62,9 @@ class JsonLines:
             self._file.seek(0, os.SEEK_END)
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Append rows; on disk only after `flush`."""
+        """Append rows, which other processes can read at once; sure to outlive the machine only after `flush`."""
         self._file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._file.flush()
 
     def flush(self) -> int:
         """Force everything to disk; returns the file's length in bytes."""

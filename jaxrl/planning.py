@@ -56,6 +56,7 @@ class Plan:
 
     eval_every: environment steps between greedy evaluations in training, 0 for none.
     memory_limit: bytes that a wave may hold on all devices of this machine together.
+    asked: the flags of `jaxrl sweep` that give `settings`; none where these were given one by one.
     """
 
     base: Experiment
@@ -65,6 +66,7 @@ class Plan:
     eval_every: int
     memory_limit: int
     groups: list[Group]
+    asked: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def programs(self) -> int:
@@ -94,7 +96,7 @@ class Plan:
             lines.append(
                 f"{i:>7} {len(group.members):>8} {len(group.waves(self.eval_every)):>6} "
                 f"{f'{layout.devices} × {layout.padded // layout.devices}':>16} {readable(group.bytes):>10}  "
-                + search_space.text(self._statics(group))
+                + search_space.text(self.statics(group))
             )
         return [*lines, f"memory: {readable(self.bytes)} at most, of {readable(self.memory_limit)}"]
 
@@ -123,13 +125,15 @@ class Plan:
             "seed": self.seed,
             "eval_every": self.eval_every,
             "memory_limit": self.memory_limit,
+            "asked": self.asked,
             "groups": [
                 {"devices": g.programs.layout.devices, "width": g.width, "bytes": g.bytes, "members": len(g.members)}
                 for g in self.groups
             ],
         }
 
-    def _statics(self, group: Group) -> Setting:
+    def statics(self, group: Group) -> Setting:
+        """The varied settings that make a group a program of its own."""
         known = search_space.fields(self.base)
         setting = self.settings[group.members[0].config or 0]
         return {name: value for name, value in setting.items() if known[name].kind == "config"}
@@ -159,7 +163,7 @@ def from_json(base: Experiment, values: dict[str, Any]) -> Plan:
         layout = Layout(kept["width"], kept["devices"], kept["width"])
         groups.append(Group(experiment, members, Programs(experiment.trainer(), layout), kept["bytes"]))
     seeds, seed, eval_every, limit = (values[name] for name in ("seeds", "seed", "eval_every", "memory_limit"))
-    return Plan(base, settings, seeds, seed, eval_every, limit, groups)
+    return Plan(base, settings, seeds, seed, eval_every, limit, groups, values.get("asked", []))
 
 
 def members(base: Experiment, setting: Setting, number: int, seeds: Sequence[int]) -> list[Member]:

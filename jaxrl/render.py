@@ -63,12 +63,25 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
     return Recording(*jax.tree.map(lambda x: x[:length], (states, obs, rewards)))
 
 
+class Film(NamedTuple):
+    """Pictures of an episode, and for how many milliseconds each is shown."""
+
+    frames: list[Image.Image]
+    duration: int
+
+
 def policy_gif(trainer: Trainer, state: TrainState, key: Key, path: Path) -> None:
-    """Write one greedy episode as a GIF of at most `MAX_FRAMES` frames, evenly spaced, with step and return."""
+    """Write the `film` of one greedy episode as a GIF."""
+    frames, duration = film(trainer, state, key)
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=duration, loop=0)
+
+
+def film(trainer: Trainer, state: TrainState, key: Key, max_frames: int = MAX_FRAMES) -> Film:
+    """One greedy episode in at most `max_frames` frames, evenly spaced, with step and return."""
     episode = record(trainer, state, key)
     spec = trainer.env.spec
     length = len(episode.rewards)
-    picked = np.unique(np.linspace(0, length - 1, min(length, MAX_FRAMES)).round().astype(int))
+    picked = np.unique(np.linspace(0, length - 1, min(length, max_frames)).round().astype(int))
     totals = np.cumsum(episode.rewards)
     params = jax.device_get(state.env_params)
     frames = []
@@ -82,7 +95,7 @@ def policy_gif(trainer: Trainer, state: TrainState, key: Key, path: Path) -> Non
         text = f"{spec.id}   step {i + 1} of {length}   return {totals[i]:.4g}"
         ImageDraw.Draw(image).text((8, 6), text, fill=INK, stroke_width=2, stroke_fill=PAPER)
         frames.append(image)
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50 if length > 40 else 150, loop=0)
+    return Film(frames, 50 if length > 40 else 150)
 
 
 def _drawing(trainer: Trainer) -> Callable[[ImageDraw.ImageDraw, Any, Any, Any], None]:

@@ -207,11 +207,13 @@ class _Driver:
                 "ci_high": metrics.plain(high),
                 "per_seed": metrics.plain(per_seed),
             },
+            "per_seed_interval": [metrics.plain(stats.bootstrap_interval(x)) for x in result.returns],
             "diverged": metrics.diverged(metrics.read(self.directory / rundir.METRICS)),
             "compile_s": round(self.programs.compile_s, 3),
             "run_s": round(self.run_s, 6),
             "eval_s": round(self.eval_s, 6),
             "steps_per_s": round(env_steps / max(self.run_s, 1e-9)),
+            "peak_bytes": self.programs.peak_bytes(),
             "out": str(self.directory),
         }
         if self.options.pictures:

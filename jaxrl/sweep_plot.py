@@ -56,10 +56,16 @@ class Effect(NamedTuple):
 
 def config_curve(result: SweepResult, config: int) -> Curve:
     """The learning curve of a configuration, labelled with its settings; iterations that it has not are cut off."""
-    steps = result.metrics["env_steps"][config, 0]
-    length = int(np.argmax(steps == steps[-1])) + 1
+    length = iterations(result, config)
+    steps = result.metrics["env_steps"][config, 0, :length]
     returns, episodes = (result.metrics[name][config, :, :length] for name in ("episode_return", "episodes"))
-    return plot.thinned(search_space.text(result.configs[config]), steps[:length], returns, episodes)
+    return plot.thinned(search_space.text(result.configs[config]), steps, returns, episodes)
+
+
+def iterations(result: SweepResult, config: int) -> int:
+    """How many iterations a configuration has; other programs may have more."""
+    steps = result.metrics["env_steps"][config, 0]
+    return int(np.argmax(steps == steps[-1])) + 1
 
 
 def best_curve(result: SweepResult) -> Curve:

@@ -108,18 +108,19 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
 
 
 def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
-    waves = _waves(plan, directory)
-    for number, (group, wave, path) in enumerate(waves, 1):
-        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(waves)}")
+    todo = waves(plan, directory)
+    for number, (group, wave, path) in enumerate(todo, 1):
+        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(todo)}")
         try:
             _finish_wave(group, wave, path, how)
         except driver.Interrupted as stopped:
-            message = f"stopped in wave {number} of {len(waves)}; go on with: jaxrl resume {directory}"
+            message = f"stopped in wave {number} of {len(todo)}; go on with: jaxrl resume {directory}"
             raise driver.Interrupted(message, stopped.number) from stopped
     return _conclude(_result(plan, directory), directory, options.pictures)
 
 
-def _waves(plan: Plan, directory: Path) -> list[tuple[Group, Run, Path]]:
+def waves(plan: Plan, directory: Path) -> list[tuple[Group, Run, Path]]:
+    """Every wave of a sweep, with its program and its directory."""
     return [
         (group, wave, directory / WAVES / f"{g}-{w}")
         for g, group in enumerate(plan.groups)
@@ -162,13 +163,13 @@ def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str,
 
 
 def _result(plan: Plan, directory: Path) -> SweepResult:
-    done = [(group, _read_wave(group, wave, path)) for group, wave, path in _waves(plan, directory)]
+    done = [(group, read_wave(group, wave, path)) for group, wave, path in waves(plan, directory)]
     run_s = sum(summary["run_s"] for _, (_, summary) in done)
     compile_s = sum(group.programs.compile_s for group in plan.groups)
     return SweepResult(plan, [(group, wave) for group, (wave, _) in done], compile_s, run_s)
 
 
-def _read_wave(group: Group, run: Run, path: Path) -> tuple[Wave, dict[str, Any]]:
+def read_wave(group: Group, run: Run, path: Path) -> tuple[Wave, dict[str, Any]]:
     """A finished wave, and its summary."""
     if not (path / rundir.SUMMARY).is_file():
         raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")

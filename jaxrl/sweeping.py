@@ -55,7 +55,7 @@ class SweepResult:
         self.configs = plan.settings
         self.seeds = list(range(plan.seed, plan.seed + plan.seeds))
         self._where = {
-            (m.config, m.seed): (w, i) for w, (_, wave) in enumerate(waves) for i, m in enumerate(wave.run.members)
+            (m.config or 0, m.seed): (w, i) for w, (_, wave) in enumerate(waves) for i, m in enumerate(wave.run.members)
         }
         self.metrics = self._gathered()
         self.final_return = np.full((len(self.configs), len(self.seeds)), np.nan)
@@ -145,8 +145,8 @@ def sweep(
         env_kwargs=env_kwargs,
         preset=preset,
     )
-    settings = configurations(base, grid or {}, random or {}, samples, seed)
-    plan = make_plan(base, settings, seeds, seed, memory_limit=memory_limit)
+    settings, asked = configurations(base, grid or {}, random or {}, samples, seed)
+    plan = make_plan(base, settings, seeds, seed, asked, memory_limit=memory_limit)
     if out is None:
         return in_memory(plan)
     from jaxrl import sweepdir
@@ -157,8 +157,11 @@ def sweep(
 
 def configurations(
     base: Experiment, grid: Mapping[str, Any], random: Mapping[str, Any], samples: int, seed: int
-) -> list[Setting]:
-    """The configurations of a grid and of random draws. Raises ValueError naming what is wrong."""
+) -> tuple[list[Setting], list[str]]:
+    """The configurations of a grid and of random draws, and the flags of `jaxrl sweep` that ask for the same.
+
+    Raises ValueError naming what is wrong.
+    """
     both = sorted(set(grid) & set(random))
     if both:
         raise InputError(f"{both[0]} is in the grid and random too")
@@ -166,10 +169,12 @@ def configurations(
         raise InputError("a sweep needs something to vary: a grid (learning_rate=1e-4,1e-3) or random draws")
     if bool(random) != bool(samples):
         raise InputError("random draws and samples need each other: " + ("samples = 0" if random else "nothing is random"))
-    points = search_space.grid(search_space.read_axes(base, grid, ranges=False))
-    axes = search_space.read_axes(base, random, ranges=True)
-    draws = search_space.sample(axes, check("samples", samples, NonNegativeInt), seed) if random else [{}]
-    return [point | draw for point in points for draw in draws]
+    fixed, drawn = search_space.read_axes(base, grid, ranges=False), search_space.read_axes(base, random, ranges=True)
+    draws = search_space.sample(drawn, check("samples", samples, NonNegativeInt), seed) if random else [{}]
+    flags = {"--grid": fixed, "--random": drawn}
+    asked = [[flag, f"{name}={search_space.axis_text(axis)}"] for flag, axes in flags.items() for name, axis in axes.items()]
+    asked += [["--samples", str(samples)]] if random else []
+    return [point | draw for point in search_space.grid(fixed) for draw in draws], sum(asked, [])
 
 
 def make_plan(
@@ -177,6 +182,7 @@ def make_plan(
     settings: list[Setting],
     seeds: int,
     seed: int,
+    asked: Sequence[str] = (),
     *,
     eval_every: int = 0,
     memory_limit: int | None = None,
@@ -185,7 +191,7 @@ def make_plan(
     check("seeds", seeds, CountInt)
     check("seed", seed, NonNegativeInt)
     check_seeds(seed, seeds)
-    return planning.make(base, settings, seeds, seed, eval_every, memory_limit)
+    return dataclasses.replace(planning.make(base, settings, seeds, seed, eval_every, memory_limit), asked=list(asked))
 
 
 def in_memory(plan: Plan) -> SweepResult:

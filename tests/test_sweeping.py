@@ -183,7 +183,7 @@ def test_bytes_that_are_none(text):
 
 def test_draws_at_each_point_of_a_grid():
     base = resolve("reinforce", "CartPole-v1", preset="none")
-    found = sweeping.configurations(base, {"gamma": "0.9,0.99"}, {"learning_rate": "log:1e-4,1e-2"}, 3, seed=1)
+    found, asked = sweeping.configurations(base, {"gamma": "0.9,0.99"}, {"learning_rate": "log:1e-4,1e-2"}, 3, seed=1)
     assert [c["gamma"] for c in found] == [0.9] * 3 + [0.99] * 3
     assert [c["learning_rate"] for c in found[:3]] == [c["learning_rate"] for c in found[3:]]
 
