@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from jaxrl.settings import Count, NonNegative
+from jaxrl.settings import Count, NonNegative, Range
 from jaxrl.studies import Tuning
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
@@ -113,6 +113,24 @@ class PlotOptions:
     out: Path | None = None
     """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png or curves.png in the
     directory, or curves.png here for several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of finished runs and sweeps."""
+    out: Path = Path("report.html")
+    """File to write; one that is there is replaced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchOptions:
+    dir: tyro.conf.Positional[Path]
+    """Directory of a run or a sweep."""
+    every: Annotated[float, Range(above=0)] = 1.0
+    """Seconds between looks."""
+    once: bool = False
+    """Look once and stop."""
 
 
 @dataclasses.dataclass(frozen=True)

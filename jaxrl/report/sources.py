@@ -1,0 +1,90 @@
+"""Reading what a report shows: finished runs and sweeps, each as a SweepResult and the files of its waves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl import metrics, reproduce, rundir, sweepdir, tunedir
+from jaxrl.errors import InputError
+from jaxrl.planning import Group, Plan
+from jaxrl.programs import Programs
+from jaxrl.rundir import Run
+from jaxrl.sweeping import SweepResult
+
+
+class Trained(NamedTuple):
+    """A run directory: itself, or a wave of a sweep. clock: seconds of training, by environment steps of a seed."""
+
+    run: Run
+    name: str
+    summary: dict[str, Any]
+    clock: tuple[np.ndarray, np.ndarray]
+
+
+class Source(NamedTuple):
+    """A run or a sweep. about: versions, device, git_commit. commands: which train it again."""
+
+    directory: Path
+    swept: bool
+    result: SweepResult
+    waves: list[Trained]
+    about: dict[str, Any]
+    commands: list[str]
+
+
+def read(directory: Path) -> Source:
+    """A finished run or sweep. Raises ValueError where it is none, is damaged, or is not finished."""
+    if tunedir.is_tuning(directory):
+        raise InputError(f"{directory} is a tuning; a report shows runs and sweeps: {directory / tunedir.CONFIRMATION}")
+    return _sweep(directory) if sweepdir.is_sweep(directory) else _run(directory)
+
+
+def _sweep(directory: Path) -> Source:
+    values = sweepdir.read_plan_json(directory)
+    if not (directory / sweepdir.SUMMARY).is_file():
+        raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
+    result = sweepdir.load(directory)
+    waves = [_trained(path, run, group) for group, run, path in sweepdir.waves(result.plan, directory)]
+    return Source(directory, True, result, waves, _about(values), reproduce.sweep_commands(result.plan))
+
+
+def _run(directory: Path) -> Source:
+    run, values = rundir.open_run(directory)
+    if any(member.config is not None for member in run.members):
+        raise InputError(f"{directory} is a part of a sweep; give {directory.absolute().parent.parent}")
+    if not (directory / rundir.SUMMARY).is_file():
+        raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
+    group = Group(run.experiment, run.members, Programs(run.experiment.trainer(), run.layout), 0)
+    wave, summary = sweepdir.read_wave(group, run, directory)
+    plan = Plan(run.experiment, [{}], len(run.members), run.members[0].seed, run.eval_every, 0, [group])
+    result = SweepResult(plan, [(group, wave)], summary["compile_s"], summary["run_s"])
+    waves = [_trained(directory, run, group)]
+    return Source(directory, False, result, waves, _about(values), [reproduce.run_command(run)])
+
+
+def _about(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values.get(name) for name in ("versions", "device", "git_commit")}
+
+
+def _trained(path: Path, run: Run, group: Group) -> Trained:
+    summary = rundir.read_json(path / rundir.SUMMARY)
+    rows = metrics.read(path / rundir.TIMING)
+    return Trained(run, path.name, summary, clock(rows, group.programs.trainer.steps_per_iteration))
+
+
+def clock(rows: list[metrics.Row], steps_per_iteration: int) -> tuple[np.ndarray, np.ndarray]:
+    """timing.jsonl as (environment steps, seconds since the start), both [chunks + 1], evaluations left out.
+
+    A resumed process trains again what came after the last checkpoint; that time counts once, as the later process took it.
+    """
+    done: list[tuple[int, float]] = [(0, 0.0)]
+    for row in rows:
+        before = row["env_steps"] - row["iterations"] * steps_per_iteration
+        while done[-1][0] > before:
+            done.pop()
+        done.append((row["env_steps"], done[-1][1] + row["seconds"]))
+    steps, seconds = zip(*done, strict=True)
+    return np.array(steps), np.array(seconds)
