@@ -1,0 +1,66 @@
+"""The report of a large sweep: `python -m benchmarks run reporting`.
+
+64 members of 1,000 iterations: seconds to write, megabytes, seconds until a browser shows it; and README's picture of it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jaxrl
+from benchmarks import browser, harness, record
+from benchmarks.harness import Row
+from jaxrl.errors import InputError
+
+ROUNDS = 5
+GRID = {"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3], "gamma": [0.98, 0.99]}
+SEEDS, STEPS = 8, 512_000  # an iteration of PPO on CartPole-v1 is 512 steps
+
+
+def report(smoke: bool) -> Iterator[Row]:
+    """The command's whole time, imports and compiling included; opening: from the request to the page's load event."""
+    if not (smoke or browser.available()):
+        raise InputError("reporting needs a browser: Debian's packages chromium and chromium-driver")
+    with tempfile.TemporaryDirectory() as folder:
+        out, page = Path(folder) / "sweep", Path(folder) / "report.html"
+        grid: dict[str, Any] = {"gamma": [0.98, 0.99]} if smoke else GRID
+        result = jaxrl.sweep(
+            "ppo", "CartPole-v1", grid=grid, seeds=2 if smoke else SEEDS, total_steps=2_000 if smoke else STEPS, out=out
+        )
+        words = [sys.executable, "-m", "jaxrl", "report", str(out), "--out", str(page)]
+        written = [_seconds(words) for _ in range(1 if smoke else ROUNDS)]
+        opened = [_opening(page) for _ in range(1 if smoke else ROUNDS)] if browser.available() else []
+        if not smoke:
+            with browser.opened(page) as driver:
+                driver.save_screenshot(str(record.RESULTS / "report.png"))
+        yield {
+            "work": f"{result.final_return.size} members, {result.metrics['env_steps'].shape[-1]:,} iterations",
+            "write_s": harness.median(written),
+            "megabytes": page.stat().st_size / 1e6,
+            "open_s": harness.median(opened) if opened else None,
+            "runs_s": {"write": written, "open": opened},
+            "must": "write <= 20 s, <= 10 MB, open <= 2 s",
+        }
+
+
+def _seconds(words: list[str]) -> float:
+    begin = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=harness.ROOT)
+    return time.perf_counter() - begin
+
+
+def _opening(page: Path) -> float:
+    with browser.opened(page) as driver:
+        return driver.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
+
+
+PARTS = {"report": report}
+
+if __name__ == "__main__":
+    harness.main("reporting", PARTS)
