@@ -110,7 +110,9 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
 def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
     waves = _waves(plan, directory)
     for number, (group, wave, path) in enumerate(waves, 1):
-        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(waves)}")
+        how = dataclasses.replace(
+            options, pictures=False, group=directory.resolve().name, label=f"wave {number}/{len(waves)}"
+        )
         try:
             _finish_wave(group, wave, path, how)
         except driver.Interrupted as stopped:
