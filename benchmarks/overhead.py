@@ -1,12 +1,14 @@
 """What the host costs: `python -m benchmarks run overhead`.
 
 The driver, in chunks with progress, metrics.jsonl and checkpoints, beside one bare `jit(trainer.train)` of the same seed, in
-turn in one process; and with ten greedy evaluations of 32 episodes, and the share that these take.
+turn in one process; and with ten greedy evaluations of 32 episodes, and the share that these take. And the driver with a
+sink beside the driver with metrics.jsonl alone; W&B is offline.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ import jax
 
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import run, rundir
+from jaxrl import platform, run, rundir
 from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
 from jaxrl.programs import Programs
@@ -67,8 +69,51 @@ def part(agent: str) -> harness.Part:
     return measured
 
 
-PARTS = {agent: part(agent) for agent in ("dqn", "ppo")}
-SMOKES = ("dqn",)
+def beside_files_alone(sink: str, seeds: int, smoke: bool) -> dict[str, Any]:
+    """Seconds of training with a sink and without, and from the end of training until the sink has everything."""
+    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    platform.configure()
+    experiment = resolve("ppo", "CartPole-v1", total_steps=2_000 if smoke else 500_000)
+    trainer, layout = experiment.trainer(), Layout.over_all_devices(seeds)
+    described, programs = rundir.Run(experiment, rundir.seeds_of(0, seeds), 0, layout), Programs(trainer, layout)
+    ways = {"files alone": run.Options(pictures=False)}
+    ways[sink] = run.Options(
+        pictures=False, tensorboard=sink == "tensorboard", wandb="overhead" if sink == "wandb" else None
+    )
+    found: dict[str, list[float]] = {f"{way}{what}": [] for way in ways for what in ("", ", whole")}
+    with tempfile.TemporaryDirectory() as folder:
+        run.train(described, Path(folder) / "run", ways["files alone"], programs=programs)  # compiles
+        for _ in range(1 if smoke else ROUNDS):
+            for way, options in ways.items():
+                start = time.perf_counter()
+                summary = run.train(described, Path(folder) / "run", options, overwrite=True, programs=programs)
+                found[f"{way}, whole"].append(time.perf_counter() - start)
+                found[way].append(summary["run_s"])
+    medians = {name: harness.median(values) for name, values in found.items()}
+    return {
+        "work": f"PPO CartPole-v1, {trainer.total_steps:,} steps, {sink}",
+        "seeds": seeds,
+        "devices": layout.devices,
+        "median_s": medians,
+        "sink_over_files": medians[sink] / medians["files alone"],
+        "must": "sink <= 1.03",
+        "runs_s": found,
+    }
+
+
+def sink_part(sink: str) -> harness.Part:
+    """One seed and eight, each in a process of its own."""
+
+    def measured(smoke: bool) -> Iterator[Row]:
+        for seeds in (1,) if smoke else (1, 8):
+            yield harness.apart(smoke, beside_files_alone, sink, seeds, smoke, limit=600.0)
+
+    return measured
+
+
+AGENTS, SINKS = ("dqn", "ppo"), ("tensorboard", "wandb")
+PARTS = {agent: part(agent) for agent in AGENTS} | {sink: sink_part(sink) for sink in SINKS}
+SMOKES = ("dqn", "tensorboard")
 
 if __name__ == "__main__":
     harness.main("overhead", PARTS, SMOKES)

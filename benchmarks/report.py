@@ -149,7 +149,7 @@ def facts(results: Mapping[str, list[Row]]) -> list[str]:
     (start,) = part(results["compile"], "start")
     (learning,) = part(results["phases"], "gemm")
     shares = {row["part"]: row["share"] for row in results["phases"] if "share" in row}
-    threshold, overhead = results["threshold"], results["overhead"]
+    threshold, overhead = results["threshold"], [row for row in results["overhead"] if "driver_over_bare" in row]
 
     def both(rows: list[Row], text: Callable[[Row], str]) -> str:
         return "; ".join(f"{row['work'].split()[0]} {text(row)}" for row in rows)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from jaxrl import flags, platform, registry
+from jaxrl import flags, platform, registry, sinks
 from jaxrl.errors import InputError
 from jaxrl.options import ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
 from jaxrl.settings import build
@@ -29,8 +29,7 @@ def train(args: Sequence[str]) -> int:
     if _wants_help("train", args):
         return 0
     options, experiment_of = _read("train", TrainOptions, args)
-    if options.tensorboard:
-        _require_tensorboard()
+    sinks.require(options.tensorboard, options.wandb)
     platform.configure()
     from jaxrl import run, rundir
     from jaxrl.layout import Layout
@@ -39,7 +38,7 @@ def train(args: Sequence[str]) -> int:
     layout = Layout.over_all_devices(options.seeds)
     out = options.out or _new_directory(experiment)
     described = rundir.Run(experiment, rundir.seeds_of(options.seed, options.seeds), options.eval_every, layout)
-    how = run.Options(options.checkpoint_every, options.tensorboard)
+    how = run.Options(options.checkpoint_every, options.tensorboard, options.wandb)
     return _drive(lambda: run.train(described, out, how, options.overwrite), _print_run, options.json)
 
 
@@ -48,6 +47,7 @@ def sweep(args: Sequence[str]) -> int:
     if _wants_help("sweep", args):
         return 0
     options, experiment_of = _read("sweep", SweepOptions, args)
+    sinks.require(options.tensorboard, options.wandb)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     platform.configure()
     from jaxrl import planning, run, rundir, sweepdir, sweeping
@@ -66,7 +66,7 @@ def sweep(args: Sequence[str]) -> int:
         if options.json:
             print(json.dumps(plan.summary()))
         return 0
-    how = run.Options(options.checkpoint_every)
+    how = run.Options(options.checkpoint_every, options.tensorboard, options.wandb)
     return _drive(lambda: sweepdir.run(plan, out, how, options.overwrite), _print_sweep, options.json)
 
 
@@ -88,15 +88,13 @@ def tune(args: Sequence[str]) -> int:
 def resume(args: Sequence[str]) -> int:
     """go on with a stopped run, sweep or tuning: jaxrl resume DIR"""
     options = build(ResumeOptions, vars(flags.parse(ResumeOptions, args, "jaxrl resume")), "jaxrl resume")
+    sinks.require(options.tensorboard, options.wandb)
     from jaxrl import run, rundir, sweepdir, tunedir
 
-    directory, how = options.dir, run.Options(options.checkpoint_every, options.tensorboard)
-    if sweepdir.is_sweep(directory) or tunedir.is_tuning(directory):
-        if options.tensorboard:
-            raise InputError("--tensorboard is for runs, not for sweeps and tunings")
-    elif options.tensorboard:
-        _require_tensorboard()
+    directory, how = options.dir, run.Options(options.checkpoint_every, options.tensorboard, options.wandb)
     if tunedir.is_tuning(directory):
+        if options.tensorboard or options.wandb:
+            raise InputError("--tensorboard and --wandb are for runs and sweeps, not for tunings")
         platform.configure()
         return _drive(lambda: tunedir.resume(directory), _print_tuning, options.json)
     if sweepdir.is_sweep(directory):
@@ -231,10 +229,3 @@ def _pace(summary: dict[str, Any]) -> str:
         f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s "
         f"({summary['steps_per_s']:,} steps/s), compiled in {summary['compile_s']:.1f} s"
     )
-
-
-def _require_tensorboard() -> None:
-    try:
-        import tensorboardX  # noqa: F401
-    except ImportError as error:
-        raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl and timing.jsonl always, TensorBoard events if asked.
+"""A run's numbers in its directory: metrics.jsonl and timing.jsonl. (sinks.py: where else they go if asked.)
 
 metrics.jsonl has one line per (iteration, member) and no clock, so that two runs of the same settings are equal byte by
 byte. A checkpoint records how many bytes belong to it; resume cuts the file there.
@@ -76,35 +76,6 @@ class JsonLines:
         """Flush and close."""
         self.flush()
         self._file.close()
-
-
-class TensorBoard:
-    """Scalars of each member as TensorBoard events, in DIR/tensorboard/seed_<n>. Needs the extra `tensorboard`."""
-
-    def __init__(self, directory: Path, labels: Iterable[Label], from_step: int) -> None:
-        """from_step: events of a former process at or after this environment step are dropped by TensorBoard."""
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise InputError("--tensorboard needs the extra: pip install 'jaxrl[tensorboard]'") from error
-        self._writers = {}
-        for label in labels:
-            folder = "_".join(f"{key}_{number}" for key, number in label.items())
-            writer = SummaryWriter(str(directory / "tensorboard" / folder), purge_step=from_step or None)
-            self._writers[name_of(label)] = writer
-
-    def write(self, rows: Iterable[Row]) -> None:
-        """One event per number of each row, at its environment step."""
-        for row in rows:
-            writer = self._writers[name_of(row)]
-            for name, value in row.items():
-                if name not in ("iteration", "config", "seed", "env_steps") and value is not None:
-                    writer.add_scalar(name, value, row["env_steps"])
-
-    def close(self) -> None:
-        """Write what is pending."""
-        for writer in self._writers.values():
-            writer.close()
 
 
 def read(path: Path) -> list[Row]:

@@ -38,20 +38,28 @@ class ExperimentOptions:
     """Print the result as one JSON object on the last line."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SinkOptions:
+    """Where numbers go beside the directory."""
+
+    tensorboard: bool = False
+    """Also write TensorBoard events, into the run's directory (extra: tensorboard)."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to as well (extra: wandb); W&B's own variables hold, as WANDB_MODE=offline."""
+
+
 @dataclasses.dataclass(frozen=True)
-class TrainOptions(ExperimentOptions):
+class TrainOptions(SinkOptions, ExperimentOptions):
     seeds: Annotated[int, Count] = 1
     """How many seeds to train."""
     seed: Annotated[int, NonNegative] = 0
     """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
     """Environment steps between greedy evaluations in training; 0 = none."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (extra: tensorboard)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepOptions(ExperimentOptions):
+class SweepOptions(SinkOptions, ExperimentOptions):
     seeds: Annotated[int, Count] = 8
     """How many seeds to train of each configuration."""
     seed: Annotated[int, NonNegative] = 0
@@ -81,13 +89,11 @@ class TuneOptions(ExperimentOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class ResumeOptions:
+class ResumeOptions(SinkOptions):
     dir: tyro.conf.Positional[Path]
     """Directory of a run, a sweep or a tuning."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
-    tensorboard: bool = False
-    """Also write TensorBoard events (extra: tensorboard)."""
     json: bool = False
     """Print the result as one JSON object on the last line."""
 

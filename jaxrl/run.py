@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl import checkpoint, metrics, plot, render, rundir, stats, trees, value_map
+from jaxrl import checkpoint, metrics, plot, render, rundir, sinks, stats, trees, value_map
 from jaxrl.errors import InputError
 from jaxrl.evaluation import Evaluation
 from jaxrl.loop import RENDER, stream
@@ -41,11 +41,17 @@ class Interrupted(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a run is written, none of which changes its numbers. checkpoint_every: seconds. label: beside the progress."""
+    """How a run is written, none of which changes its numbers.
+
+    checkpoint_every: seconds. wandb: a project of Weights & Biases. group: what the members are there, by default the
+    directory's name. label: beside the progress.
+    """
 
     checkpoint_every: float = 30.0
     tensorboard: bool = False
+    wandb: str | None = None
     pictures: bool = True
+    group: str = ""
     label: str = ""
 
 
@@ -56,6 +62,7 @@ def train(
 
     programs: compiled before for this experiment and layout.
     """
+    sinks.require(options.tensorboard, options.wandb)
     programs = programs or Programs(run.experiment.trainer(), run.layout)
     rundir.create(directory, run, overwrite)
     return _Driver(run, programs, directory, options).finish(None)
@@ -63,6 +70,7 @@ def train(
 
 def resume(directory: Path, options: Options = Options(), programs: Programs | None = None) -> dict[str, Any]:
     """Go on with a run where its newest intact checkpoint stands, bit for bit. Raises ValueError, Interrupted."""
+    sinks.require(options.tensorboard, options.wandb)
     run, values = rundir.open_run(directory)
     if run.layout.devices > jax.local_device_count():
         raise InputError(
@@ -82,6 +90,7 @@ class _Driver:
         self.checkpoints = checkpoint.Checkpoints(directory / rundir.CHECKPOINTS)
         self.run_s = self.eval_s = 0.0
         self.labels = [member.label for member in run.members]
+        self.sinks: list[sinks.Sink] = []
 
     def finish(self, restored: tuple[PyTree, dict[str, Any]] | None) -> dict[str, Any]:
         """Train from a restored checkpoint, or from the start, to the end; then evaluate, draw and summarise."""
@@ -93,22 +102,34 @@ class _Driver:
             if restored
             else self.programs.start(self.run.arguments(self.trainer))
         )
+        done_steps = meta["iteration"] * self.trainer.steps_per_iteration
+        with ExitStack() as sinking:
+            for sink in self._open_sinks(done_steps, meta["metrics_bytes"]):
+                sinking.callback(sink.close)
+                self.sinks.append(sink)
+            state = self._train(state, meta, done_steps)
+            summary = self._conclude(state)
+            for sink in self.sinks:
+                sink.finish(summary)
+        return summary
+
+    def _open_sinks(self, done_steps: int, done_bytes: int) -> Iterator[sinks.Sink]:
+        how, group = self.options, self.options.group or self.directory.resolve().name
+        return sinks.open_sinks(self.directory, self.run.members, how.tensorboard, how.wandb, group, done_steps, done_bytes)
+
+    def _train(self, state: PyTree, meta: Mapping[str, Any], done_steps: int) -> PyTree:
+        """The state after the last iteration, from the one that `meta` says."""
         with ExitStack() as stack:
             stop = stack.enter_context(_stop_signals())
             self.log = metrics.JsonLines(self.directory / rundir.METRICS, meta["metrics_bytes"])
             stack.callback(self.log.close)
             self.timing = metrics.JsonLines(self.directory / rundir.TIMING)
             stack.callback(self.timing.close)
-            self.sinks: list[Any] = [self.log]
-            done_steps = meta["iteration"] * self.trainer.steps_per_iteration
-            if self.options.tensorboard:
-                self.sinks.append(metrics.TensorBoard(self.directory, self.labels, done_steps))
-                stack.callback(self.sinks[-1].close)
             label = f"{self.run.experiment.env} {self.run.experiment.agent} {self.options.label}".rstrip()
             self.progress = stack.enter_context(Progress(label, self.trainer.total_steps, done_steps))
             if meta["iteration"] < self.trainer.num_iterations:
                 state = self._loop(state, meta["iteration"], stop)
-        return self._conclude(state)
+        return state
 
     def _loop(self, state: PyTree, done: int, stop: _Stop) -> PyTree:
         """Run chunks from iteration `done` on; every exit leaves a checkpoint of where it stands."""
@@ -160,6 +181,7 @@ class _Driver:
         for name, values in evaluated.items():
             for row, value in zip(found[-len(self.labels) :], values, strict=True):
                 row[name] = metrics.plain(value)
+        self.log.write(found)
         for sink in self.sinks:
             sink.write(found)
         steps = (first + count) * self.trainer.steps_per_iteration

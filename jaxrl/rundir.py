@@ -4,6 +4,7 @@ config.json     every setting, versions, git commit, devices, members (seeds, co
 metrics.jsonl   one line per (iteration, member); timing.jsonl: one line per chunk
 checkpoints/    the last two, by iteration
 summary.json    the finished run's result; curve.png, values.png (discrete states) and policy.gif: its pictures
+tensorboard/, wandb/    what was asked for of these (see sinks.py)
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from jaxrl.types import PyTree
 CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl", "summary.json"
 CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"
 FORMAT = 2
+TENSORBOARD, WANDB = "tensorboard", "wandb"  # folders of the sinks
 MAX_SEED = 2**31  # seeds are int32
 
 
@@ -120,7 +122,7 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
 
 def clear(directory: Path) -> None:
     """Remove a former run's files, and nothing else."""
-    for name in (CHECKPOINTS, "tensorboard"):
+    for name in (CHECKPOINTS, TENSORBOARD, WANDB):
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (METRICS, TIMING, SUMMARY, CURVE, VALUES, GIF, CONFIG):
         (directory / name).unlink(missing_ok=True)

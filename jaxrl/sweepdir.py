@@ -110,7 +110,9 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
 def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
     todo = waves(plan, directory)
     for number, (group, wave, path) in enumerate(todo, 1):
-        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(todo)}")
+        how = dataclasses.replace(
+            options, pictures=False, group=directory.resolve().name, label=f"wave {number}/{len(todo)}"
+        )
         try:
             _finish_wave(group, wave, path, how)
         except driver.Interrupted as stopped:

@@ -16,6 +16,7 @@ from jaxrl.types import PyTree
 
 static: Any = functools.partial(dataclasses.field, metadata={"static": True})
 T = TypeVar("T")
+ENVS = "envs"  # the axis of the devices that share one member
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -78,7 +79,19 @@ def member(tree: PyTree, index: int | jax.Array) -> PyTree:
 
 def flatten_time(tree: PyTree) -> PyTree:
     """[T, N, ...] -> [T * N, ...]: the rows of a rollout in time order, environments in turn."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+    return shared(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree))
+
+
+def shared(tree: PyTree, axis: int = 0) -> PyTree:
+    """A batch, of whose `axis` each of the devices that share one member (hosts.py) takes a part; else as it is.
+
+    XLA would give all of it to each of them where it is gathered from all. Where it has no equal parts, it does.
+    """
+    devices = jax.sharding.get_abstract_mesh().shape.get(ENVS, 1)
+    if devices == 1:
+        return tree
+    spec = jax.sharding.PartitionSpec(*[None] * axis, ENVS)
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, spec) if x.shape[axis] % devices == 0 else x, tree)
 
 
 def swap_time(tree: PyTree) -> PyTree:

@@ -1,8 +1,7 @@
-"""metrics.py: numbers as JSON, rows in order, files that are cut and damaged, TensorBoard events read back."""
+"""metrics.py: numbers as JSON, rows in order, files that are cut and damaged."""
 
 import json
 import math
-import struct
 
 import jax.numpy as jnp
 import numpy as np
@@ -120,34 +119,3 @@ def test_a_damaged_line_of_no_text_is_named(tmp_path):
     path.write_bytes(b'{"a": 1}\n\xff\xfe\n{"a": 3}\n')
     with pytest.raises(InputError, match="line 2 is not JSON"):
         metrics.read(path)
-
-
-def events(directory):
-    """(step, tag, value) of every scalar in a directory's event files; records are length, CRC, bytes, CRC."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = []
-    for path in sorted(directory.iterdir()):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            (length,) = struct.unpack("<Q", data[at : at + 8])
-            event = Event.FromString(data[at + 12 : at + 12 + length])
-            found += [(event.step, v.tag, v.simple_value) for v in event.summary.value]
-            at += length + 16
-    return found
-
-
-def test_tensorboard_events_are_read_back(tmp_path):
-    pytest.importorskip("tensorboardX")
-    board = metrics.TensorBoard(tmp_path, [{"seed": 3}, {"seed": 4}], 0)
-    rows = [{"iteration": i, "seed": s, "env_steps": 500 * (i + 1), "loss": i + s / 8} for i in (0, 1) for s in (3, 4)]
-    rows[0]["episode_return"] = None  # no episode ended: no event
-    rows[3]["episode_return"] = 20.5
-    board.write(rows)
-    board.close()
-    assert events(tmp_path / "tensorboard" / "seed_3") == [(500, "loss", 0.375), (1000, "loss", 1.375)]
-    assert events(tmp_path / "tensorboard" / "seed_4") == [
-        (500, "loss", 0.5),
-        (1000, "loss", 1.5),
-        (1000, "episode_return", 20.5),
-    ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxrl import trees
 from jaxrl.errors import InputError
 from jaxrl.types import Key, Metrics, PyTree
 
@@ -43,7 +44,7 @@ def descend(
 
     def epoch(learner: PyTree, order: jax.Array) -> tuple[PyTree, Metrics]:
         shuffled = jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), rows)
-        return jax.lax.scan(step, learner, shuffled)
+        return jax.lax.scan(step, learner, trees.shared(shuffled, axis=1))
 
     learner, metrics = jax.lax.scan(epoch, learner, shuffles(key, num_epochs, size))
     return learner, jax.tree.map(lambda x: x.sum((0, 1)), metrics)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxrl.errors import InputError
 from jaxrl.ops.returns import n_step_return
-from jaxrl.trees import pytree, static
+from jaxrl.trees import pytree, shared, static
 from jaxrl.types import Key, PyTree, Scalar
 
 
@@ -145,7 +145,7 @@ def take(buffers: PyTree, slots: jax.Array) -> PyTree:
     def read(buffer: jax.Array | Bits) -> jax.Array:
         return Bits(pick(buffer.packed), buffer.shape).unpack() if isinstance(buffer, Bits) else pick(buffer)
 
-    return jax.tree.map(read, buffers, is_leaf=lambda x: isinstance(x, Bits))
+    return shared(jax.tree.map(read, buffers, is_leaf=lambda x: isinstance(x, Bits)))
 
 
 def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) -> Batch:
