@@ -37,17 +37,31 @@ class Group:
     members: tuple[Member, ...]
     programs: Programs
     bytes: int
+    _others: dict[Layout, Programs] = dataclasses.field(default_factory=dict)
 
     @property
     def width(self) -> int:
         """Members computed at once."""
         return self.programs.layout.padded
 
-    def waves(self, eval_every: int) -> list[Run]:
-        """The runs to make, in order."""
-        devices, width = self.programs.layout.devices, self.width
-        parts = [self.members[i : i + width] for i in range(0, len(self.members), width)]
-        return [Run(self.experiment, part, eval_every, Layout(len(part), devices, width)) for part in parts]
+    @property
+    def compile_s(self) -> float:
+        """Seconds spent on compiling so far, whatever the layout."""
+        return sum(programs.compile_s for programs in (self.programs, *self._others.values()))
+
+    def programs_of(self, layout: Layout) -> Programs:
+        """Those of a wave in that layout: the plan's own, or the same trainer's in another, made when first asked for."""
+        shape = dataclasses.replace(layout, members=layout.padded, width=layout.padded)
+        if shape == self.programs.layout:
+            return self.programs
+        return self._others.setdefault(shape, Programs(self.programs.trainer, shape))
+
+    def waves(self, eval_every: int, members: Sequence[Member] | None = None) -> list[Run]:
+        """The runs to make, in order, of some members or of all."""
+        members = tuple(self.members if members is None else members)
+        parts = [members[i : i + self.width] for i in range(0, len(members), self.width)]
+        layout = self.programs.layout
+        return [Run(self.experiment, part, eval_every, dataclasses.replace(layout, members=len(part))) for part in parts]
 
 
 @dataclasses.dataclass

@@ -188,12 +188,21 @@ def devices(directory: Path) -> int:
     return program["devices"]
 
 
-def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
-    """A run as its config.json describes it, and that file's values. Raises ValueError."""
+def read_members(directory: Path) -> tuple[tuple[Member, ...], Layout]:
+    """A run's members and how they are laid out. Raises ValueError."""
     values = read_config(directory)
     try:
         members, program = tuple(Member(**member) for member in values["members"]), values["program"]
-        layout = Layout(len(members), program["devices"], program["width"] if program["form"] == "vmap" else 0)
+        return members, Layout(len(members), program["devices"], program["width"] if program["form"] == "vmap" else 0)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{directory / CONFIG} is damaged: {error!r}") from error
+
+
+def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
+    """A run as its config.json describes it, and that file's values. Raises ValueError."""
+    values = read_config(directory)
+    members, layout = read_members(directory)
+    try:
         run = Run(experiment.from_json(values), members, values["eval_every"], layout)
     except (KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG} is damaged: {error!r}") from error

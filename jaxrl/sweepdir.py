@@ -1,7 +1,7 @@
 """A sweep's directory: what it holds, running it wave by wave, and reading it back.
 
 sweep.json      the plan: every setting, configuration, seed, program and layout; versions
-waves/G-W/      a run directory each: wave W of program G (see rundir.py); one with a summary.json is finished
+waves/G-W/      a run directory each: wave W of program G (see waves.py, rundir.py); one with a summary.json is finished
 summary.json    the finished sweep's result; curves.png and effects.png: its pictures
 """
 
@@ -17,16 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint, experiment, metrics, planning, platform, rundir, sweep_plot
+from jaxrl import checkpoint, experiment, metrics, planning, platform, rundir, sweep_plot, waves
 from jaxrl import run as driver
 from jaxrl.errors import InputError
 from jaxrl.loop import Trainer
-from jaxrl.planning import Group, Plan
+from jaxrl.planning import Plan
 from jaxrl.rundir import Run
 from jaxrl.sweeping import Metrics, SweepResult, Wave
 from jaxrl.types import PyTree
+from jaxrl.waves import Part
 
-SWEEP, WAVES, SUMMARY = "sweep.json", "waves", "summary.json"
+SWEEP, SUMMARY = "sweep.json", "summary.json"
 CURVES, EFFECTS = "curves.png", "effects.png"
 FORMAT = 1
 DEFAULTS = driver.Options()
@@ -51,7 +52,7 @@ def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
 
 def clear(directory: Path) -> None:
     """Remove a former sweep's files, and nothing else."""
-    shutil.rmtree(directory / WAVES, ignore_errors=True)
+    shutil.rmtree(directory / waves.WAVES, ignore_errors=True)
     for name in (SUMMARY, CURVES, EFFECTS, SWEEP):
         (directory / name).unlink(missing_ok=True)
 
@@ -71,11 +72,13 @@ def read_plan(directory: Path) -> Plan:
 
 
 def devices(directory: Path) -> int:
-    """Over how many devices a sweep was laid. Raises ValueError."""
+    """Over how many devices a sweep is laid: as planned, and as begun waves are that are not finished. Raises ValueError."""
+    begun = [path for _, path in waves.numbered(directory) if not (path / rundir.SUMMARY).exists()]
     try:
-        return max(group["devices"] for group in read_plan_json(directory)["groups"])
-    except (KeyError, TypeError, ValueError) as error:
+        planned = [int(group["devices"]) for group in read_plan_json(directory)["groups"]]
+    except (KeyError, TypeError) as error:
         raise InputError(f"{directory / SWEEP} is damaged: {error!r}") from error
+    return max([1, *planned, *map(rundir.devices, begun)])
 
 
 def run(plan: Plan, directory: Path, options: driver.Options = DEFAULTS, overwrite: bool = False) -> dict[str, Any]:
@@ -108,33 +111,15 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
 
 
 def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
-    waves = _waves(plan, directory)
-    for number, (group, wave, path) in enumerate(waves, 1):
-        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(waves)}")
+    planned = waves.planned(plan, directory)
+    for number, part in enumerate(planned, 1):
+        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(planned)}")
         try:
-            _finish_wave(group, wave, path, how)
+            waves.finish(plan, part, how)
         except driver.Interrupted as stopped:
-            message = f"stopped in wave {number} of {len(waves)}; go on with: jaxrl resume {directory}"
+            message = f"stopped in wave {number} of {len(planned)}; go on with: jaxrl resume {directory}"
             raise driver.Interrupted(message, stopped.number) from stopped
     return _conclude(_result(plan, directory), directory, options.pictures)
-
-
-def _waves(plan: Plan, directory: Path) -> list[tuple[Group, Run, Path]]:
-    return [
-        (group, wave, directory / WAVES / f"{g}-{w}")
-        for g, group in enumerate(plan.groups)
-        for w, wave in enumerate(group.waves(plan.eval_every))
-    ]
-
-
-def _finish_wave(group: Group, wave: Run, path: Path, options: driver.Options) -> None:
-    if (path / rundir.SUMMARY).exists():
-        return
-    if (path / rundir.CONFIG).exists():
-        driver.resume(path, options, group.programs)
-        return
-    shutil.rmtree(path, ignore_errors=True)  # killed before it was made
-    driver.train(wave, path, options, programs=group.programs)
 
 
 def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str, Any]:
@@ -162,21 +147,26 @@ def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str,
 
 
 def _result(plan: Plan, directory: Path) -> SweepResult:
-    done = [(group, _read_wave(group, wave, path)) for group, wave, path in _waves(plan, directory)]
+    parts = waves.found(plan, directory)
+    left = sum(map(len, waves.missing(plan, parts)))
+    if left:
+        raise InputError(f"{left} members of {directory} are in no wave yet; go on with: jaxrl resume {directory}")
+    done = [(plan.groups[part.group], _read_wave(plan, part)) for part in parts]
     run_s = sum(summary["run_s"] for _, (_, summary) in done)
-    compile_s = sum(group.programs.compile_s for group in plan.groups)
+    compile_s = sum(group.compile_s for group in plan.groups)
     return SweepResult(plan, [(group, wave) for group, (wave, _) in done], compile_s, run_s)
 
 
-def _read_wave(group: Group, run: Run, path: Path) -> tuple[Wave, dict[str, Any]]:
+def _read_wave(plan: Plan, part: Part) -> tuple[Wave, dict[str, Any]]:
     """A finished wave, and its summary."""
-    if not (path / rundir.SUMMARY).is_file():
+    run, path, trainer = part.run, part.path, plan.groups[part.group].programs.trainer
+    if not part.finished:
         raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")
     summary = rundir.read_json(path / rundir.SUMMARY)
 
     @functools.cache
     def states() -> PyTree:
-        found = rundir.restore(path, run, group.programs.trainer)
+        found = rundir.restore(path, run, trainer)
         if found is None:
             raise InputError(f"{path} has no checkpoint")
         return checkpoint.to_host(found[0])
