@@ -9,10 +9,13 @@ summary.json    the finished run's result; curve.png, values.png (discrete state
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +36,7 @@ CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl
 CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"
 FORMAT = 2
 MAX_SEED = 2**31  # seeds are int32
+LOCK_SECONDS = 10.0  # a process that was killed may take that long to end
 
 
 class Member(NamedTuple):
@@ -103,7 +107,8 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
     Raises ValueError where it is not empty; with `overwrite`, a former run's files are removed instead.
     """
     if check_free(directory, overwrite, read_config, "run"):
-        clear(directory)
+        with held(directory / CONFIG):
+            clear(directory)
     directory.mkdir(parents=True, exist_ok=True)
     values = {
         "jaxrl_run": FORMAT,
@@ -124,6 +129,30 @@ def clear(directory: Path) -> None:
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (METRICS, TIMING, SUMMARY, CURVE, VALUES, GIF, CONFIG):
         (directory / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Be the only process that trains into a directory, known by a file in it that is never replaced.
+
+    The system gives the lock back when a process ends, however it ends. Raises ValueError where another process keeps it for
+    LOCK_SECONDS.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with open(file, "r+") as opened:  # on NFS only a file that may be written can be locked
+        while not _locked(opened.fileno()):
+            if time.monotonic() > deadline:
+                raise InputError(f"{file.parent} is being trained by another process")
+            time.sleep(0.1)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
