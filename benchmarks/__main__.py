@@ -25,6 +25,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "phases": 2,
     "overhead": 2,
     "sweeps": 12,
+    "machines": 12,
     "pictures": 3,
     "gpu": 9,
 }

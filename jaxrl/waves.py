@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl import metrics, run, rundir
+from jaxrl import metrics, planning, run, rundir
 from jaxrl.errors import InputError
 from jaxrl.planning import Group, Plan
 from jaxrl.rundir import Member, Run
@@ -67,24 +67,38 @@ def new_path(directory: Path, group: int, parts: Sequence[Part]) -> Path:
 
 
 def planned(plan: Plan, directory: Path) -> list[Part]:
-    """The waves that were begun, then those that the other members are cut into."""
+    """The waves that were begun, then those that the other members are cut into on this machine."""
     parts = found(plan, directory)
     for number, members in enumerate(missing(plan, parts)):
-        for wave in plan.groups[number].waves(plan.eval_every, members):
+        group = plan.groups[number]
+        if members and group.bytes is None:
+            group.fit(len(members), plan.memory_limit or planning.available_bytes())
+        for wave in group.waves(plan.eval_every, members):
             parts.append(Part(number, wave, new_path(directory, number, parts)))
     return parts
 
 
-def finish(plan: Plan, part: Part, options: run.Options) -> None:
-    """Train a wave to its end: from the start, or from its newest checkpoint, or not at all where it is finished."""
+def share_done(plan: Plan, part: Part) -> float:
+    """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
+    if part.finished:
+        return 1.0
+    saved = (part.path / rundir.CHECKPOINTS).glob("*/")
+    newest = max((int(path.name) for path in saved if path.name.isdigit()), default=0)
+    return min(0.99, newest / plan.groups[part.group].programs.trainer.num_iterations)
+
+
+def finish(plan: Plan, part: Part, options: run.Options) -> dict[str, Any]:
+    """Train a wave to its end: from the start, or from its newest checkpoint, or not at all where it is finished.
+
+    Returns its summary. Raises ValueError, Interrupted.
+    """
     programs = plan.groups[part.group].programs_of(part.run.layout)
     if part.finished:
-        return
+        return rundir.read_json(part.path / rundir.SUMMARY)
     if part.begun:
-        run.resume(part.path, options, programs)
-        return
+        return run.resume(part.path, options, programs)
     shutil.rmtree(part.path, ignore_errors=True)  # killed before it was made
-    run.train(part.run, part.path, options, programs=programs)
+    return run.train(part.run, part.path, options, programs=programs)
 
 
 def numbered(directory: Path) -> list[tuple[int, Path]]:

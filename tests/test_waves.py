@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl import cli, sweepdir, sweeping, waves
+from jaxrl import cli, rundir, sweepdir, sweeping, waves
 from jaxrl.experiment import resolve
 from jaxrl.layout import Layout
 from jaxrl.rundir import Run
@@ -62,6 +62,28 @@ def test_what_was_killed_before_it_was_made_leaves_its_number_free(begun):
     (out / "waves" / "1-1").mkdir()
     (out / "waves" / "1-1" / "config.json.tmp").touch()
     assert [part.path.name for part in waves.planned(plan, out)] == ["1-0", "0-0", "1-1"]
+
+
+def test_one_process_at_a_time_trains_a_sweep(begun, monkeypatch):
+    plan, out = begun
+    monkeypatch.setattr(rundir, "LOCK_SECONDS", 0.2)
+    with rundir.held(out / "sweep.json"):
+        for work in (lambda: sweepdir.resume(out), lambda: sweepdir.run(plan, out, overwrite=True)):
+            with pytest.raises(ValueError, match="sweep is being trained by another process$"):
+                work()
+    assert [part.path.name for part in waves.found(plan, out)] == ["1-0"]
+
+
+def test_what_no_machine_has_planned_yet_is_planned_by_the_one_that_goes_on(whole, tmp_path):
+    """A plan that was made for other machines: nothing compiled, its layouts open."""
+    base = resolve("q_learning", "FrozenLake-misc", total_steps=2000, preset="none")
+    settings = sweeping.configurations(base, GRID, {}, 0, 0)
+    plan = sweeping.make_plan(base, settings, 3, 0, fit=False)
+    assert plan.bytes is None and "2 program(s)" in plan.lines()[0] and len(plan.lines()) == 4
+    sweepdir.create(plan, tmp_path / "sweep")
+    assert sweepdir.devices(tmp_path / "sweep") == 1
+    sweepdir.resume(tmp_path / "sweep")
+    np.testing.assert_array_equal(sweepdir.load(tmp_path / "sweep").final_return, whole.final_return)
 
 
 def lay_over(out, devices):
