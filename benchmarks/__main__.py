@@ -26,6 +26,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "overhead": 2,
     "sweeps": 12,
     "reporting": 4,
+    "machines": 12,
     "pictures": 3,
     "gpu": 9,
 }

@@ -17,7 +17,7 @@ import tyro
 
 from jaxrl import flags, platform, registry, sinks
 from jaxrl.errors import InputError
-from jaxrl.options import ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
+from jaxrl.options import EngineOptions, ExperimentOptions, ResumeOptions, SweepOptions, TrainOptions, TuneOptions
 from jaxrl.settings import build
 
 Options = TypeVar("Options", bound=ExperimentOptions)
@@ -49,7 +49,9 @@ def sweep(args: Sequence[str]) -> int:
     options, experiment_of = _read("sweep", SweepOptions, args)
     sinks.require(options.tensorboard, options.wandb)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
-    platform.configure()
+    where = build(EngineOptions, vars(options.where), "jaxrl sweep")
+    local = where.engine == "local"
+    platform.configure(cpu_only=not local)
     from jaxrl import planning, run, rundir, sweepdir, sweeping
 
     limit = None if options.memory_limit is None else planning.read_bytes(options.memory_limit)
@@ -59,7 +61,14 @@ def sweep(args: Sequence[str]) -> int:
     if not options.dry_run:
         rundir.check_free(out, options.overwrite, sweepdir.read_plan_json, "sweep")
     plan = sweeping.make_plan(
-        experiment, settings, options.seeds, options.seed, asked, eval_every=options.eval_every, memory_limit=limit
+        experiment,
+        settings,
+        options.seeds,
+        options.seed,
+        asked,
+        eval_every=options.eval_every,
+        memory_limit=limit,
+        fit=local,
     )
     print("\n".join(plan.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.dry_run:
@@ -67,7 +76,7 @@ def sweep(args: Sequence[str]) -> int:
             print(json.dumps(plan.summary()))
         return 0
     how = run.Options(options.checkpoint_every, options.tensorboard, options.wandb)
-    return _drive(lambda: sweepdir.run(plan, out, how, options.overwrite), _print_sweep, options.json)
+    return _drive(lambda: sweepdir.run(plan, out, how, options.overwrite, **vars(where)), _print_sweep, options.json)
 
 
 def tune(args: Sequence[str]) -> int:
@@ -92,14 +101,17 @@ def resume(args: Sequence[str]) -> int:
     from jaxrl import run, rundir, sweepdir, tunedir
 
     directory, how = options.dir, run.Options(options.checkpoint_every, options.tensorboard, options.wandb)
+    where = build(EngineOptions, vars(options.where), "jaxrl resume")
+    if where.engine != "local" and not sweepdir.is_sweep(directory):
+        raise InputError(f"--engine {where.engine} is for sweeps, and {directory} is none")
     if tunedir.is_tuning(directory):
         if options.tensorboard or options.wandb:
             raise InputError("--tensorboard and --wandb are for runs and sweeps, not for tunings")
         platform.configure()
         return _drive(lambda: tunedir.resume(directory), _print_tuning, options.json)
     if sweepdir.is_sweep(directory):
-        platform.configure(max(platform.cores(), sweepdir.devices(directory)))
-        return _drive(lambda: sweepdir.resume(directory, how), _print_sweep, options.json)
+        platform.configure(max(platform.cores(), sweepdir.devices(directory)), cpu_only=where.engine != "local")
+        return _drive(lambda: sweepdir.resume(directory, how, **vars(where)), _print_sweep, options.json)
     platform.configure(max(platform.cores(), rundir.devices(directory)))
     return _drive(lambda: run.resume(directory, how), _print_run, options.json)
 

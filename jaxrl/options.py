@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxrl.errors import InputError
 from jaxrl.settings import Count, NonNegative, Range
 from jaxrl.studies import Tuning
 
@@ -59,6 +60,24 @@ class TrainOptions(SinkOptions, ExperimentOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """What trains a sweep."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: this process; ray: the workers of a Ray cluster (extra: ray), of which this machine is one."""
+    ray_address: str | None = None
+    """HOST:PORT of the cluster; default: RAY_ADDRESS, else the one that runs on this machine."""
+    cpus_per_worker: Annotated[int | None, Count] = None
+    """CPU cores of a Ray worker; default: a worker for each GPU, and one of all cores on a machine without."""
+
+    def check(self) -> None:
+        """Raises ValueError where what is for Ray is given without it."""
+        for flag in ("ray_address", "cpus_per_worker"):
+            if self.engine != "ray" and getattr(self, flag) is not None:
+                raise InputError(f"--{flag.replace('_', '-')} needs --engine ray")
+
+
+@dataclasses.dataclass(frozen=True)
 class SweepOptions(SinkOptions, ExperimentOptions):
     seeds: Annotated[int, Count] = 8
     """How many seeds to train of each configuration."""
@@ -77,6 +96,7 @@ class SweepOptions(SinkOptions, ExperimentOptions):
     """Bytes that may be held at once, as 4GB; default: what is free. More members than fit run in waves."""
     dry_run: bool = False
     """Print the plan and stop."""
+    where: EngineOptions = EngineOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +116,7 @@ class ResumeOptions(SinkOptions):
     """Seconds between checkpoints."""
     json: bool = False
     """Print the result as one JSON object on the last line."""
+    where: EngineOptions = EngineOptions()
 
 
 @dataclasses.dataclass(frozen=True)

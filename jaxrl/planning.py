@@ -30,24 +30,37 @@ class Group:
     """One program and the members that it trains, wave by wave.
 
     members: all of them, by configuration, then seed; the last wave may hold fewer than the others.
-    bytes: what a wave holds at its peak, as predicted from the compiled program.
+    bytes: what a wave holds at its peak, as predicted from the compiled program; None where the machines that train are
+    yet to find out how many members fit them: until `fit`, `programs` is then a guess and not compiled.
     """
 
     experiment: Experiment
     members: tuple[Member, ...]
     programs: Programs
-    bytes: int
+    bytes: int | None
+    _others: dict[Layout, Programs] = dataclasses.field(default_factory=dict)
 
     @property
-    def width(self) -> int:
-        """Members computed at once."""
-        return self.programs.layout.padded
+    def compile_s(self) -> float:
+        """Seconds spent on compiling so far, whatever the layout."""
+        return sum(programs.compile_s for programs in (self.programs, *self._others.values()))
 
-    def waves(self, eval_every: int) -> list[Run]:
-        """The runs to make, in order."""
-        devices, width = self.programs.layout.devices, self.width
-        parts = [self.members[i : i + width] for i in range(0, len(self.members), width)]
-        return [Run(self.experiment, part, eval_every, Layout(len(part), devices, width)) for part in parts]
+    def fit(self, members: int, limit: int) -> None:
+        """Choose the layout for so many members: the widest program that fits `limit` bytes. Raises ValueError."""
+        self.programs, self.bytes = _fit(self.programs.trainer, members, limit)
+
+    def programs_of(self, layout: Layout) -> Programs:
+        """Those of a wave in that layout: the plan's own, or the same trainer's in another, made when first asked for."""
+        shape = dataclasses.replace(layout, members=layout.padded, width=layout.padded)
+        if shape == self.programs.layout:
+            return self.programs
+        return self._others.setdefault(shape, Programs(self.programs.trainer, shape))
+
+    def waves(self, eval_every: int, members: Sequence[Member] | None = None, layout: Layout | None = None) -> list[Run]:
+        """The runs to make, in order, of some members or of all, in the planned layout or another."""
+        members, layout = tuple(self.members if members is None else members), layout or self.programs.layout
+        parts = [members[i : i + layout.padded] for i in range(0, len(members), layout.padded)]
+        return [Run(self.experiment, part, eval_every, dataclasses.replace(layout, members=len(part))) for part in parts]
 
 
 @dataclasses.dataclass
@@ -55,7 +68,7 @@ class Plan:
     """A sweep: `settings` (one a configuration, the varied ones only) × seeds, as groups of one program each.
 
     eval_every: environment steps between greedy evaluations in training, 0 for none.
-    memory_limit: bytes that a wave may hold on all devices of this machine together.
+    memory_limit: bytes that a wave may hold on all devices of a machine together; None: what is free there.
     asked: the flags of `jaxrl sweep` that give `settings`; none where these were given one by one.
     """
 
@@ -64,7 +77,7 @@ class Plan:
     seeds: int
     seed: int
     eval_every: int
-    memory_limit: int
+    memory_limit: int | None
     groups: list[Group]
     asked: list[str] = dataclasses.field(default_factory=list)
 
@@ -74,9 +87,14 @@ class Plan:
         return len(self.groups)
 
     @property
-    def bytes(self) -> int:
-        """Bytes held at the peak, predicted: that of the largest wave."""
-        return max(group.bytes for group in self.groups)
+    def fitted(self) -> bool:
+        """Whether every program was fitted to this machine."""
+        return all(group.bytes is not None for group in self.groups)
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes held at the peak, predicted: that of the largest wave; None where not every program is fitted."""
+        return max(group.bytes or 0 for group in self.groups) if self.fitted else None
 
     @property
     def env_steps(self) -> int:
@@ -85,20 +103,26 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan as a table."""
-        first = jax.local_devices()[0]
+        members = len(self.settings) * self.seeds
+        first = (
+            f"plan: {len(self.settings)} configurations × {self.seeds} seeds = {members} members, "
+            f"{self.env_steps:,} steps, {self.programs} program(s)"
+        )
+        if not self.fitted:
+            rows = [f"{i:>7} {len(group.members):>8}  {self.statics(group)}" for i, group in enumerate(self.groups)]
+            return [first, f"{'program':>7} {'members':>8}  static settings", *rows]
         lines = [
-            f"plan: {len(self.settings)} configurations × {self.seeds} seeds = {len(self.settings) * self.seeds} members, "
-            f"{self.env_steps:,} steps, {self.programs} program(s) on {jax.local_device_count()} {first.platform} device(s)",
+            f"{first} on {jax.local_device_count()} {jax.local_devices()[0].platform} device(s)",
             f"{'program':>7} {'members':>8} {'waves':>6} {'devices × width':>16} {'bytes':>10}  static settings",
         ]
         for i, group in enumerate(self.groups):
             layout = group.programs.layout
             lines.append(
                 f"{i:>7} {len(group.members):>8} {len(group.waves(self.eval_every)):>6} "
-                f"{f'{layout.devices} × {layout.padded // layout.devices}':>16} {readable(group.bytes):>10}  "
-                + search_space.text(self.statics(group))
+                f"{f'{layout.devices} × {layout.padded // layout.devices}':>16} {readable(group.bytes or 0):>10}  "
+                + self.statics(group)
             )
-        return [*lines, f"memory: {readable(self.bytes)} at most, of {readable(self.memory_limit)}"]
+        return [*lines, f"memory: {readable(self.bytes or 0)} at most, of {readable(self.memory_limit or 0)}"]
 
     def summary(self) -> dict[str, Any]:
         """What a machine reads of the plan."""
@@ -110,8 +134,8 @@ class Plan:
             "env_steps": self.env_steps,
             "programs": self.programs,
             "members": len(self.settings) * self.seeds,
-            "waves": sum(len(group.waves(self.eval_every)) for group in self.groups),
-            "devices": max(group.programs.layout.devices for group in self.groups),
+            "waves": sum(len(group.waves(self.eval_every)) for group in self.groups) if self.fitted else None,
+            "devices": max(group.programs.layout.devices for group in self.groups) if self.fitted else None,
             "bytes": self.bytes,
             "memory_limit": self.memory_limit,
         }
@@ -127,30 +151,48 @@ class Plan:
             "memory_limit": self.memory_limit,
             "asked": self.asked,
             "groups": [
-                {"devices": g.programs.layout.devices, "width": g.width, "bytes": g.bytes, "members": len(g.members)}
+                {
+                    "devices": g.programs.layout.devices,
+                    "width": g.programs.layout.padded,
+                    "bytes": g.bytes,
+                    "members": len(g.members),
+                }
                 for g in self.groups
             ],
         }
 
-    def statics(self, group: Group) -> Setting:
-        """The varied settings that make a group a program of its own."""
+    def statics(self, group: Group) -> str:
+        """The varied settings that make a group a program of its own, as they are typed."""
         known = search_space.fields(self.base)
         setting = self.settings[group.members[0].config or 0]
-        return {name: value for name, value in setting.items() if known[name].kind == "config"}
+        return search_space.text({name: value for name, value in setting.items() if known[name].kind == "config"})
 
 
 def make(
-    base: Experiment, settings: Settings, seeds: int, seed: int, eval_every: int = 0, memory_limit: int | None = None
+    base: Experiment,
+    settings: Settings,
+    seeds: int,
+    seed: int,
+    eval_every: int = 0,
+    memory_limit: int | None = None,
+    *,
+    fit: bool = True,
 ) -> Plan:
-    """Group, lay out and compile. Raises ValueError before any compile where a setting or the memory does not fit."""
-    limit = memory_limit or available_bytes()
+    """Group, lay out and compile. Raises ValueError before any compile where a setting or the memory does not fit.
+
+    fit: for this machine; otherwise those that train do it, each for itself, and nothing is compiled here.
+    """
     grouped = _groups(base, settings, seeds, seed)
     trainers = [experiment.trainer() for experiment, _ in grouped]  # what does not fit together is refused here
-    groups = []
-    for (experiment, members), trainer in zip(grouped, trainers, strict=True):
-        programs, needed = _fit(trainer, len(members), limit)
-        groups.append(Group(experiment, members, programs, needed))
-    return Plan(base, list(settings), seeds, seed, eval_every, limit, groups)
+    groups = [
+        Group(experiment, members, _guess(trainer, len(members)), None)
+        for (experiment, members), trainer in zip(grouped, trainers, strict=True)
+    ]
+    if fit:
+        memory_limit = memory_limit or available_bytes()
+        for group in groups:
+            group.fit(len(group.members), memory_limit)
+    return Plan(base, list(settings), seeds, seed, eval_every, memory_limit, groups)
 
 
 def from_json(base: Experiment, values: dict[str, Any]) -> Plan:
@@ -160,8 +202,10 @@ def from_json(base: Experiment, values: dict[str, Any]) -> Plan:
     for (experiment, members), kept in zip(
         _groups(base, settings, values["seeds"], values["seed"]), values["groups"], strict=True
     ):
-        layout = Layout(kept["width"], kept["devices"], kept["width"])
-        groups.append(Group(experiment, members, Programs(experiment.trainer(), layout), kept["bytes"]))
+        programs = _guess(experiment.trainer(), len(members))
+        if kept["bytes"] is not None:
+            programs = Programs(programs.trainer, Layout(kept["width"], kept["devices"], kept["width"]))
+        groups.append(Group(experiment, members, programs, kept["bytes"]))
     seeds, seed, eval_every, limit = (values[name] for name in ("seeds", "seed", "eval_every", "memory_limit"))
     return Plan(base, settings, seeds, seed, eval_every, limit, groups, values.get("asked", []))
 
@@ -180,6 +224,11 @@ def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list
         each = members(base, setting, number, range(seed, seed + seeds))
         found.setdefault(config, (dataclasses.replace(base, config=config), []))[1].extend(each)
     return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
+
+
+def _guess(trainer: Any, members: int) -> Programs:
+    """Those of all members at once, not compiled."""
+    return Programs(trainer, _wave(members, 2 * members))
 
 
 def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:

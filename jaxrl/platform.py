@@ -55,13 +55,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def configure(cpu_devices: int | None = None) -> None:
+def configure(cpu_devices: int | None = None, *, cpu_only: bool = False) -> None:
     """Prepare JAX for a command: one CPU device per core, and a compilation cache that keeps everything.
 
     Must run before the backend starts (importing gymnax starts it). cpu_devices: another number than the cores, to resume
-    a run from a machine with more. The cache lies in JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
+    a run from a machine with more. cpu_only: leave the accelerators to other processes. The cache lies in
+    JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
     """
     jax.config.update("jax_num_cpu_devices", cpu_devices or cores())
+    if cpu_only:
+        jax.config.update("jax_platforms", "cpu")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # defined at run time
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl" / "xla"))

@@ -65,7 +65,8 @@ def train(
     sinks.require(options.tensorboard, options.wandb)
     programs = programs or Programs(run.experiment.trainer(), run.layout)
     rundir.create(directory, run, overwrite)
-    return _Driver(run, programs, directory, options).finish(None)
+    with rundir.held(directory / rundir.CONFIG):
+        return _Driver(run, programs, directory, options).finish(None)
 
 
 def resume(directory: Path, options: Options = Options(), programs: Programs | None = None) -> dict[str, Any]:
@@ -78,7 +79,9 @@ def resume(directory: Path, options: Options = Options(), programs: Programs | N
             "its numbers depend on its layout, so it cannot go on here"
         )
     programs = programs or Programs(run.experiment.trainer(), run.layout)
-    return _Driver(run, programs, directory, options).finish(rundir.restore(directory, run, programs.trainer))
+    with rundir.held(directory / rundir.CONFIG):
+        restored = rundir.restore(directory, run, programs.trainer)
+        return _Driver(run, programs, directory, options).finish(restored)
 
 
 class _Driver:
@@ -120,7 +123,7 @@ class _Driver:
     def _train(self, state: PyTree, meta: Mapping[str, Any], done_steps: int) -> PyTree:
         """The state after the last iteration, from the one that `meta` says."""
         with ExitStack() as stack:
-            stop = stack.enter_context(_stop_signals())
+            stop = stack.enter_context(stop_signals())
             self.log = metrics.JsonLines(self.directory / rundir.METRICS, meta["metrics_bytes"])
             stack.callback(self.log.close)
             self.timing = metrics.JsonLines(self.directory / rundir.TIMING)
@@ -131,7 +134,7 @@ class _Driver:
                 state = self._loop(state, meta["iteration"], stop)
         return state
 
-    def _loop(self, state: PyTree, done: int, stop: _Stop) -> PyTree:
+    def _loop(self, state: PyTree, done: int, stop: Stop) -> PyTree:
         """Run chunks from iteration `done` on; every exit leaves a checkpoint of where it stands."""
         program = self.programs.chunk
         total, pace = self.trainer.num_iterations, _Pace()
@@ -275,16 +278,16 @@ class _Pace:
         self._last += time.perf_counter() - start
 
 
-class _Stop:
+class Stop:
     """number: the signal that asked to stop, or 0."""
 
     number: int = 0
 
 
 @contextmanager
-def _stop_signals() -> Iterator[_Stop]:
+def stop_signals() -> Iterator[Stop]:
     """SIGINT and SIGTERM ask the run to stop after its chunk; a second one stops it at once, as without us."""
-    stop = _Stop()
+    stop = Stop()
     before: dict[int, Any] = {}
 
     def handle(number: int, frame: FrameType | None) -> None:

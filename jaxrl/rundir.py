@@ -10,10 +10,13 @@ tensorboard/, wandb/    what was asked for of these (see sinks.py)
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +38,7 @@ CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "pol
 FORMAT = 2
 TENSORBOARD, WANDB = "tensorboard", "wandb"  # folders of the sinks
 MAX_SEED = 2**31  # seeds are int32
+LOCK_SECONDS = 10.0  # a process that was killed may take that long to end
 
 
 class Member(NamedTuple):
@@ -105,7 +109,8 @@ def create(directory: Path, run: Run, overwrite: bool) -> None:
     Raises ValueError where it is not empty; with `overwrite`, a former run's files are removed instead.
     """
     if check_free(directory, overwrite, read_config, "run"):
-        clear(directory)
+        with held(directory / CONFIG):
+            clear(directory)
     directory.mkdir(parents=True, exist_ok=True)
     values = {
         "jaxrl_run": FORMAT,
@@ -126,6 +131,30 @@ def clear(directory: Path) -> None:
         shutil.rmtree(directory / name, ignore_errors=True)
     for name in (METRICS, TIMING, SUMMARY, CURVE, VALUES, GIF, CONFIG):
         (directory / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Be the only process that trains into a directory, known by a file in it that is never replaced.
+
+    The system gives the lock back when a process ends, however it ends. Raises ValueError where another process keeps it for
+    LOCK_SECONDS.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with open(file, "r+") as opened:  # on NFS only a file that may be written can be locked
+        while not _locked(opened.fileno()):
+            if time.monotonic() > deadline:
+                raise InputError(f"{file.parent} is being trained by another process")
+            time.sleep(0.1)
+        yield
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -190,12 +219,21 @@ def devices(directory: Path) -> int:
     return program["devices"]
 
 
-def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
-    """A run as its config.json describes it, and that file's values. Raises ValueError."""
+def read_members(directory: Path) -> tuple[tuple[Member, ...], Layout]:
+    """A run's members and how they are laid out. Raises ValueError."""
     values = read_config(directory)
     try:
         members, program = tuple(Member(**member) for member in values["members"]), values["program"]
-        layout = Layout(len(members), program["devices"], program["width"] if program["form"] == "vmap" else 0)
+        return members, Layout(len(members), program["devices"], program["width"] if program["form"] == "vmap" else 0)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{directory / CONFIG} is damaged: {error!r}") from error
+
+
+def open_run(directory: Path) -> tuple[Run, dict[str, Any]]:
+    """A run as its config.json describes it, and that file's values. Raises ValueError."""
+    values = read_config(directory)
+    members, layout = read_members(directory)
+    try:
         run = Run(experiment.from_json(values), members, values["eval_every"], layout)
     except (KeyError, TypeError) as error:
         raise InputError(f"{directory / CONFIG} is damaged: {error!r}") from error

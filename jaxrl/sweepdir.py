@@ -1,7 +1,7 @@
 """A sweep's directory: what it holds, running it wave by wave, and reading it back.
 
 sweep.json      the plan: every setting, configuration, seed, program and layout; versions
-waves/G-W/      a run directory each: wave W of program G (see rundir.py); one with a summary.json is finished
+waves/G-W/      a run directory each: wave W of program G (see waves.py, rundir.py); one with a summary.json is finished
 summary.json    the finished sweep's result; curves.png and effects.png: its pictures
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import checkpoint, experiment, metrics, planning, platform, rundir, sweep_plot
+from jaxrl import checkpoint, experiment, metrics, planning, platform, rundir, sweep_plot, waves
 from jaxrl import run as driver
 from jaxrl.errors import InputError
 from jaxrl.loop import Trainer
-from jaxrl.planning import Group, Plan
+from jaxrl.planning import Plan
 from jaxrl.rundir import Run
 from jaxrl.sweeping import Metrics, SweepResult, Wave
 from jaxrl.types import PyTree
+from jaxrl.waves import Part
 
-SWEEP, WAVES, SUMMARY = "sweep.json", "waves", "summary.json"
+SWEEP, SUMMARY = "sweep.json", "summary.json"
 CURVES, EFFECTS = "curves.png", "effects.png"
 FORMAT = 1
 DEFAULTS = driver.Options()
+Engine = Callable[[Plan, Path, driver.Options], float]  # trains what is left of a sweep; gives the seconds of compiling
 
 
 def is_sweep(directory: Path) -> bool:
@@ -43,7 +47,8 @@ def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
     Raises ValueError where it is not empty; with `overwrite`, a former sweep's files are removed instead.
     """
     if rundir.check_free(directory, overwrite, read_plan_json, "sweep"):
-        clear(directory)
+        with rundir.held(directory / SWEEP):
+            clear(directory)
     directory.mkdir(parents=True, exist_ok=True)
     about = {"versions": platform.versions(), "device": platform.device(), "git_commit": platform.git_commit()}
     rundir.write_json(directory / SWEEP, {"jaxrl_sweep": FORMAT, **plan.to_json(), **about})
@@ -51,7 +56,7 @@ def create(plan: Plan, directory: Path, overwrite: bool = False) -> None:
 
 def clear(directory: Path) -> None:
     """Remove a former sweep's files, and nothing else."""
-    shutil.rmtree(directory / WAVES, ignore_errors=True)
+    shutil.rmtree(directory / waves.WAVES, ignore_errors=True)
     for name in (SUMMARY, CURVES, EFFECTS, SWEEP):
         (directory / name).unlink(missing_ok=True)
 
@@ -71,24 +76,66 @@ def read_plan(directory: Path) -> Plan:
 
 
 def devices(directory: Path) -> int:
-    """Over how many devices a sweep was laid. Raises ValueError."""
+    """Over how many devices a sweep is laid: as planned, and as begun waves are that are not finished. Raises ValueError."""
+    begun = [path for _, path in waves.numbered(directory) if not (path / rundir.SUMMARY).exists()]
     try:
-        return max(group["devices"] for group in read_plan_json(directory)["groups"])
-    except (KeyError, TypeError, ValueError) as error:
+        groups = read_plan_json(directory)["groups"]
+        planned = [int(group["devices"]) for group in groups if group["bytes"] is not None]
+    except (KeyError, TypeError) as error:
         raise InputError(f"{directory / SWEEP} is damaged: {error!r}") from error
+    return max([1, *planned, *map(rundir.devices, begun)])
 
 
-def run(plan: Plan, directory: Path, options: driver.Options = DEFAULTS, overwrite: bool = False) -> dict[str, Any]:
-    """Train a plan into a new directory and return its summary. Raises ValueError, Interrupted."""
-    create(plan, directory, overwrite)
-    return _finish(plan, directory, options)
+@contextmanager
+def engine_of(engine: str = "local", ray_address: str | None = None, cpus_per_worker: int | None = None) -> Iterator[Engine]:
+    """What trains a sweep: "local", this process; or "ray", the workers of a cluster (see ray_engine.py).
+
+    Raises ValueError where there is no such cluster.
+    """
+    if engine == "local":
+        yield train_here
+        return
+    from jaxrl import ray_engine
+
+    with ray_engine.workers(ray_address, cpus_per_worker) as train:
+        yield train
 
 
-def resume(directory: Path, options: driver.Options = DEFAULTS) -> dict[str, Any]:
-    """Go on with a sweep, bit for bit: finished waves stay, the one that was running goes on from its checkpoint."""
+def train_here(plan: Plan, directory: Path, options: driver.Options) -> float:
+    """The engine "local": wave after wave in this process."""
     if devices(directory) > jax.local_device_count():
         raise InputError(f"{directory} ran on {devices(directory)} devices, here are {jax.local_device_count()}")
-    return _finish(read_plan(directory), directory, options)
+    planned = waves.planned(plan, directory)
+    for number, part in enumerate(planned, 1):
+        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(planned)}")
+        try:
+            waves.finish(plan, part, how)
+        except driver.Interrupted as stopped:
+            message = f"stopped in wave {number} of {len(planned)}; go on with: jaxrl resume {directory}"
+            raise driver.Interrupted(message, stopped.number) from stopped
+    return sum(group.compile_s for group in plan.groups)
+
+
+def run(
+    plan: Plan, directory: Path, options: driver.Options = DEFAULTS, overwrite: bool = False, **engine: Any
+) -> dict[str, Any]:
+    """Train a plan into a new directory and return its summary. Raises ValueError, Interrupted.
+
+    engine: what trains, as keywords of `engine_of`; default: this process.
+    """
+    with engine_of(**engine) as train:
+        create(plan, directory, overwrite)
+        return _finish(plan, directory, options, train)
+
+
+def resume(directory: Path, options: driver.Options = DEFAULTS, **engine: Any) -> dict[str, Any]:
+    """Go on with a sweep, bit for bit: finished waves stay, those that were running go on from their checkpoints.
+
+    engine: as in `run`, and not always the one that the sweep was begun with.
+    """
+    plan = read_plan(directory)
+    with engine_of(**engine) as train:
+        return _finish(plan, directory, options, train)
 
 
 def load(directory: str | Path) -> SweepResult:
@@ -107,37 +154,10 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
     return found[0][0], states, chosen
 
 
-def _finish(plan: Plan, directory: Path, options: driver.Options) -> dict[str, Any]:
-    todo = waves(plan, directory)
-    for number, (group, wave, path) in enumerate(todo, 1):
-        how = dataclasses.replace(
-            options, pictures=False, group=directory.resolve().name, label=f"wave {number}/{len(todo)}"
-        )
-        try:
-            _finish_wave(group, wave, path, how)
-        except driver.Interrupted as stopped:
-            message = f"stopped in wave {number} of {len(todo)}; go on with: jaxrl resume {directory}"
-            raise driver.Interrupted(message, stopped.number) from stopped
-    return _conclude(_result(plan, directory), directory, options.pictures)
-
-
-def waves(plan: Plan, directory: Path) -> list[tuple[Group, Run, Path]]:
-    """Every wave of a sweep, with its program and its directory."""
-    return [
-        (group, wave, directory / WAVES / f"{g}-{w}")
-        for g, group in enumerate(plan.groups)
-        for w, wave in enumerate(group.waves(plan.eval_every))
-    ]
-
-
-def _finish_wave(group: Group, wave: Run, path: Path, options: driver.Options) -> None:
-    if (path / rundir.SUMMARY).exists():
-        return
-    if (path / rundir.CONFIG).exists():
-        driver.resume(path, options, group.programs)
-        return
-    shutil.rmtree(path, ignore_errors=True)  # killed before it was made
-    driver.train(wave, path, options, programs=group.programs)
+def _finish(plan: Plan, directory: Path, options: driver.Options, train: Engine) -> dict[str, Any]:
+    with rundir.held(directory / SWEEP):
+        compile_s = train(plan, directory, options)
+        return _conclude(_result(plan, directory, compile_s), directory, options.pictures)
 
 
 def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str, Any]:
@@ -164,22 +184,26 @@ def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str,
     return summary
 
 
-def _result(plan: Plan, directory: Path) -> SweepResult:
-    done = [(group, read_wave(group, wave, path)) for group, wave, path in waves(plan, directory)]
+def _result(plan: Plan, directory: Path, compile_s: float = 0.0) -> SweepResult:
+    parts = waves.found(plan, directory)
+    left = sum(map(len, waves.missing(plan, parts)))
+    if left:
+        raise InputError(f"{left} members of {directory} are in no wave yet; go on with: jaxrl resume {directory}")
+    done = [(plan.groups[part.group], read_wave(plan.groups[part.group].programs.trainer, part)) for part in parts]
     run_s = sum(summary["run_s"] for _, (_, summary) in done)
-    compile_s = sum(group.programs.compile_s for group in plan.groups)
     return SweepResult(plan, [(group, wave) for group, (wave, _) in done], compile_s, run_s)
 
 
-def read_wave(group: Group, run: Run, path: Path) -> tuple[Wave, dict[str, Any]]:
+def read_wave(trainer: Trainer, part: Part) -> tuple[Wave, dict[str, Any]]:
     """A finished wave, and its summary."""
-    if not (path / rundir.SUMMARY).is_file():
+    run, path = part.run, part.path
+    if not part.finished:
         raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")
     summary = rundir.read_json(path / rundir.SUMMARY)
 
     @functools.cache
     def states() -> PyTree:
-        found = rundir.restore(path, run, group.programs.trainer)
+        found = rundir.restore(path, run, trainer)
         if found is None:
             raise InputError(f"{path} has no checkpoint")
         return checkpoint.to_host(found[0])

@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -123,6 +123,7 @@ def sweep(
     preset: str | None = None,
     memory_limit: int | None = None,
     out: str | Path | None = None,
+    engine: str = "local",
 ) -> SweepResult:
     """Train configurations × seeds: one program for each static configuration, its members vmapped over all devices.
 
@@ -130,7 +131,8 @@ def sweep(
     "uniform:LOW,HIGH"}, drawn `samples` times (with a grid: at each of its points). A setting is a field of Config or
     HParams, or `env.NAME`, a traced parameter of the environment. seeds: how many, from `seed` on, the same for every
     configuration. memory_limit: bytes; default: what is free. out: a directory that the sweep is written to, and can be
-    resumed from; None keeps all in memory. The rest as in `make_trainer`.
+    resumed from; None keeps all in memory. engine: "local", this process; with `out` also "ray", the workers of the running
+    Ray cluster (extra: ray). The rest as in `make_trainer`.
 
     A member's numbers are those of the same configuration and seed in any other sweep or run of several seeds, bit for bit
     on CPU. Raises ValueError before any compile.
@@ -146,12 +148,15 @@ def sweep(
         preset=preset,
     )
     settings, asked = configurations(base, grid or {}, random or {}, samples, seed)
-    plan = make_plan(base, settings, seeds, seed, asked, memory_limit=memory_limit)
+    check("engine", engine, Literal["local", "ray"])
+    if out is None and engine == "ray":
+        raise InputError("engine = 'ray' needs out, a directory that all workers see")
+    plan = make_plan(base, settings, seeds, seed, asked, memory_limit=memory_limit, fit=engine == "local")
     if out is None:
         return in_memory(plan)
     from jaxrl import sweepdir
 
-    sweepdir.run(plan, Path(out))
+    sweepdir.run(plan, Path(out), engine=engine)
     return sweepdir.load(Path(out))
 
 
@@ -186,12 +191,14 @@ def make_plan(
     *,
     eval_every: int = 0,
     memory_limit: int | None = None,
+    fit: bool = True,
 ) -> Plan:
-    """Check the numbers, then plan."""
+    """Check the numbers, then plan, for this machine or (not `fit`) for others."""
     check("seeds", seeds, CountInt)
     check("seed", seed, NonNegativeInt)
     check_seeds(seed, seeds)
-    return dataclasses.replace(planning.make(base, settings, seeds, seed, eval_every, memory_limit), asked=list(asked))
+    plan = planning.make(base, settings, seeds, seed, eval_every, memory_limit, fit=fit)
+    return dataclasses.replace(plan, asked=list(asked))
 
 
 def in_memory(plan: Plan) -> SweepResult:

@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from jaxrl import rundir, search_space, sweepdir, tunedir
+from jaxrl import rundir, search_space, sweepdir, tunedir, waves
 from jaxrl.errors import InputError
 from jaxrl.metrics import Row, name_of
 
@@ -200,7 +200,7 @@ class SweepWatcher:
 
     def waves(self) -> Iterator[RunWatcher]:
         """Those that are there."""
-        for path in sorted((self.directory / sweepdir.WAVES).glob(f"*/{rundir.CONFIG}")):
+        for path in sorted((self.directory / waves.WAVES).glob(f"*/{rundir.CONFIG}")):
             if path not in self._waves:
                 self._waves[path] = RunWatcher(path.parent)
             yield self._waves[path]

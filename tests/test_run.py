@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl import registry
+from jaxrl import registry, run, rundir
 from jaxrl.checkpoint import Checkpoints
 from tests.test_agent_contract import assert_trees_equal, home, small_config
 
@@ -171,6 +171,23 @@ def test_every_checkpoint_damaged_is_refused(uninterrupted, tmp_path):
     done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("jaxrl: error:")
     assert (out / "metrics.jsonl").read_bytes() == before
+
+
+def test_one_process_at_a_time_trains_into_a_directory(uninterrupted, tmp_path, monkeypatch):
+    """The lock is of the open file, so that this process stands for another; nothing is changed under it."""
+    import shutil
+
+    out = tmp_path / "taken"
+    shutil.copytree(uninterrupted("q_learning"), out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    described, _ = rundir.open_run(out)
+    monkeypatch.setattr(rundir, "LOCK_SECONDS", 0.2)
+    with rundir.held(out / "config.json"):
+        for work in (lambda: run.resume(out), lambda: run.train(described, out, overwrite=True)):
+            with pytest.raises(ValueError, match="taken is being trained by another process$"):
+                work()
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    run.resume(out)
 
 
 def test_run_directory_says_everything(uninterrupted):

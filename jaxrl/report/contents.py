@@ -16,7 +16,7 @@ from jaxrl.layout import Layout
 from jaxrl.metrics import plain
 from jaxrl.plot import Curve
 from jaxrl.report import policies
-from jaxrl.report.sources import Source, Trained
+from jaxrl.report.sources import Source
 from jaxrl.sweeping import ranked
 
 LEVELS = 60  # thresholds of a performance profile
@@ -62,7 +62,7 @@ def _source(source: Source) -> dict[str, Any]:
         "configs": len(plan.settings),
         "seeds": plan.seeds,
         "programs": [_program(source, i) for i in range(plan.programs)] if source.swept else [],
-        "time": {"compile": round(_compile_s(source), 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
+        "time": {"compile": round(source.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
         "steps_per_s": round(plan.env_steps / max(train, 1e-9)),
         "waves": [_wave(source, i) for i in range(len(source.waves))],
         "memory_limit": planning.readable(plan.memory_limit) if plan.memory_limit else None,
@@ -74,40 +74,28 @@ def _source(source: Source) -> dict[str, Any]:
 def _program(source: Source, number: int) -> dict[str, Any]:
     """A line of a sweep's plan."""
     plan, group = source.result.plan, source.result.plan.groups[number]
-    layout = group.programs.layout
     return {
         "program": number,
         "members": len(group.members),
-        "waves": len([wave for wave in source.waves if _program_of(wave) == str(number)]),
-        "layout": _layout(layout),
+        "waves": len([wave for wave in source.waves if wave.part.group == number]),
+        "layout": _layout(group.programs.layout) if group.bytes else None,
         "bytes": group.bytes,
-        "memory": planning.readable(group.bytes),
-        "statics": search_space.text(plan.statics(group)),
+        "memory": planning.readable(group.bytes) if group.bytes else None,
+        "statics": plan.statics(group),
     }
-
-
-def _program_of(wave: Trained) -> str:
-    """By a wave directory's name, G-W."""
-    return wave.name.partition("-")[0]
 
 
 def _layout(layout: Layout) -> str:
     return f"{layout.devices} × {layout.padded // layout.devices}"
 
 
-def _compile_s(source: Source) -> float:
-    """A program's waves each tell what compiling it had taken by then: the last one's counts."""
-    last = {_program_of(wave): wave.summary["compile_s"] for wave in source.waves}
-    return sum(last.values())
-
-
 def _wave(source: Source, number: int) -> dict[str, Any]:
     wave = source.waves[number]
     peak = wave.summary.get("peak_bytes")
     return {
-        "name": wave.name if source.swept else "run",
-        "members": len(wave.run.members),
-        "layout": _layout(wave.run.layout),
+        "name": wave.part.path.name if source.swept else "run",
+        "members": len(wave.part.run.members),
+        "layout": _layout(wave.part.run.layout),
         "train": wave.summary["run_s"],
         "evaluate": wave.summary.get("eval_s", 0.0),
         "steps_per_s": wave.summary["steps_per_s"],
@@ -173,7 +161,7 @@ def _thinned(values: np.ndarray, like: Curve) -> Curve:
 
 def _seconds(source: Source, config: int, steps: np.ndarray) -> np.ndarray:
     """Seconds of training at `steps` of a seed: of the wave that trained it, with whatever ran beside; mean over waves."""
-    clocks = [w.clock for w in source.waves if any((m.config or 0) == config for m in w.run.members)]
+    clocks = [w.clock for w in source.waves if any((m.config or 0) == config for m in w.part.run.members)]
     return np.mean([np.interp(steps, *clock) for clock in clocks], 0)
 
 
@@ -194,8 +182,8 @@ def _members(number: int, source: Source) -> list[dict[str, Any]]:
     """Every member: its final return, and the interval over the episodes that it was evaluated in."""
     result, intervals = source.result, dict[tuple[int, int], list[float | None]]()
     for wave in source.waves:
-        ends = wave.summary.get("per_seed_interval") or [[None, None]] * len(wave.run.members)
-        intervals |= {(m.config or 0, m.seed): x for m, x in zip(wave.run.members, ends, strict=True)}
+        ends = wave.summary.get("per_seed_interval") or [[None, None]] * len(wave.part.run.members)
+        intervals |= {(m.config or 0, m.seed): x for m, x in zip(wave.part.run.members, ends, strict=True)}
     found = []
     for c, (s, seed) in itertools.product(range(len(result.configs)), enumerate(result.seeds)):
         low, high = intervals[c, seed]

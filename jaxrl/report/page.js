@@ -240,7 +240,7 @@ function source(one) {
     { title: "members", value: (p) => p.members },
     { title: "waves", value: (p) => p.waves },
     { title: "devices × width", value: (p) => p.layout },
-    { title: "memory planned", value: (p) => p.bytes, text: (p) => p.memory },
+    { title: "memory planned", value: (p) => p.bytes, text: (p) => p.memory || "–" },
     { title: "static settings", value: (p) => p.statics },
   ], one.programs);
   const facts = { agent: one.agent, environment: one.env, preset: one.preset, commit: one.git_commit || "none" };

@@ -7,30 +7,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl import metrics, reproduce, rundir, sweepdir, tunedir
+from jaxrl import metrics, reproduce, rundir, sweepdir, tunedir, waves
 from jaxrl.errors import InputError
 from jaxrl.planning import Group, Plan
 from jaxrl.programs import Programs
-from jaxrl.rundir import Run
 from jaxrl.sweeping import SweepResult
+from jaxrl.waves import Part
 
 
 class Trained(NamedTuple):
     """A run directory: itself, or a wave of a sweep. clock: seconds of training, by environment steps of a seed."""
 
-    run: Run
-    name: str
+    part: Part
     summary: dict[str, Any]
     clock: tuple[np.ndarray, np.ndarray]
 
 
 class Source(NamedTuple):
-    """A run or a sweep. about: versions, device, git_commit. commands: which train it again."""
+    """A run or a sweep. compile_s: seconds, of all workers. about: versions, device, commit. commands: train it again."""
 
     directory: Path
     swept: bool
     result: SweepResult
     waves: list[Trained]
+    compile_s: float
     about: dict[str, Any]
     commands: list[str]
 
@@ -47,8 +47,9 @@ def _sweep(directory: Path) -> Source:
     if not (directory / sweepdir.SUMMARY).is_file():
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
     result = sweepdir.load(directory)
-    waves = [_trained(path, run, group) for group, run, path in sweepdir.waves(result.plan, directory)]
-    return Source(directory, True, result, waves, _about(values), reproduce.sweep_commands(result.plan))
+    trained = [_trained(part, result.plan.groups[part.group]) for part in waves.found(result.plan, directory)]
+    compile_s = rundir.read_json(directory / sweepdir.SUMMARY)["compile_s"]
+    return Source(directory, True, result, trained, compile_s, _about(values), reproduce.sweep_commands(result.plan))
 
 
 def _run(directory: Path) -> Source:
@@ -57,22 +58,22 @@ def _run(directory: Path) -> Source:
         raise InputError(f"{directory} is a part of a sweep; give {directory.absolute().parent.parent}")
     if not (directory / rundir.SUMMARY).is_file():
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
-    group = Group(run.experiment, run.members, Programs(run.experiment.trainer(), run.layout), 0)
-    wave, summary = sweepdir.read_wave(group, run, directory)
-    plan = Plan(run.experiment, [{}], len(run.members), run.members[0].seed, run.eval_every, 0, [group])
+    trainer, part = run.experiment.trainer(), Part(0, run, directory)
+    group = Group(run.experiment, run.members, Programs(trainer, run.layout), None)
+    wave, summary = sweepdir.read_wave(trainer, part)
+    plan = Plan(run.experiment, [{}], len(run.members), run.members[0].seed, run.eval_every, None, [group])
     result = SweepResult(plan, [(group, wave)], summary["compile_s"], summary["run_s"])
-    waves = [_trained(directory, run, group)]
-    return Source(directory, False, result, waves, _about(values), [reproduce.run_command(run)])
+    trained, command = [_trained(part, group)], reproduce.run_command(run)
+    return Source(directory, False, result, trained, summary["compile_s"], _about(values), [command])
 
 
 def _about(values: dict[str, Any]) -> dict[str, Any]:
     return {name: values.get(name) for name in ("versions", "device", "git_commit")}
 
 
-def _trained(path: Path, run: Run, group: Group) -> Trained:
-    summary = rundir.read_json(path / rundir.SUMMARY)
-    rows = metrics.read(path / rundir.TIMING)
-    return Trained(run, path.name, summary, clock(rows, group.programs.trainer.steps_per_iteration))
+def _trained(part: Part, group: Group) -> Trained:
+    rows, steps = metrics.read(part.path / rundir.TIMING), group.programs.trainer.steps_per_iteration
+    return Trained(part, rundir.read_json(part.path / rundir.SUMMARY), clock(rows, steps))
 
 
 def clock(rows: list[metrics.Row], steps_per_iteration: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,164 @@
+"""Sweeps over machines by Ray: `python -m benchmarks run machines`.
+
+overhead: a sweep of 64 members on a local cluster of two workers beside the same sweep without Ray, in turn.
+kills:    the same, a worker killed at random moments: members lost, trained twice to the end, or with other bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import jax
+import numpy as np
+import psutil
+
+from benchmarks import harness
+from benchmarks.harness import Row
+from jaxrl import metrics, platform, run, rundir, sweepdir, sweeping
+from jaxrl.experiment import resolve
+
+WORKERS, ROUNDS, KILLS = 2, 3, 5
+RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 16, 300_000
+SMOKES = ("overhead",)  # a kill costs the seconds of a worker's start; tests/test_ray_engine.py has some
+LIMIT = 900.0  # seconds of a sweep
+COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # every sweep compiles, with Ray or without
+
+
+def overhead(smoke: bool) -> Iterator[Row]:
+    """Seconds of a sweep from its plan to its summary, compiling included, and of those what Ray took to start."""
+    found: dict[str, list[float]] = {"local": [], "ray": [], "ray_start": []}
+    with mock.patch.dict(os.environ, {} if smoke else COLD), cluster() as address, directory() as home:
+        for number in range(1 if smoke else ROUNDS):
+            for name, where in (("local", None), ("ray", address)):
+                row = harness.apart(False, swept, str(home / f"{name}-{number}"), where, smoke, limit=LIMIT)
+                found[name].append(row["seconds"] - row["start_s"])
+                found["ray_start"] += [row["start_s"]] if where else []
+    ratio = harness.median(found["ray"]) / harness.median(found["local"])
+    yield {"work": work(smoke), "workers": WORKERS, "rounds": found, "ratio": round(ratio, 3), "must": 1.1}
+
+
+def kills(smoke: bool) -> Iterator[Row]:
+    """A worker is killed, and 3 to 15 seconds later again."""
+    killed = 0
+    with cluster() as address, directory() as home:
+        whole, out = home / "whole", home / "killed"
+        harness.apart(False, swept, str(whole), None, smoke, limit=LIMIT)
+        words = [sys.executable, "-m", "benchmarks.harness", "benchmarks.machines", "swept"]
+        words.append(json.dumps([str(out), address, smoke]))
+        begin = time.perf_counter()
+        process = subprocess.Popen(words, cwd=harness.ROOT)
+        while killed < (1 if smoke else KILLS) and process.poll() is None:
+            time.sleep(0.1 if smoke else random.uniform(3, 15))
+            for worker in random.sample(alive := busy_workers(), min(1, len(alive))):
+                worker.kill()
+                killed += 1
+        if process.wait(LIMIT):
+            raise RuntimeError(f"the sweep failed with exit code {process.returncode}")
+        seconds = time.perf_counter() - begin
+        yield {
+            "work": work(smoke),
+            "kills": killed,
+            "seconds": round(seconds, 1),
+            **difference(whole, out),
+            "must": "0, 0, 0",
+        }
+
+
+def work(smoke: bool) -> str:
+    """What is swept, in words."""
+    if smoke:
+        return "Q-learning FrozenLake-misc, 4 members"
+    return f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {STEPS:,} steps each"
+
+
+def swept(out: str, address: str | None, smoke: bool) -> dict[str, float]:
+    """A sweep in this process, or on the workers of a cluster: its seconds, and those until its directory was made."""
+    platform.configure()
+    base = resolve("ppo", "CartPole-v1", total_steps=STEPS, config={"hidden_sizes": (64, 64)})
+    if smoke:
+        base = resolve("q_learning", "FrozenLake-misc", total_steps=2_000)
+    settings, asked = sweeping.configurations(base, {"learning_rate": RATES[: 2 if smoke else None]}, {}, 0, 0)
+    engine: dict[str, Any] = {"engine": "ray", "ray_address": address, "cpus_per_worker": 1} if address else {}
+    begin, start = time.time(), 0.0
+    plan = sweeping.make_plan(base, settings, 2 if smoke else SEEDS, 0, asked, fit=not address)
+    planned = time.time()
+    sweepdir.run(plan, Path(out), run.Options(checkpoint_every=2.0), **engine)
+    if address:
+        start = (Path(out) / sweepdir.SWEEP).stat().st_mtime - planned
+    return {"seconds": time.time() - begin, "start_s": start}
+
+
+def difference(a: Path, b: Path) -> dict[str, int]:
+    """Of two directories of one sweep: members that the second lost, trained twice to the end, or has other bits of."""
+    one, other = sweepdir.load(a), sweepdir.load(b)
+    changed = 0
+    for c, s in np.ndindex(one.final_return.shape):
+        leaves = [
+            [*(x[c, s] for _, x in sorted(found.metrics.items())), *jax.tree.leaves(found.agent(c, s)[1].agent)]
+            for found in (one, other)
+        ]
+        same = (np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*leaves, strict=True))
+        changed += not all(same)
+    steps = one.plan.groups[0].programs.trainer.total_steps
+    timings = [metrics.read(path / rundir.TIMING) for path in (b / "waves").iterdir()]
+    twice = [sum(row["env_steps"] == steps for row in rows) > 1 for rows in timings]
+    return {"lost": int(np.isnan(other.final_return).sum()), "twice": sum(twice), "other_bits": changed}
+
+
+@contextlib.contextmanager
+def directory() -> Iterator[Path]:
+    """One for results, until the end."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def cluster(workers: int = WORKERS) -> Iterator[str]:
+    """A cluster of this machine alone, with room for so many workers of one core: its address.
+
+    Its workers have this process's environment.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets lie there: their paths must be short
+    words = ["start", "--head", "--block", f"--num-cpus={workers}", f"--port={port}", "--node-ip-address=127.0.0.1"]
+    words += ["--include-dashboard=false", "--disable-usage-stats", "--dashboard-agent-listen-port=0", f"--temp-dir={home}"]
+    with open(home / "out", "w") as out:
+        process = subprocess.Popen([Path(sys.executable).with_name("ray"), *words], stdout=out, stderr=out)
+    try:
+        while "Ray runtime started" not in (said := (home / "out").read_text()):
+            if process.poll() is not None:
+                raise RuntimeError(f"Ray did not start: {said}")
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def busy_workers() -> list[psutil.Process]:
+    """The processes on this machine that train a wave at this moment, as Ray names them."""
+    named = [(process, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"])]
+    return [process for process, name in named if name.startswith("ray::Worker.train")]
+
+
+PARTS = {"overhead": overhead, "kills": kills}
+
+if __name__ == "__main__":
+    harness.main("machines", PARTS, SMOKES)
