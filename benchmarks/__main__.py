@@ -23,7 +23,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "learning": 75,
     "threshold": 2,
     "phases": 2,
-    "overhead": 2,
+    "overhead": 7,
     "sweeps": 12,
     "reporting": 4,
     "machines": 12,

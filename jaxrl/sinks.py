@@ -3,7 +3,7 @@
 Both get, of every member: the configuration (config.json's values with the member's own), every number of every row at its
 env_steps, and at the end its final return. The first member also gets the run's pictures and the animation of its policy.
 
-A sink may cost 3 % of a run's time at most, beside metrics.jsonl alone. TensorBoard's file takes 0.05 ms a row and is
+A sink may cost 3 % of a run's time at most, beside metrics.jsonl alone. TensorBoard's file takes 0.02 ms a row and is
 written in turn with metrics.jsonl. W&B's client and service take 0.4 ms: see `Wandb`.
 """
 
@@ -168,9 +168,10 @@ class Wandb:
     """A W&B run for each member, grouped, in a project. Needs the extra `wandb`; W&B's variables (WANDB_MODE ...) hold.
 
     A process beside the run follows metrics.jsonl at the lowest priority: what it takes, the run's own work does not need.
-    So W&B may lag behind a run that uses every core, and `close` waits until it has caught up. (Measured on 2 cores with
-    wandb 0.31: its client and service together need 0.4 ms of a core for a row and 0.1 s for each member's start. With one
-    W&B run for all members it would be a third of that, without grouping and comparing them.)
+    So W&B may lag behind a run that uses every core, and `close` waits until it has caught up; long where other programs use
+    every core, too, unless Linux lets this user raise a priority again. (Measured on 2 cores with wandb 0.31: its client and
+    service together need 0.4 ms of a core for a row, 2 s to start and 0.1 s for each member. One W&B run for all members
+    would make a row a third of that, but they could not be grouped and compared.)
 
     Files lie in DIR/wandb. Of an identifier in there and of the member are made the ids, with which a resumed run goes on.
     """
@@ -192,6 +193,7 @@ class Wandb:
             "pictures": [str(directory / name) for name in PICTURES],
             "members": described,
         }
+        (directory / rundir.METRICS).touch()  # it is followed from the first
         words = [sys.executable, "-P", str(FOLLOWER)]  # -P: its neighbours have names of the standard library
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._over = False

@@ -7,11 +7,12 @@ standard output and exit code 2.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,29 +29,64 @@ def main() -> int:
     """Follow a run to its end; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then stops, and with it this
     os.nice(LOWEST)
-    work = json.loads(sys.stdin.readline())
+    work, over = json.loads(sys.stdin.readline()), threading.Event()
+    threading.Thread(target=await_end, args=(over,), daemon=True).start()
     import wandb
 
     try:
-        follow(work)
+        follow(work, over)
     except wandb.errors.Error as error:
         print(" ".join(str(error).split()))
         return 2
     return 0
 
 
-def follow(work: dict[str, Any]) -> None:
+def await_end(over: threading.Event) -> None:
+    """Wait until the run is over, and do then what is left of this as fast as Linux lets its user."""
+    try:
+        sys.stdin.read()
+        if psutil.LINUX:
+            hurry()
+    finally:
+        over.set()
+
+
+def hurry() -> None:
+    """Raise the priorities again: of each thread, where that is allowed, and of the service's session."""
+    for process in [psutil.Process(), *psutil.Process().children()]:
+        for thread in process.threads():
+            with contextlib.suppress(PermissionError, ProcessLookupError):  # not allowed; over
+                os.setpriority(os.PRIO_PROCESS, thread.id, 0)
+    set_service(0)
+
+
+def set_service(level: int) -> None:
+    """Give the session of W&B's service a priority: Linux may share the cores among sessions first, then among processes.
+
+    That may be done once in 0.1 s on a machine.
+    """
+    groups = [Path(f"/proc/{process.pid}/autogroup") for process in psutil.Process().children()]
+    for group in (group for group in groups if group.exists()):
+        try:
+            group.write_text(str(level))
+        except BlockingIOError:
+            time.sleep(0.2)
+            group.write_text(str(level))
+
+
+def follow(work: dict[str, Any], over: threading.Event) -> None:
     """Log rows until the run is over, then its result."""
     import wandb
 
     wandb.setup()
-    lower(psutil.Process().children())
+    if not over.is_set():
+        set_service(LOWEST)
     members = {name_of(member["config"]["member"]): Member(work, member) for member in work["members"]}
     with open(work["rows"], "rb") as file:
         file.seek(work["from_byte"])
-        tail, over = Tail(file), False
-        while not over:
-            over = bool(select.select([sys.stdin], [], [], POLL_SECONDS)[0])
+        tail, last = Tail(file), False
+        while not last:
+            last = over.wait(POLL_SECONDS)
             for row in tail.rows():
                 members[name_of(row)].log(row)
     summary = Path(work["summary"])
@@ -59,21 +95,6 @@ def follow(work: dict[str, Any]) -> None:
     for member, final in zip(members.values(), finals, strict=True):
         member.finish({"final_return": final}, pictures, finished=summary.exists())
         pictures = []  # they are the first member's
-
-
-def lower(processes: list[psutil.Process]) -> None:
-    """Give W&B's service the lowest priority, too.
-
-    It has a session of its own, and Linux may share the cores among sessions first, whatever the priorities of processes; so
-    that of its session is lowered. That may be done once in 0.1 s on a machine.
-    """
-    groups = [Path(f"/proc/{process.pid}/autogroup") for process in processes]
-    for group in (group for group in groups if group.exists()):
-        try:
-            group.write_text(str(LOWEST))
-        except BlockingIOError:
-            time.sleep(0.2)
-            group.write_text(str(LOWEST))
 
 
 def name_of(row: dict[str, Any]) -> tuple[int | None, int]:
