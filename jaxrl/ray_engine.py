@@ -9,7 +9,6 @@ lost driver `jaxrl resume` goes on from all of them. So all machines must see th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -17,75 +16,21 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxrl import planning, platform, rundir, sweepdir, waves
+from jaxrl import platform, rundir, sweepdir, waves
 from jaxrl.errors import InputError
 from jaxrl.layout import BLOCK, Layout
 from jaxrl.planning import Plan
 from jaxrl.progress import Progress
+from jaxrl.ray_worker import Slot, Worker
 from jaxrl.run import Interrupted, Options, Stop, stop_signals
-from jaxrl.rundir import Member, Run
 from jaxrl.sweepdir import Engine
 from jaxrl.waves import Part
 
-RETRIES = 20  # of a wave whose worker is lost again and again
+RETRIES = 10  # of a wave whose worker is lost again and again
 START_SECONDS = 120.0  # for all workers to be started
 POLL_SECONDS = 0.5
-
-
-class Slot(NamedTuple):
-    """A place for a worker. node: Ray's name of the machine. kind: "cpu" or "gpu". sharers: workers in its memory."""
-
-    node: str
-    kind: str
-    devices: int
-    sharers: int
-
-    def takes(self, part: Part) -> bool:
-        """Whether a wave that was begun can go on here: bits depend on the kind, and on a layout that must be kept."""
-        kind = rundir.read_config(part.path)["device"]["platform"]
-        return kind == self.kind and part.run.layout.devices <= self.devices
-
-
-class Worker:
-    """What runs in a worker's process, one call at a time. It may be made anew between any two calls."""
-
-    def __init__(self, slot: Slot) -> None:
-        platform.configure(slot.devices, cpu_only=slot.kind == "cpu")
-        self._slot = slot
-        self._plans: dict[Path, Plan] = {}
-
-    def look(self, directory: Path, plan: dict[str, Any], versions: dict[str, str]) -> None:
-        """Raises ValueError where the driver's directory is not to be seen from here, or other versions are installed."""
-        where = f"worker on {socket.gethostname()}"
-        for package, version in platform.versions().items():
-            if version != versions[package]:
-                raise InputError(f"{where} has {package} {version}, here is {versions[package]}")
-        if not sweepdir.is_sweep(directory) or sweepdir.read_plan_json(directory) != plan:
-            raise InputError(f"{where} does not see {directory}: it must lie where all machines share files")
-
-    def fit(self, directory: Path, group: int, members: int) -> Layout:
-        """The layout here for so many members of a group, compiled. Raises ValueError where not even one fits."""
-        plan = self._plan(directory)
-        free = planning.available_bytes() // self._slot.sharers
-        plan.groups[group].fit(members, min(free, plan.memory_limit or free))
-        return plan.groups[group].programs.layout
-
-    def train(
-        self, directory: Path, group: int, members: tuple[Member, ...], layout: Layout, path: Path, options: Options
-    ) -> tuple[float, float]:
-        """Train a wave to its end, from wherever it stands; gives its mean return, and the seconds of compiling so far."""
-        plan = self._plan(directory)
-        run = Run(plan.groups[group].experiment, members, plan.eval_every, layout)
-        how = dataclasses.replace(options, pictures=False)
-        mean = waves.finish(plan, Part(group, run, path), how)["final_return"]["mean"]
-        return math.nan if mean is None else mean, sum(group.compile_s for group in plan.groups)
-
-    def _plan(self, directory: Path) -> Plan:
-        if directory not in self._plans:
-            self._plans[directory] = sweepdir.read_plan(directory)
-        return self._plans[directory]
 
 
 @contextlib.contextmanager
@@ -94,8 +39,7 @@ def workers(address: str | None, cpus: int | None) -> Iterator[Engine]:
 
     address: HOST:PORT; None: RAY_ADDRESS, else the cluster that this machine is part of. cpus: of a worker; see `slots`.
     """
-    ray = _connected(address)
-    with contextlib.redirect_stdout(sys.stderr):  # Ray prints there which workers it lost
+    with contextlib.redirect_stdout(sys.stderr), _connected(address) as ray:  # Ray prints there which workers it lost
         actors = {}
         try:
             for slot in slots(ray.nodes(), cpus):
@@ -105,31 +49,41 @@ def workers(address: str | None, cpus: int | None) -> Iterator[Engine]:
         finally:
             for actor in actors:
                 ray.kill(actor)
-            ray.shutdown()
 
 
-def _connected(address: str | None) -> Any:
-    """Ray, of which this process is now a driver."""
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, of which this process is a driver: as it was before, or for as long as this lasts."""
     try:
         import ray
     except ImportError as error:
         raise InputError("--engine ray needs the extra: pip install 'jaxrl[ray]'") from error
-    known = address or os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        yield ray
+        return
+    _join(ray, address or os.environ.get("RAY_ADDRESS", "auto"))
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    """Become a driver of the cluster there, or ("auto") of this machine's. Raises ValueError where there is none."""
     hint = "start one with: ray start --head"
-    if known:
-        host, colon, port = known.rpartition(":")
+    if address != "auto":
+        host, colon, port = address.rpartition(":")
         if not colon or not port.isdigit():
-            raise InputError(f"Ray address {known!r} must look like HOST:PORT")
+            raise InputError(f"Ray address {address!r} must look like HOST:PORT")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
         except OSError as error:
-            raise InputError(f"no Ray cluster answers at {known} ({error.strerror or error}); {hint}") from error
+            raise InputError(f"no Ray cluster answers at {address} ({error.strerror or error}); {hint}") from error
     try:
-        ray.init(address=known or "auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"no Ray cluster can be joined from this machine ({reason}); {hint}") from error
-    return ray
 
 
 def slots(nodes: Sequence[dict[str, Any]], cpus: int | None) -> list[Slot]:
