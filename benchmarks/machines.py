@@ -32,7 +32,8 @@ from jaxrl import metrics, platform, run, rundir, sweepdir, sweeping
 from jaxrl.experiment import resolve
 
 WORKERS, ROUNDS, KILLS = 2, 3, 5
-RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 16, 300_000
+RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), 16
+STEPS = {"overhead": 300_000, "kills": 100_000}
 SMOKES = ("overhead",)  # a kill costs the seconds of a worker's start; tests/test_ray_engine.py has some
 LIMIT = 900.0  # seconds of a sweep
 COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # every sweep compiles, with Ray or without
@@ -40,37 +41,38 @@ COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # every sweep compiles, with R
 
 def overhead(smoke: bool) -> Iterator[Row]:
     """Seconds of a sweep from its plan to its summary, compiling included, and of those what Ray took to start."""
+    steps = 0 if smoke else STEPS["overhead"]
     found: dict[str, list[float]] = {"local": [], "ray": [], "ray_start": []}
     with mock.patch.dict(os.environ, {} if smoke else COLD), cluster() as address, directory() as home:
         for number in range(1 if smoke else ROUNDS):
             for name, where in (("local", None), ("ray", address)):
-                row = harness.apart(False, swept, str(home / f"{name}-{number}"), where, smoke, limit=LIMIT)
+                row = harness.apart(False, swept, str(home / f"{name}-{number}"), where, steps, limit=LIMIT)
                 found[name].append(row["seconds"] - row["start_s"])
                 found["ray_start"] += [row["start_s"]] if where else []
     ratio = harness.median(found["ray"]) / harness.median(found["local"])
-    yield {"work": work(smoke), "workers": WORKERS, "rounds": found, "ratio": round(ratio, 3), "must": 1.1}
+    yield {"work": work(steps), "workers": WORKERS, "rounds": found, "ratio": round(ratio, 3), "must": 1.1}
 
 
 def kills(smoke: bool) -> Iterator[Row]:
     """A worker is killed, and 3 to 15 seconds later again."""
-    killed = 0
+    steps, killed = 0 if smoke else STEPS["kills"], 0
     with cluster() as address, directory() as home:
         whole, out = home / "whole", home / "killed"
-        harness.apart(False, swept, str(whole), None, smoke, limit=LIMIT)
+        harness.apart(False, swept, str(whole), None, steps, limit=LIMIT)
         words = [sys.executable, "-m", "benchmarks.harness", "benchmarks.machines", "swept"]
-        words.append(json.dumps([str(out), address, smoke]))
+        words.append(json.dumps([str(out), address, steps]))
         begin = time.perf_counter()
         process = subprocess.Popen(words, cwd=harness.ROOT)
         while killed < (1 if smoke else KILLS) and process.poll() is None:
             time.sleep(0.1 if smoke else random.uniform(3, 15))
-            for worker in random.sample(alive := busy_workers(), min(1, len(alive))):
+            for worker in random.sample(alive := busy_workers(address), min(1, len(alive))):
                 worker.kill()
                 killed += 1
         if process.wait(LIMIT):
             raise RuntimeError(f"the sweep failed with exit code {process.returncode}")
         seconds = time.perf_counter() - begin
         yield {
-            "work": work(smoke),
+            "work": work(steps),
             "kills": killed,
             "seconds": round(seconds, 1),
             **difference(whole, out),
@@ -78,23 +80,27 @@ def kills(smoke: bool) -> Iterator[Row]:
         }
 
 
-def work(smoke: bool) -> str:
+def work(steps: int) -> str:
     """What is swept, in words."""
-    if smoke:
+    if not steps:
         return "Q-learning FrozenLake-misc, 4 members"
-    return f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {STEPS:,} steps each"
+    return f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
 
 
-def swept(out: str, address: str | None, smoke: bool) -> dict[str, float]:
-    """A sweep in this process, or on the workers of a cluster: its seconds, and those until its directory was made."""
+def swept(out: str, address: str | None, steps: int) -> dict[str, float]:
+    """A sweep in this process, or on the workers of a cluster: its seconds, and those that Ray took to start.
+
+    steps: of each member; 0 for a smoke.
+    """
     platform.configure()
-    base = resolve("ppo", "CartPole-v1", total_steps=STEPS, config={"hidden_sizes": (64, 64)})
-    if smoke:
+    if steps:
+        base = resolve("ppo", "CartPole-v1", total_steps=steps, config={"hidden_sizes": (64, 64)})
+    else:
         base = resolve("q_learning", "FrozenLake-misc", total_steps=2_000)
-    settings, asked = sweeping.configurations(base, {"learning_rate": RATES[: 2 if smoke else None]}, {}, 0, 0)
+    settings, asked = sweeping.configurations(base, {"learning_rate": RATES[: None if steps else 2]}, {}, 0, 0)
     engine: dict[str, Any] = {"engine": "ray", "ray_address": address, "cpus_per_worker": 1} if address else {}
     begin, start = time.time(), 0.0
-    plan = sweeping.make_plan(base, settings, 2 if smoke else SEEDS, 0, asked, fit=not address)
+    plan = sweeping.make_plan(base, settings, SEEDS if steps else 2, 0, asked, fit=not address)
     planned = time.time()
     sweepdir.run(plan, Path(out), run.Options(checkpoint_every=2.0), **engine)
     if address:
@@ -153,10 +159,15 @@ def cluster(workers: int = WORKERS) -> Iterator[str]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def busy_workers() -> list[psutil.Process]:
-    """The processes on this machine that train a wave at this moment, as Ray names them."""
-    named = [(process, " ".join(process.info["cmdline"] or ())) for process in psutil.process_iter(["cmdline"])]
-    return [process for process, name in named if name.startswith("ray::Worker.train")]
+def busy_workers(address: str) -> list[psutil.Process]:
+    """The processes of the cluster there that train a wave at this moment: Ray names them after what they are at."""
+    port, found = address.rpartition(":")[2], []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if " ".join(process.cmdline()).startswith("ray::Worker.train"):
+                parent = process.parent()
+                found += [process] if parent and any(word.endswith(f":{port}") for word in parent.cmdline()) else []
+    return found
 
 
 PARTS = {"overhead": overhead, "kills": kills}

@@ -28,7 +28,7 @@ from jaxrl.run import Interrupted, Options, Stop, stop_signals
 from jaxrl.sweepdir import Engine
 from jaxrl.waves import Part
 
-RETRIES = 10  # of a wave whose worker is lost again and again
+RETRIES = 50  # of a wave whose worker is lost; Ray counts several while a machine does not answer
 START_SECONDS = 120.0  # for all workers to be started
 POLL_SECONDS = 0.5
 

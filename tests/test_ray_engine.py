@@ -93,7 +93,7 @@ def test_other_commands_take_its_directory(swept, tmp_path, capsys):
 
 
 def test_a_killed_worker_is_started_again_and_nothing_is_trained_twice(whole, on_ray, tmp_path):
-    """kill -9 of a worker at three random moments: the sweep ends by itself, each wave once."""
+    """kill -9 of a worker, then SIGTERM, at random moments: the sweep ends by itself, each wave once."""
     out, finished, killed = tmp_path / "killed", {}, 0
     with open(tmp_path / "said", "w") as said:
         process = subprocess.Popen(command(*WORDS, *on_ray, *OFTEN, "--out", out), stdout=said, stderr=said)
@@ -103,8 +103,8 @@ def test_a_killed_worker_is_started_again_and_nothing_is_trained_twice(whole, on
         time.sleep(random.random() * 0.3)
         for path in out.glob("waves/*/summary.json"):
             assert path.stat().st_mtime_ns == finished.setdefault(path, path.stat().st_mtime_ns)
-        for worker in random.sample(alive := busy_workers(), min(1, len(alive))):
-            worker.kill()
+        for worker in random.sample(alive := busy_workers(on_ray[3]), min(1, len(alive))):
+            worker.send_signal(signal.SIGTERM if killed else signal.SIGKILL)
             killed += 1
     assert killed
     assert process.wait(timeout=240) == 0, (tmp_path / "said").read_text()
@@ -133,7 +133,7 @@ def test_a_signal_stops_the_workers_and_says_how_to_go_on(on_ray, tmp_path):
     words = command(*WORDS, "--total-steps", 4_000_000, *on_ray, *OFTEN, "--out", out)
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(out.glob("waves/*/checkpoints/[0-9]*")), process)
-    running = busy_workers()
+    running = busy_workers(on_ray[3])
     assert running
     process.send_signal(signal.SIGTERM)
     printed = process.communicate(timeout=120)[1]
