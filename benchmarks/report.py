@@ -88,7 +88,19 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; []
     *([] for _ in ("epsilon_greedy", "ucb", "thompson", "gradient_bandit")),
     [returns("neural_bandit DigitsBandit", 3)],
 )
-FILES = ("learning", "throughput", "compile", "threshold", "phases", "overhead", "sweeps", "memory", "scaling")
+FILES = (
+    "learning",
+    "throughput",
+    "compile",
+    "threshold",
+    "phases",
+    "overhead",
+    "sweeps",
+    "machines",
+    "reporting",
+    "memory",
+    "scaling",
+)
 MEASURED = 5  # the column of the figures, where the first is what stands before the table
 MEMORY = "DQN with a replay of 200k, 1 to 64 members"
 
@@ -147,7 +159,7 @@ def facts(results: Mapping[str, list[Row]]) -> list[str]:
     """What else of speed was measured, beside what steps/s do not say."""
     compiled = part(results["compile"], "programs")
     (start,) = part(results["compile"], "start")
-    (learning,) = part(results["phases"], "gemm")
+    (learning,), (page,) = part(results["phases"], "gemm"), results["reporting"]
     shares = {row["part"]: row["share"] for row in results["phases"] if "share" in row}
     threshold, overhead = results["threshold"], [row for row in results["overhead"] if "driver_over_bare" in row]
 
@@ -173,11 +185,27 @@ def facts(results: Mapping[str, list[Row]]) -> list[str]:
         "ten evaluations of 32 episodes, share of the run": both(
             overhead, lambda row: f"{100 * row['evaluation_share']:.1f} %"
         ),
+        **{f"{name} over the directory's files alone, PPO": cost for name, cost in sinks(results["overhead"]).items()},
+        f"report of {page['work']}": (
+            f"written in {page['write_s']:.1f} s, {page['megabytes']:.1f} MB, opened in {page['open_s']:.1f} s"
+        ),
         "where an iteration of PPO on CartPole-v1 goes": share("ppo"),
         "of PPO on Breakout-MinAtar, 64 × 128 steps": share("breakout"),
         "of DQN on CartPole-v1": share("dqn"),
     }
     return [f"| {what} | {value} |" for what, value in found.items()]
+
+
+def sinks(rows: list[Row]) -> dict[str, str]:
+    """How long a run takes with a sink, as a multiple of one without, and how long its end is waited for."""
+
+    def text(row: Row) -> str:
+        seconds, sink = row["median_s"], row["part"]
+        ends = [seconds[f"{way}, whole"] - seconds[way] for way in ("files alone", sink)]
+        return f"{row['sink_over_files']:.2f} with {row['seeds']} seed(s) and {max(ends[1] - ends[0], 0):.1f} s at the end"
+
+    names = {"tensorboard": "TensorBoard", "wandb": "W&B, offline,"}
+    return {title: "; ".join(text(row) for row in part(rows, name)) for name, title in names.items()}
 
 
 def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
@@ -201,6 +229,13 @@ def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
         f"peak bytes, predicted over measured: {MEMORY}": f"{min(ratios):.2f} to {max(ratios):.2f}",
         "time per member of 64, that of one member alone being 1: PPO; DQN": last,
         work: f"best {best}, preset it began from {before}; 16 fresh seeds each",
+    }
+    (slower,), (kills,) = part(results["machines"], "overhead"), part(results["machines"], "kills")
+    found |= {
+        f"{kills['work']}, on Ray, one of two workers killed {kills['kills']} times": (
+            f"{kills['lost']} members lost, {kills['twice']} trained twice, {kills['other_bits']} with other bits"
+        ),
+        f"{slower['work']}, on Ray's {slower['workers']} workers over without Ray": f"{slower['ratio']:.2f}",
     }
     return [f"| {what} | {value} |" for what, value in found.items()]
 
