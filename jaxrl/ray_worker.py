@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import socket
 from pathlib import Path
@@ -61,8 +60,7 @@ class Worker:
         """Train a wave to its end, from wherever it stands; gives its mean return, and the seconds of compiling so far."""
         plan = self._plan(directory)
         run = Run(plan.groups[group].experiment, members, plan.eval_every, layout)
-        how = dataclasses.replace(options, pictures=False)
-        mean = waves.finish(plan, Part(group, run, path), how)["final_return"]["mean"]
+        mean = waves.finish(plan, Part(group, run, path), options)["final_return"]["mean"]
         return math.nan if mean is None else mean, sum(group.compile_s for group in plan.groups)
 
     def _plan(self, directory: Path) -> Plan:

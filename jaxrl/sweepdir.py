@@ -107,7 +107,7 @@ def train_here(plan: Plan, directory: Path, options: driver.Options) -> float:
         raise InputError(f"{directory} ran on {devices(directory)} devices, here are {jax.local_device_count()}")
     planned = waves.planned(plan, directory)
     for number, part in enumerate(planned, 1):
-        how = dataclasses.replace(options, pictures=False, label=f"wave {number}/{len(planned)}")
+        how = dataclasses.replace(options, label=f"wave {number}/{len(planned)}")
         try:
             waves.finish(plan, part, how)
         except driver.Interrupted as stopped:

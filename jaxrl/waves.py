@@ -6,6 +6,7 @@ waves: by the plan's layout, or by that of the machine that trains them.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from collections.abc import Sequence
@@ -93,12 +94,13 @@ def finish(plan: Plan, part: Part, options: run.Options) -> dict[str, Any]:
     Returns its summary. Raises ValueError, Interrupted.
     """
     programs = plan.groups[part.group].programs_of(part.run.layout)
+    how = dataclasses.replace(options, pictures=False, group=part.path.parent.parent.resolve().name)
     if part.finished:
         return rundir.read_json(part.path / rundir.SUMMARY)
     if part.begun:
-        return run.resume(part.path, options, programs)
+        return run.resume(part.path, how, programs)
     shutil.rmtree(part.path, ignore_errors=True)  # killed before it was made
-    return run.train(part.run, part.path, options, programs=programs)
+    return run.train(part.run, part.path, how, programs=programs)
 
 
 def numbered(directory: Path) -> list[tuple[int, Path]]:

@@ -38,7 +38,7 @@ QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, wher
 
 AS_USERS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # where the order of sums could differ
 # These take 30 to 50 seconds each at that, a third less at this, which vectorises too.
-LARGE = {case: {"xla_backend_optimization_level": 1} for case in ("rainbow", "r2d2", "gru", "transformer")}
+LARGE = {case: AS_USERS | {"xla_backend_optimization_level": 1} for case in ("rainbow", "r2d2", "gru", "transformer")}
 
 
 def small_config(agent):

@@ -210,6 +210,7 @@ def of_eight():
     return digest.hexdigest(), len(jax.tree.leaves(found.states.agent)[0].sharding.device_set)
 
 
+@pytest.mark.exact
 def test_one_two_and_eight_devices_give_the_same_bits():
     commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]

@@ -39,6 +39,7 @@ def test_shapes_and_order(swept):
     assert swept.seeds == [5, 6]
 
 
+@pytest.mark.exact
 def test_a_member_is_the_same_as_in_a_run_of_its_configuration_alone(swept):
     """To the bit: `jit(vmap(train))` over other seeds, with the configuration's own settings."""
     trainer = jaxrl.make_trainer(
@@ -211,6 +212,7 @@ def of_nine():
     return [digest.hexdigest(), layout.devices, layout.padded, result.final_return.tolist()]
 
 
+@pytest.mark.exact
 def test_one_two_and_eight_devices_give_the_same_bits():
     """Nine members and one of padding: five on each of this process's two; 5 after 5 on one; 2 on each of five of eight."""
     commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]

@@ -88,6 +88,7 @@ def test_a_pruner_stops_the_worse_ones():
     assert complete < pruned
 
 
+@pytest.mark.exact
 def test_survivors_packed_into_a_narrower_program_keep_their_bits():
     """Four settings × two seeds; two settings are cut half-way. The rest end as in a sweep that cut none."""
     config = small_config("reinforce")
