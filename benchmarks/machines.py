@@ -28,7 +28,7 @@ import psutil
 
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import metrics, platform, run, rundir, sweepdir, sweeping
+from jaxrl import metrics, platform, run, rundir, sweepdir, sweeping, waves
 from jaxrl.experiment import resolve
 
 WORKERS, ROUNDS, KILLS = 2, 3, 5
@@ -40,7 +40,7 @@ COLD = {"JAX_ENABLE_COMPILATION_CACHE": "false"}  # every sweep compiles, with R
 
 
 def overhead(smoke: bool) -> Iterator[Row]:
-    """Seconds of a sweep from its plan to its summary, compiling included, and of those what Ray took to start."""
+    """Seconds of a sweep from its plan to its summary, compiling included; those that Ray took to start are apart."""
     steps = 0 if smoke else STEPS["overhead"]
     found: dict[str, list[float]] = {"local": [], "ray": [], "ray_start": []}
     with mock.patch.dict(os.environ, {} if smoke else COLD), cluster() as address, directory() as home:
@@ -110,6 +110,11 @@ def swept(out: str, address: str | None, steps: int) -> dict[str, float]:
 
 def difference(a: Path, b: Path) -> dict[str, int]:
     """Of two directories of one sweep: members that the second lost, trained twice to the end, or has other bits of."""
+    plan = sweepdir.read_plan(b)
+    parts = waves.found(plan, b)
+    lost = sum(map(len, waves.missing(plan, parts))) + sum(len(part.run.members) for part in parts if not part.finished)
+    if lost:
+        return {"lost": lost}
     one, other = sweepdir.load(a), sweepdir.load(b)
     changed = 0
     for c, s in np.ndindex(one.final_return.shape):
@@ -122,7 +127,7 @@ def difference(a: Path, b: Path) -> dict[str, int]:
     steps = one.plan.groups[0].programs.trainer.total_steps
     timings = [metrics.read(path / rundir.TIMING) for path in (b / "waves").iterdir()]
     twice = [sum(row["env_steps"] == steps for row in rows) > 1 for rows in timings]
-    return {"lost": int(np.isnan(other.final_return).sum()), "twice": sum(twice), "other_bits": changed}
+    return {"lost": lost, "twice": sum(twice), "other_bits": changed}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import drawing, record
+from benchmarks import drawing, harness, record
 from jaxrl.errors import InputError
 
 README = Path(__file__).parent.parent / "README.md"
@@ -235,7 +235,9 @@ def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
         f"{kills['work']}, on Ray, one of two workers killed {kills['kills']} times": (
             f"{kills['lost']} members lost, {kills['twice']} trained twice, {kills['other_bits']} with other bits"
         ),
-        f"{slower['work']}, on Ray's {slower['workers']} workers over without Ray": f"{slower['ratio']:.2f}",
+        f"{slower['work']}, on {slower['workers']} workers of Ray over without Ray": (
+            f"{slower['ratio']:.2f}, Ray's start of {harness.median(slower['rounds']['ray_start']):.1f} s apart"
+        ),
     }
     return [f"| {what} | {value} |" for what, value in found.items()]
 

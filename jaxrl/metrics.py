@@ -53,7 +53,9 @@ class JsonLines:
     """An append-only file of JSON objects, one a line."""
 
     def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
-        """keep_bytes: cut an existing file there first; None appends to all of it."""
+        """keep_bytes: cut an existing file there first; None appends to all of it, but for a last line cut by a crash."""
+        if keep_bytes is None and path.exists():
+            keep_bytes = path.read_bytes().rfind(b"\n") + 1
         self._file = open(path, "ab")
         if keep_bytes is not None and self._file.tell() < keep_bytes:
             raise InputError(f"{path} is damaged: it has fewer bytes than its checkpoint says")
@@ -81,6 +83,8 @@ class JsonLines:
 def read(path: Path) -> list[Row]:
     """The rows of a JSON-lines file; a last line cut by a crash is left out. Raises ValueError for a damaged line."""
     found = []
+    if not path.is_file():
+        raise InputError(f"{path.parent} is damaged: it has no {path.name}")
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         try:

@@ -138,7 +138,7 @@ class _Sweep:
         self.compile_s: dict[Any, float] = {}
         self.last_return = math.nan  # the mean of the wave that ended last
 
-    def train(self) -> float:
+    def train(self) -> tuple[float, int]:
         """Hand out waves until none is left; returns the seconds of compiling. Raises ValueError, Interrupted."""
         members = sum(len(group.members) for group in self.plan.groups)
         self._look()
@@ -151,13 +151,17 @@ class _Sweep:
                 self._wait(stop)
                 progress.update(self._done(), self.last_return)
         self._check_begun()
-        return sum(self.compile_s.values())
+        return sum(self.compile_s.values()), len(self.compile_s) or 1
 
     def _look(self) -> None:
         """Have each worker see the directory."""
         arguments = self.directory, sweepdir.read_plan_json(self.directory), platform.versions()
-        for look in [actor.look.remote(*arguments) for actor in self.actors]:
-            self._result(look)
+        for actor, look in [(actor, actor.look.remote(*arguments)) for actor in self.actors]:
+            try:
+                self._result(look)
+            except self.ray.exceptions.RayActorError as error:
+                node, reason = self.actors[actor].node[:8], str(error).splitlines()[0]
+                raise InputError(f"the worker on node {node} did not start: {reason}") from error
 
     def _check_begun(self) -> None:
         """Raises ValueError where a wave cannot go on anywhere here."""

@@ -10,7 +10,7 @@ from typing import Any
 from jaxrl.experiment import Experiment
 from jaxrl.planning import Plan
 from jaxrl.rundir import Run
-from jaxrl.search_space import applied
+from jaxrl.search_space import Choice, Setting, axis_text
 
 
 def run_command(run: Run) -> str:
@@ -19,11 +19,13 @@ def run_command(run: Run) -> str:
 
 
 def sweep_commands(plan: Plan) -> list[str]:
-    """`jaxrl sweep ...`; where configurations were given one by one, a `jaxrl train ...` for each."""
-    if plan.asked:
-        return [_command("sweep", plan.base, plan.seeds, plan.seed, plan.eval_every, plan.asked)]
-    each = [applied(plan.base, setting) for setting in plan.settings]
-    return [_command("train", experiment, plan.seeds, plan.seed, plan.eval_every, []) for experiment in each]
+    """`jaxrl sweep ...`; where configurations were given one by one, one for each."""
+    asked = [plan.asked] if plan.asked else [_one_point(setting) for setting in plan.settings]
+    return [_command("sweep", plan.base, plan.seeds, plan.seed, plan.eval_every, words) for words in asked]
+
+
+def _one_point(setting: Setting) -> list[str]:
+    return [word for name, value in setting.items() for word in ("--grid", f"{name}={axis_text(Choice((value,)))}")]
 
 
 def _command(name: str, experiment: Experiment, seeds: int, seed: int, eval_every: int, more: list[str]) -> str:

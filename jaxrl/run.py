@@ -35,8 +35,11 @@ class Interrupted(Exception):
     """The run was asked to stop, and has: its state is in a checkpoint. signal: which one asked."""
 
     def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, number)  # both, or it could not pass between processes
         self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,11 @@ def resume(directory: Path, options: Options = Options(), programs: Programs | N
         raise InputError(
             f"{directory} ran on {run.layout.devices} devices, here are {jax.local_device_count()}: "
             "its numbers depend on its layout, so it cannot go on here"
+        )
+    began = values.get("device", {}).get("platform", jax.default_backend())
+    if began != jax.default_backend():
+        raise InputError(
+            f"{directory} ran on {began}, here is {jax.default_backend()}: its numbers would not go on as they began"
         )
     programs = programs or Programs(run.experiment.trainer(), run.layout)
     with rundir.held(directory / rundir.CONFIG):

@@ -154,6 +154,8 @@ def _locked(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise InputError(f"the file system cannot lock files, so two processes could train there: {error}") from error
     return True
 
 

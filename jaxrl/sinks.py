@@ -16,6 +16,7 @@ import secrets
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -196,15 +197,19 @@ class Wandb:
         (directory / rundir.METRICS).touch()  # it is followed from the first
         words = [sys.executable, "-P", str(FOLLOWER)]  # -P: its neighbours have names of the standard library
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._over = False
+        self._over = self._warned = False
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(work) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps(work) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise RuntimeError(f"the process of --wandb ended with {self._process.wait()}") from error
 
     def write(self, rows: list[metrics.Row]) -> None:
-        """They are read from metrics.jsonl. Raises ValueError where W&B refused its work."""
-        if self._process.poll() is not None:
-            self.close()
+        """They are read from metrics.jsonl. Warns once where W&B has stopped: the run goes on, `close` says why."""
+        if self._process.poll() is not None and not self._warned:
+            self._warned = True
+            warnings.warn("W&B has stopped following the run, which goes on without it", stacklevel=2)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """It is read from summary.json."""

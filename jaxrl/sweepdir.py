@@ -33,7 +33,8 @@ SWEEP, SUMMARY = "sweep.json", "summary.json"
 CURVES, EFFECTS = "curves.png", "effects.png"
 FORMAT = 1
 DEFAULTS = driver.Options()
-Engine = Callable[[Plan, Path, driver.Options], float]  # trains what is left of a sweep; gives the seconds of compiling
+Engine = Callable[[Plan, Path, driver.Options], tuple[float, int]]
+"""Trains what is left of a sweep; gives the seconds of compiling, and how many workers there were at once."""
 
 
 def is_sweep(directory: Path) -> bool:
@@ -101,7 +102,7 @@ def engine_of(engine: str = "local", ray_address: str | None = None, cpus_per_wo
         yield train
 
 
-def train_here(plan: Plan, directory: Path, options: driver.Options) -> float:
+def train_here(plan: Plan, directory: Path, options: driver.Options) -> tuple[float, int]:
     """The engine "local": wave after wave in this process."""
     if devices(directory) > jax.local_device_count():
         raise InputError(f"{directory} ran on {devices(directory)} devices, here are {jax.local_device_count()}")
@@ -113,7 +114,7 @@ def train_here(plan: Plan, directory: Path, options: driver.Options) -> float:
         except driver.Interrupted as stopped:
             message = f"stopped in wave {number} of {len(planned)}; go on with: jaxrl resume {directory}"
             raise driver.Interrupted(message, stopped.number) from stopped
-    return sum(group.compile_s for group in plan.groups)
+    return sum(group.compile_s for group in plan.groups), 1
 
 
 def run(
@@ -156,8 +157,8 @@ def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]
 
 def _finish(plan: Plan, directory: Path, options: driver.Options, train: Engine) -> dict[str, Any]:
     with rundir.held(directory / SWEEP):
-        compile_s = train(plan, directory, options)
-        return _conclude(_result(plan, directory, compile_s), directory, options.pictures)
+        compile_s, workers = train(plan, directory, options)
+        return _conclude(_result(plan, directory, compile_s, workers), directory, options.pictures)
 
 
 def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str, Any]:
@@ -184,13 +185,14 @@ def _conclude(result: SweepResult, directory: Path, pictures: bool) -> dict[str,
     return summary
 
 
-def _result(plan: Plan, directory: Path, compile_s: float = 0.0) -> SweepResult:
+def _result(plan: Plan, directory: Path, compile_s: float = 0.0, workers: int = 1) -> SweepResult:
+    """run_s: of the waves together; of several workers, the mean of what each took."""
     parts = waves.found(plan, directory)
     left = sum(map(len, waves.missing(plan, parts)))
     if left:
         raise InputError(f"{left} members of {directory} are in no wave yet; go on with: jaxrl resume {directory}")
     done = [(plan.groups[part.group], read_wave(plan.groups[part.group].programs.trainer, part)) for part in parts]
-    run_s = sum(summary["run_s"] for _, (_, summary) in done)
+    run_s = sum(summary["run_s"] for _, (_, summary) in done) / workers
     return SweepResult(plan, [(group, wave) for group, (wave, _) in done], compile_s, run_s)
 
 
@@ -208,14 +210,18 @@ def read_wave(trainer: Trainer, part: Part) -> tuple[Wave, dict[str, Any]]:
             raise InputError(f"{path} has no checkpoint")
         return checkpoint.to_host(found[0])
 
-    returns = [np.nan if x is None else x for x in summary["final_return"]["per_seed"]]
-    return Wave(run, _table(run, metrics.read(path / rundir.METRICS)), np.array(returns), states), summary
+    try:
+        returns = [np.nan if x is None else x for x in summary["final_return"]["per_seed"]]
+        table = _table(run, metrics.read(path / rundir.METRICS))
+    except (KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path} is damaged: {error!r}") from error
+    return Wave(run, table, np.array(returns), states), summary
 
 
 def _table(run: Run, rows: list[metrics.Row]) -> Metrics:
     """Rows as {name: [members, iterations]}: NaN where one has no value."""
     index = {metrics.name_of(member.label): i for i, member in enumerate(run.members)}
-    shape = (len(index), 1 + max(row["iteration"] for row in rows))
+    shape = (len(index), 1 + rows[-1]["iteration"])
     table: Metrics = {}
     for row in rows:
         at = index[metrics.name_of(row)], row["iteration"]

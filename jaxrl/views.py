@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,5 @@ def _writable(out: Path) -> None:
         raise InputError(f"--out {out} is a directory; give a file")
     if not out.absolute().parent.is_dir():
         raise InputError(f"--out {out}: no such directory {out.absolute().parent}")
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise InputError(f"--out {out}: {out.absolute().parent} cannot be written to")

@@ -119,3 +119,17 @@ def test_a_damaged_line_of_no_text_is_named(tmp_path):
     path.write_bytes(b'{"a": 1}\n\xff\xfe\n{"a": 3}\n')
     with pytest.raises(InputError, match="line 2 is not JSON"):
         metrics.read(path)
+
+
+def test_a_last_line_cut_by_a_crash_is_cut_off_where_lines_are_appended(tmp_path):
+    path = tmp_path / "timing.jsonl"
+    path.write_text('{"a": 1}\n{"a": ')
+    log = metrics.JsonLines(path)
+    log.write([{"a": 3}])
+    log.close()
+    assert metrics.read(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"is damaged: it has no none\.jsonl"):
+        metrics.read(tmp_path / "none.jsonl")

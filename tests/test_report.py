@@ -92,10 +92,17 @@ def test_the_clock_counts_what_was_trained_again_once():
     assert steps.tolist() == [0, 20, 40] and seconds.tolist() == [0, 3, 8]
 
 
+def test_a_loss_that_is_no_number_any_more_leaves_a_gap():
+    """A diverged seed's last loss does not stand for those after it."""
+    curve = contents.Curve("", np.arange(4), np.zeros((1, 4)))
+    thin = contents._thinned(np.array([[1.0, 0.5, np.nan, np.inf]]), curve)
+    np.testing.assert_array_equal(thin.returns, [[1.0, 0.5, np.nan, np.nan]])
+
+
 def test_best_median_and_worst_are_told_apart():
     nan = np.nan
     assert policies.chosen(np.array([[1.0, 5.0], [3.0, nan]])) == {"best": (0, 1), "median": (1, 0), "worst": (0, 0)}
-    assert policies.chosen(np.array([[2.0, 1.0]])) == {"best": (0, 0), "median": (0, 1)}
+    assert policies.chosen(np.array([[2.0, 1.0]])) == {"best": (0, 0), "worst": (0, 1)}
     assert policies.chosen(np.array([[2.0]])) == {"best": (0, 0)} and policies.chosen(np.array([[nan]])) == {}
 
 
@@ -198,7 +205,7 @@ def test_the_table_of_members_is_sorted_and_filtered(driver):
 
 def test_an_animation_is_played_and_paused(driver):
     films = all_of(driver, "#films figure")
-    assert [f.find_element("css selector", "strong").text for f in films] == ["best", "median", "worst", "best", "median"]
+    assert [f.find_element("css selector", "strong").text for f in films] == ["best", "median", "worst", "best", "worst"]
     film = films[3]
     image, button = film.find_element("css selector", "img"), film.find_element("css selector", "button")
     first = image.get_attribute("src")
@@ -217,7 +224,7 @@ def test_an_animation_is_played_and_paused(driver):
 def test_everything_else_is_shown_and_the_console_is_clean(driver):
     assert len(all_of(driver, "#effect-charts .main-svg")) >= 2 and len(all_of(driver, "#profile-chart .main-svg")) >= 1
     told = one(driver, "#sources").text
-    for word in ("jaxrl sweep q_learning", "jaxrl train ppo", "static settings", "training", "memory at the peak", "optax"):
+    for word in ("jaxrl sweep q_learning", "jaxrl train ppo", "static settings", "training", "memory, as compiled", "optax"):
         assert word in told
     assert driver.get_log("browser") == []
 
@@ -252,9 +259,30 @@ def tuning(trained, tmp_path):
     return tmp_path
 
 
+def damaged(name, text):
+    """A copy of the run in which a file is another, or (None) is not there."""
+
+    def make(trained, tmp_path):
+        shutil.copytree(trained / "run", tmp_path / "damaged")
+        (tmp_path / "damaged" / name).unlink()
+        if text is not None:
+            (tmp_path / "damaged" / name).write_text(text)
+        return tmp_path / "damaged"
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (damaged("summary.json", "{}"), "is damaged: KeyError('final_return')"),
+        (
+            damaged("summary.json", '{"final_return": {"per_seed": [1, 2]}}'),
+            "summary.json is damaged: it has no 'compile_s'",
+        ),
+        (damaged("timing.jsonl", None), "is damaged: it has no timing.jsonl"),
+        (damaged("metrics.jsonl", None), "is damaged: it has no metrics.jsonl"),
+        (damaged("metrics.jsonl", ""), "is damaged: IndexError"),
         (half, "half is not finished; go on with: jaxrl resume"),
         (part, "part is not finished; go on with: jaxrl resume"),
         (foreign, "is no run directory: it has no config.json"),

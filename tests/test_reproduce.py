@@ -44,5 +44,5 @@ def test_configurations_given_one_by_one_are_a_command_each():
     base = jaxrl.experiment.resolve("q_learning", "FrozenLake-misc", total_steps=2000, preset="none")
     plan = jaxrl.sweeping.make_plan(base, [{"learning_rate": 0.25}, {"env.max_steps_in_episode": 9.0}], 2, 7)
     one, other = reproduce.sweep_commands(plan)
-    assert one.startswith("jaxrl train q_learning --env FrozenLake-misc --preset none --total-steps 2000 --seeds 2 --seed 7")
-    assert "--learning-rate 0.25" in one and "--env-param max_steps_in_episode=9" in other
+    words = "jaxrl sweep q_learning --env FrozenLake-misc --preset none --total-steps 2000 --seeds 2 --seed 7 --grid "
+    assert (one, other) == (words + "learning_rate=0.25", words + "env.max_steps_in_episode=9.0")

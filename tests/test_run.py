@@ -246,3 +246,22 @@ def test_checkpoints_are_kept_two_and_hold_every_leaf(uninterrupted):
     trainer, states = jaxrl.load(directory.parent)
     assert Checkpoints(directory).restore(states) is not None
     assert int(states.iteration[0]) == trainer.num_iterations
+
+
+def test_a_run_does_not_go_on_on_another_kind_of_device(uninterrupted, tmp_path):
+    import shutil
+
+    out = tmp_path / "gpu"
+    shutil.copytree(uninterrupted("q_learning"), out)
+    config = json.loads((out / "config.json").read_text())
+    config["device"]["platform"] = "gpu"
+    (out / "config.json").write_text(json.dumps(config))
+    done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "ran on gpu, here is cpu" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_interruption_passes_between_processes():
+    import pickle
+
+    again = pickle.loads(pickle.dumps(run.Interrupted("stopped by SIGTERM", 15)))
+    assert (str(again), again.number) == ("stopped by SIGTERM", 15)

@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from jaxrl import cli, watch
+from jaxrl import cli, watch, watchers
 from tests.test_run import command, flags, jaxrl_cli, wait_for
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -42,14 +42,14 @@ def run(tmp_path):
 
 
 def test_what_a_look_says(run):
-    look = watch.watcher(run).look()
+    look = watchers.watcher(run).look()
     assert (look.title, look.done, look.total, look.finished) == ("dqn on CartPole-v1", 400, 2000, False)
     assert look.seconds == 0.75 and look.speed == pytest.approx(400 / 0.75)
     assert [line.curve for line in look.lines] == [[0, 10], [1, 11]] and look.lines[1].last["episode_return"] == 11
 
 
 def test_what_is_new_is_taken_up_and_a_half_line_waits(run):
-    watched = watch.watcher(run)
+    watched = watchers.watcher(run)
     watched.look()
     append(run / "metrics.jsonl", [row(2, 0, 20.0), row(2, 1, None, eval_return=7.0)])
     with open(run / "metrics.jsonl", "a") as file:
@@ -61,7 +61,7 @@ def test_what_is_new_is_taken_up_and_a_half_line_waits(run):
 
 @pytest.mark.parametrize("after", [1, 5], ids=["shorter than before", "longer than before"])
 def test_a_resume_that_cuts_the_file_replaces_what_was_read(after, run):
-    watched = watch.watcher(run)
+    watched = watchers.watcher(run)
     watched.look()
     (run / "metrics.jsonl").write_text("")
     append(run / "metrics.jsonl", [row(i, s, -1.0 - 10 * i) for i in range(after) for s in (0, 1)])
@@ -77,7 +77,7 @@ def test_the_view_names_what_a_person_needs(run):
     os.utime(run / "config.json", (1, 1))
     for name in ("metrics.jsonl", "timing.jsonl"):
         os.utime(run / name, (time.time() - 300, time.time() - 300))
-    console.print(watch.view(watch.watcher(run).look()))
+    console.print(watch.view(watchers.watcher(run).look()))
     text = console.export_text()
     console.file.close()
     assert "10 %" in text and "200/2,000 steps" in text and "seed 1  1 diverged" in text
@@ -105,11 +105,28 @@ def test_a_sweep_by_configuration_the_best_first(tmp_path, capsys):
     out = tmp_path / "sweep"
     jaxrl_cli("sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", "--seeds", 2, "--total-steps", 20_000,
               "--grid", "learning_rate=0.001,0.5", "--out", out)  # fmt: skip
-    look = watch.watcher(out).look()
+    look = watchers.watcher(out).look()
     assert look.finished and look.done == look.total == 80_000
-    assert look.lines[0].label == "1  learning_rate=0.5" and look.lines[0].members == 2
+    assert look.lines[0].label == "1  learning_rate=0.5"
     assert cli.main(["watch", str(out)]) == 0  # no terminal: one look
     assert "2 configurations × 2 seeds, 1 of 1 waves finished" in capsys.readouterr().out
+
+
+def test_a_configuration_in_two_waves_is_one_line(tmp_path):
+    plan = {"jaxrl_sweep": 1, "settings": [{"gamma": 0.9}], "seeds": 2,
+            "experiment": {"agent": "dqn", "env": "CartPole-v1", "total_steps": 200}}  # fmt: skip
+    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    for seed in (0, 1):
+        wave = tmp_path / "waves" / f"0-{seed}"
+        wave.mkdir(parents=True)
+        config = {"jaxrl_run": 2, "agent": "dqn", "env": "CartPole-v1", "total_steps": 200}
+        config["members"] = [{"seed": seed, "config": 0}]
+        (wave / "config.json").write_text(json.dumps(config))
+        append(wave / "metrics.jsonl", [row(i, seed, 4.0 * i + seed, config=0) for i in range(2 - seed)])
+    look = watchers.watcher(tmp_path).look()
+    (line,) = look.lines
+    assert (line.label, line.curve, line.share) == ("0  gamma=0.9", [0.5], 0.75)
+    assert (look.done, look.total) == (300, 400)
 
 
 BAD = [

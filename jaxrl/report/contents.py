@@ -63,7 +63,7 @@ def _source(source: Source) -> dict[str, Any]:
         "seeds": plan.seeds,
         "programs": [_program(source, i) for i in range(plan.programs)] if source.swept else [],
         "time": {"compile": round(source.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
-        "steps_per_s": round(plan.env_steps / max(train, 1e-9)),
+        "steps_per_s": source.steps_per_s,
         "waves": [_wave(source, i) for i in range(len(source.waves))],
         "memory_limit": planning.readable(plan.memory_limit) if plan.memory_limit else None,
         "commands": source.commands,
@@ -120,7 +120,7 @@ def _series(number: int, source: Source) -> list[dict[str, Any]]:
         for name in sorted(set(result.metrics) - {*COUNTS, "episode_return"}):
             thin = _thinned(result.metrics[name][config, :, : sweep_plot.iterations(result, config)], curve)
             if not np.isnan(thin.returns).all():
-                metrics[name] = _banded(thin) if name == "eval_return" else {"mean": _short(plot.mean(thin))}
+                metrics[name] = _banded(thin) if name == "eval_return" else {"mean": _short(thin.returns.mean(0))}
         found.append(
             {
                 "source": number,

@@ -232,7 +232,7 @@ function source(one) {
     { title: "training", value: (w) => w.train, text: (w) => seconds(w.train) },
     { title: "evaluations", value: (w) => w.evaluate, text: (w) => seconds(w.evaluate) },
     { title: "steps/s", value: (w) => w.steps_per_s, text: (w) => w.steps_per_s.toLocaleString("en") },
-    { title: "memory at the peak", value: (w) => w.bytes, text: (w) => w.memory || "–" },
+    { title: "memory, as compiled", value: (w) => w.bytes, text: (w) => w.memory || "–" },
   ], one.waves);
   const plan = make("div", { className: "table" });
   table(plan, [
@@ -260,7 +260,7 @@ function source(one) {
     ...commands,
     ...(one.programs.length ? [make("h4", { textContent: "plan" }), plan] : []),
     make("h4", { textContent: "time" }), bar, make("p", { className: "controls quiet" }, ...words, make("span", { textContent: `${one.steps_per_s.toLocaleString("en")} steps/s` })),
-    waves, make("h4", { textContent: "settings, hardware, versions" }), list(facts), list(one.device), list(one.versions));
+    waves, make("h4", { textContent: "settings, hardware, versions" }), list(facts), ...one.devices.map(list), list(one.versions));
 }
 
 function start() {

@@ -35,12 +35,9 @@ def chosen(final_return: np.ndarray) -> dict[str, tuple[int, int]]:
     if not order:
         return {}
     places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
-    taken: dict[str, tuple[int, int]] = {}
-    for which, place in places.items():
-        where = tuple(int(i) for i in np.unravel_index(place, final_return.shape))
-        if where not in taken.values():
-            taken[which] = where  # type: ignore[assignment]
-    return taken
+    if len(order) < 3:
+        places = {"best": order[0]} if len(order) == 1 else {"best": order[0], "worst": order[1]}
+    return {which: divmod(place, final_return.shape[1]) for which, place in places.items()}
 
 
 def _uri(frame: Image.Image) -> str:

@@ -24,13 +24,14 @@ class Trained(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A run or a sweep. compile_s: seconds, of all workers. about: versions, device, commit. commands: train it again."""
+    """A run or a sweep. compile_s: seconds, of all workers. about: versions, devices, commit. commands: train it again."""
 
     directory: Path
     swept: bool
     result: SweepResult
     waves: list[Trained]
     compile_s: float
+    steps_per_s: int
     about: dict[str, Any]
     commands: list[str]
 
@@ -48,8 +49,10 @@ def _sweep(directory: Path) -> Source:
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
     result = sweepdir.load(directory)
     trained = [_trained(part, result.plan.groups[part.group]) for part in waves.found(result.plan, directory)]
-    compile_s = rundir.read_json(directory / sweepdir.SUMMARY)["compile_s"]
-    return Source(directory, True, result, trained, compile_s, _about(values), reproduce.sweep_commands(result.plan))
+    devices = [rundir.read_config(wave.part.path).get("device") for wave in trained]
+    distinct = [device for i, device in enumerate(devices) if device not in devices[:i]]
+    about = _about(values) | {"devices": distinct}
+    return _source(directory, trained, result, about, reproduce.sweep_commands(result.plan))
 
 
 def _run(directory: Path) -> Source:
@@ -60,15 +63,27 @@ def _run(directory: Path) -> Source:
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
     trainer, part = run.experiment.trainer(), Part(0, run, directory)
     group = Group(run.experiment, run.members, Programs(trainer, run.layout), None)
-    wave, summary = sweepdir.read_wave(trainer, part)
+    wave, _ = sweepdir.read_wave(trainer, part)
     plan = Plan(run.experiment, [{}], len(run.members), run.members[0].seed, run.eval_every, None, [group])
-    result = SweepResult(plan, [(group, wave)], summary["compile_s"], summary["run_s"])
-    trained, command = [_trained(part, group)], reproduce.run_command(run)
-    return Source(directory, False, result, trained, summary["compile_s"], _about(values), [command])
+    result = SweepResult(plan, [(group, wave)], 0.0, 0.0)
+    about = _about(values) | {"devices": [values.get("device")]}
+    return _source(directory, [_trained(part, group)], result, about, [reproduce.run_command(run)])
+
+
+def _source(
+    directory: Path, trained: list[Trained], result: SweepResult, about: dict[str, Any], commands: list[str]
+) -> Source:
+    """With what its summary tells. Raises ValueError where that is damaged."""
+    path = directory / rundir.SUMMARY
+    try:
+        compile_s, steps_per_s = (rundir.read_json(path)[name] for name in ("compile_s", "steps_per_s"))
+    except KeyError as error:
+        raise InputError(f"{path} is damaged: it has no {error}") from error
+    return Source(directory, sweepdir.is_sweep(directory), result, trained, compile_s, steps_per_s, about, commands)
 
 
 def _about(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values.get(name) for name in ("versions", "device", "git_commit")}
+    return {name: values.get(name) for name in ("versions", "git_commit")}
 
 
 def _trained(part: Part, group: Group) -> Trained:
