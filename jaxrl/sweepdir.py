@@ -141,7 +141,15 @@ def resume(directory: Path, options: driver.Options = DEFAULTS, **engine: Any) -
 
 def load(directory: str | Path) -> SweepResult:
     """A finished sweep. Raises ValueError where a wave is missing; policies are read when asked for."""
-    return _result(read_plan(Path(directory)), Path(directory))
+    path = Path(directory)
+    result, summary = _result(read_plan(path), path), path / SUMMARY
+    if summary.is_file():  # else it was stopped behind its last wave
+        values = rundir.read_json(summary)
+        try:
+            result.compile_s, result.run_s = values["compile_s"], values["run_s"]
+        except KeyError as error:
+            raise InputError(f"{summary} is damaged: it has no {error}") from error
+    return result
 
 
 def policies(directory: Path, config: int | None) -> tuple[Trainer, PyTree, int]:

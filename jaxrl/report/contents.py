@@ -58,12 +58,9 @@ def _source(source: Source) -> dict[str, Any]:
         "agent": base.agent,
         "env": base.env,
         "preset": base.preset,
-        "steps": base.total_steps,
-        "configs": len(plan.settings),
-        "seeds": plan.seeds,
         "programs": [_program(source, i) for i in range(plan.programs)] if source.swept else [],
-        "time": {"compile": round(source.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
-        "steps_per_s": source.steps_per_s,
+        "time": {"compile": round(source.result.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
+        "steps_per_s": round(plan.env_steps / max(source.result.run_s, 1e-9)),
         "waves": [_wave(source, i) for i in range(len(source.waves))],
         "memory_limit": planning.readable(plan.memory_limit) if plan.memory_limit else None,
         "commands": source.commands,
@@ -210,10 +207,7 @@ def _profiles(sources: Sequence[Source], series: list[dict[str, Any]]) -> dict[s
         lines = {}
         for i, x in scores.items():
             band = stats.profile_band(x, levels, resamples=RESAMPLES)
-            lines[str(i)] = {"mean": _short(stats.performance_profile(x, levels)), **_ends(band, len(x))}
+            fractions = stats.performance_profile(x, levels)
+            lines[str(i)] = {"mean": _short(fractions), "low": _short(band.low), "high": _short(band.high)}
         found[env] = {"levels": _short(levels), "lines": lines}
     return found
-
-
-def _ends(band: stats.Band, seeds: int) -> dict[str, Any]:
-    return {"low": _short(band.low), "high": _short(band.high)} if seeds > 1 else {"low": [], "high": []}

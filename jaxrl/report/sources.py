@@ -24,14 +24,12 @@ class Trained(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A run or a sweep. compile_s: seconds, of all workers. about: versions, devices, commit. commands: train it again."""
+    """A run or a sweep. about: versions, devices, commit. commands: train it again."""
 
     directory: Path
     swept: bool
     result: SweepResult
     waves: list[Trained]
-    compile_s: float
-    steps_per_s: int
     about: dict[str, Any]
     commands: list[str]
 
@@ -52,7 +50,7 @@ def _sweep(directory: Path) -> Source:
     devices = [rundir.read_config(wave.part.path).get("device") for wave in trained]
     distinct = [device for i, device in enumerate(devices) if device not in devices[:i]]
     about = _about(values) | {"devices": distinct}
-    return _source(directory, trained, result, about, reproduce.sweep_commands(result.plan))
+    return Source(directory, True, result, trained, about, reproduce.sweep_commands(result.plan))
 
 
 def _run(directory: Path) -> Source:
@@ -63,23 +61,14 @@ def _run(directory: Path) -> Source:
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
     trainer, part = run.experiment.trainer(), Part(0, run, directory)
     group = Group(run.experiment, run.members, Programs(trainer, run.layout), None)
-    wave, _ = sweepdir.read_wave(trainer, part)
+    wave, summary = sweepdir.read_wave(trainer, part)
     plan = Plan(run.experiment, [{}], len(run.members), run.members[0].seed, run.eval_every, None, [group])
-    result = SweepResult(plan, [(group, wave)], 0.0, 0.0)
-    about = _about(values) | {"devices": [values.get("device")]}
-    return _source(directory, [_trained(part, group)], result, about, [reproduce.run_command(run)])
-
-
-def _source(
-    directory: Path, trained: list[Trained], result: SweepResult, about: dict[str, Any], commands: list[str]
-) -> Source:
-    """With what its summary tells. Raises ValueError where that is damaged."""
-    path = directory / rundir.SUMMARY
     try:
-        compile_s, steps_per_s = (rundir.read_json(path)[name] for name in ("compile_s", "steps_per_s"))
+        result = SweepResult(plan, [(group, wave)], summary["compile_s"], summary["run_s"])
     except KeyError as error:
-        raise InputError(f"{path} is damaged: it has no {error}") from error
-    return Source(directory, sweepdir.is_sweep(directory), result, trained, compile_s, steps_per_s, about, commands)
+        raise InputError(f"{directory / rundir.SUMMARY} is damaged: it has no {error}") from error
+    about = _about(values) | {"devices": [values.get("device")]}
+    return Source(directory, False, result, [_trained(part, group)], about, [reproduce.run_command(run)])
 
 
 def _about(values: dict[str, Any]) -> dict[str, Any]:
