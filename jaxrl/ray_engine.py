@@ -145,10 +145,10 @@ class _Sweep:
         self._check_begun()
         label = f"{self.plan.base.env} {self.plan.base.agent} on {len(self.actors)} worker(s)"
         with stop_signals() as stop, Progress(label, members, self._done(), unit="members") as progress:
-            for actor in self.actors:
-                self._next(actor)
+            self._employ()
             while self.running:
                 self._wait(stop)
+                self._employ()
                 progress.update(self._done(), self.last_return)
         self._check_begun()
         return sum(self.compile_s.values()), len(self.compile_s) or 1
@@ -171,7 +171,7 @@ class _Sweep:
                 raise InputError(f"{part.path} ran on {devices} {kind} device(s), as no worker has; see --cpus-per-worker")
 
     def _wait(self, stop: Stop) -> None:
-        """Wait a moment, and give those workers that are done something to do."""
+        """Wait a moment, and note what those workers found that are done."""
         ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
         if stop.number:
             resume = f"go on with: jaxrl resume {self.directory} --engine ray"
@@ -187,10 +187,20 @@ class _Sweep:
                 self.last_return, self.compile_s[actor] = result
             else:
                 self.layouts[actor, job] = result
-            self._next(actor)
+
+    def _employ(self) -> None:
+        """Give every worker that is at nothing something to do."""
+        busy = {actor for actor, _ in self.running.values()}
+        for actor in self.actors:
+            if actor not in busy:
+                self._next(actor)
 
     def _next(self, actor: Any) -> None:
-        """Call a worker for a wave that was begun, else for new members, for whose layout it is asked first."""
+        """Call a worker for a wave that was begun, else for new members, for whose layout it is asked first.
+
+        Not while its like on the same machine compiles the same: afterwards that is in the compilation cache. (Measured, two
+        workers of one core: 1.08 instead of 1.17 of a whole sweep's time without Ray.)
+        """
         slot = self.actors[actor]
         begun = next((part for part in self.begun if slot.takes(part)), None)
         if begun:
@@ -203,7 +213,7 @@ class _Sweep:
         group = min(some, key=lambda group: self._compiling(actor, group))
         if (actor, group) in self.layouts:
             self._train(actor, self._cut(group, self.layouts[actor, group]))
-        else:
+        elif not any(job == group and self.actors[other] == slot for other, job in self.running.values()):
             self.running[actor.fit.remote(self.directory, group, self._share(slot, group))] = actor, group
 
     def _compiling(self, actor: Any, group: int) -> tuple[bool, int]:
@@ -245,9 +255,6 @@ class _Sweep:
         elif isinstance(job, Part):
             self.parts.remove(job)
             self.left[job.group] = job.run.members + self.left[job.group]
-        idle = set(self.actors) - {other for other, _ in self.running.values()}
-        for other in idle:
-            self._next(other)
 
     def _result(self, reference: Any) -> Any:
         """What a call gave. What was wrong with the input is said in one line; other errors bring the worker's traceback."""
