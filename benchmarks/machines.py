@@ -147,25 +147,41 @@ def nothing_compiled(smoke: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cluster(workers: int = WORKERS) -> Iterator[str]:
-    """A cluster of this machine alone, with room for so many workers of one core: its address.
-
-    Its workers have this process's environment, and its priority: Ray's own choice is to let others go first.
-    """
+    """A cluster of this machine alone, with room for so many workers of one core: its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    head = ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    with _started(workers, *head):
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def another_machine(address: str, workers: int) -> Iterator[subprocess.Popen]:
+    """A second machine of a cluster, played by this one: the process above all of its processes."""
+    with _started(workers, f"--address={address}") as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _started(workers: int, *words: str) -> Iterator[subprocess.Popen]:
+    """`ray start` until the end.
+
+    Workers have this process's environment, and its priority: Ray's own choice is to let others go first.
+    """
     home = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets lie there: their paths must be short
-    words = ["start", "--head", "--block", f"--num-cpus={workers}", f"--port={port}", "--node-ip-address=127.0.0.1"]
-    words += ["--include-dashboard=false", "--disable-usage-stats", "--dashboard-agent-listen-port=0", f"--temp-dir={home}"]
+    program = str(Path(sys.executable).with_name("ray"))
+    common = ["--block", f"--num-cpus={workers}", "--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0"]
+    common += [f"--temp-dir={home}"]
     with open(home / "out", "w") as out:
-        words.insert(0, str(Path(sys.executable).with_name("ray")))
-        process = subprocess.Popen(words, stdout=out, stderr=out, env=os.environ | {"RAY_worker_niceness": "0"})
+        environment = os.environ | {"RAY_worker_niceness": "0"}
+        process = subprocess.Popen([program, "start", *common, *words], stdout=out, stderr=out, env=environment)
     try:
         while "Ray runtime started" not in (said := (home / "out").read_text()):
             if process.poll() is not None:
                 raise RuntimeError(f"Ray did not start: {said}")
             time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()

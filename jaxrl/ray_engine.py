@@ -31,6 +31,7 @@ from jaxrl.waves import Part
 RETRIES = 50  # of a wave whose worker is lost; Ray counts several while a machine does not answer
 START_SECONDS = 120.0  # for all workers to be started
 POLL_SECONDS = 0.5
+EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # a frame of HTTP/2; the fourth byte is its type
 
 
 @contextlib.contextmanager
@@ -76,14 +77,26 @@ def _join(ray: Any, address: str) -> None:
         if not colon or not port.isdigit():
             raise InputError(f"Ray address {address!r} must look like HOST:PORT")
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
+            known = _greets(host, int(port))  # Ray itself would try for minutes
         except OSError as error:
             raise InputError(f"no Ray cluster answers at {address} ({error.strerror or error}); {hint}") from error
+        if not known:
+            raise InputError(f"what answers at {address} is not a Ray cluster; {hint}")
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(f"no Ray cluster can be joined from this machine ({reason}); {hint}") from error
+
+
+def _greets(host: str, port: int) -> bool:
+    """Whether a server of gRPC, as Ray's is, listens there: it begins with its settings (RFC 9113, 3.4). Raises OSError."""
+    with socket.create_connection((host, port), timeout=5) as connection:
+        if os.environ.get("RAY_USE_TLS") == "1":
+            return True  # it waits for a handshake, which is Ray's to make
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+        frame = connection.recv(len(EMPTY_SETTINGS))
+    return frame[3:4] == EMPTY_SETTINGS[3:4]
 
 
 def slots(nodes: Sequence[dict[str, Any]], cpus: int | None) -> list[Slot]:

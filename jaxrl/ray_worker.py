@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import socket
@@ -15,6 +16,8 @@ from jaxrl.planning import Plan
 from jaxrl.run import Options
 from jaxrl.rundir import Member, Run
 from jaxrl.waves import Part
+
+LEASE_SECONDS = 120.0  # for which a file server may keep the lock of a machine that is lost
 
 
 class Slot(NamedTuple):
@@ -65,6 +68,7 @@ class Worker:
         """Train a wave to its end, from wherever it stands; gives its mean return, and the seconds of compiling so far."""
         plan = self._plan(directory)
         run = Run(plan.groups[group].experiment, members, plan.eval_every, layout)
+        options = dataclasses.replace(options, patience=LEASE_SECONDS)
         mean = waves.finish(plan, Part(group, run, path), options)["final_return"]["mean"]
         return math.nan if mean is None else mean, sum(group.compile_s for group in plan.groups)
 

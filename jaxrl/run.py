@@ -47,7 +47,8 @@ class Options:
     """How a run is written, none of which changes its numbers.
 
     checkpoint_every: seconds. wandb: a project of Weights & Biases. group: what the members are there, by default the
-    directory's name. label: beside the progress.
+    directory's name. label: beside the progress. patience: seconds to wait longer than usual for another process that trains
+    there.
     """
 
     checkpoint_every: float = 30.0
@@ -56,6 +57,7 @@ class Options:
     pictures: bool = True
     group: str = ""
     label: str = ""
+    patience: float = 0.0
 
 
 def train(
@@ -68,7 +70,7 @@ def train(
     sinks.require(options.tensorboard, options.wandb)
     programs = programs or Programs(run.experiment.trainer(), run.layout)
     rundir.create(directory, run, overwrite)
-    with rundir.held(directory / rundir.CONFIG):
+    with rundir.held(directory / rundir.CONFIG, options.patience):
         return _Driver(run, programs, directory, options).finish(None)
 
 
@@ -87,7 +89,7 @@ def resume(directory: Path, options: Options = Options(), programs: Programs | N
             f"{directory} ran on {began}, here is {jax.default_backend()}: its numbers would not go on as they began"
         )
     programs = programs or Programs(run.experiment.trainer(), run.layout)
-    with rundir.held(directory / rundir.CONFIG):
+    with rundir.held(directory / rundir.CONFIG, options.patience):
         restored = rundir.restore(directory, run, programs.trainer)
         return _Driver(run, programs, directory, options).finish(restored)
 

@@ -134,13 +134,13 @@ def clear(directory: Path) -> None:
 
 
 @contextmanager
-def held(file: Path) -> Iterator[None]:
+def held(file: Path, patience: float = 0.0) -> Iterator[None]:
     """Be the only process that trains into a directory, known by a file in it that is never replaced.
 
     The system gives the lock back when a process ends, however it ends. Raises ValueError where another process keeps it for
-    LOCK_SECONDS.
+    LOCK_SECONDS and those of `patience`.
     """
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline = time.monotonic() + LOCK_SECONDS + patience
     with open(file, "r+") as opened:  # on NFS only a file that may be written can be locked
         while not _locked(opened.fileno()):
             if time.monotonic() > deadline:

@@ -123,13 +123,13 @@ def axis_text(axis: Axis) -> str:
     """An axis as it is typed, to the last digit."""
     if isinstance(axis, Span):
         return f"{'log' if axis.log else 'uniform'}:{axis.low!r},{axis.high!r}"
-    return ",".join("x".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in axis.values)
+    return ",".join(value_text(v) if isinstance(v, tuple) else str(v) for v in axis.values)
 
 
 def value_text(value: Any) -> str:
     """One value as it is typed; numbers to four digits."""
     if isinstance(value, tuple | list):
-        return "x".join(map(str, value))
+        return "x".join(map(str, value)) or "x"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+import scipy  # which loads its parts at their first use: `scipy.stats` takes half a second
 
 from jaxrl.errors import InputError
 

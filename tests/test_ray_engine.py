@@ -1,5 +1,6 @@
 """Sweeps on a local Ray cluster of two workers: the bits of a sweep without Ray, through kills of workers and of drivers."""
 
+import http.server
 import json
 import os
 import random
@@ -7,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import psutil
 import pytest
 
-from benchmarks.machines import busy_workers, cluster
+from benchmarks.machines import another_machine, busy_workers, cluster
 from jaxrl import cli, ray_engine, sweepdir
 from jaxrl.errors import InputError
 from tests.test_agent_contract import assert_trees_equal
@@ -114,6 +116,23 @@ def test_a_killed_worker_is_started_again_and_nothing_is_trained_twice(whole, on
     assert_same_sweep(whole, out)
 
 
+def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, compilation_cache, tmp_path, monkeypatch):
+    """Every process of the second machine is killed, once it has a checkpoint."""
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")  # else Ray waits half a minute for it
+    monkeypatch.setenv("RAY_health_check_initial_delay_ms", "500")
+    out = tmp_path / "lost"
+    with cluster(1) as address, another_machine(address, 1) as machine, open(tmp_path / "said", "w") as said:
+        ray = ["--engine", "ray", "--ray-address", address]
+        process = subprocess.Popen(command(*WORDS, *ray, *OFTEN, "--out", out), stdout=said, stderr=said)
+        wait_for(lambda: len({path.parts[-3] for path in out.glob("waves/*/checkpoints/[0-9]*")}) == 2, process)
+        for one in psutil.Process(machine.pid).children(recursive=True):
+            one.kill()
+        assert process.wait(timeout=240) == 0, (tmp_path / "said").read_text()
+    assert (tmp_path / "said").read_text().count("is lost: ") == 1
+    assert sorted(map(len, members(out))) == [6, 6]
+    assert_same_sweep(whole, out)
+
+
 @pytest.mark.parametrize("where", ["local", "ray"])
 def test_a_killed_driver_is_gone_on_with(where, whole, on_ray, tmp_path):
     out = tmp_path / "killed"
@@ -179,6 +198,18 @@ def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, monk
     assert cli.main([*map(str, WORDS), *words, "--out", "x"]) == 2
     printed = capsys.readouterr()
     assert message in printed.err.splitlines()[-1] and printed.err.count("jaxrl: error") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_server_is_told_from_ray(tmp_path, capsys):
+    """Ray itself would ask it for minutes."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        words = ["--engine", "ray", "--ray-address", address, "--out", str(tmp_path / "x")]
+        assert cli.main([*map(str, WORDS), *words]) == 2
+        server.shutdown()
+    assert f"what answers at {address} is not a Ray cluster; start one with" in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.iterdir())
 
 

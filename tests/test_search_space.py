@@ -20,6 +20,7 @@ READ = [
     ("learning_rate", "1e-4,3e-4", (1e-4, 3e-4)),
     ("max_grad_norm", "0.5,inf", (0.5, math.inf)),
     ("hidden_sizes", "64x64,128,", ((64, 64), (128,))),
+    ("hidden_sizes", "x,8", ((), (8,))),
     ("num_envs", "4,8", (4, 8)),
     ("normalize_advantages", "true,False", (True, False)),
     ("torso", "mlp,gru", ("mlp", "gru")),
@@ -35,6 +36,7 @@ def test_values_are_read_by_the_settings_type(ppo, name, given, values):
     found = search_space.read_axes(ppo, {name: given}, ranges=False)[name]
     assert found == Choice(values)
     assert [type(a) for a in found.values] == [type(b) for b in values]
+    assert search_space.read_axes(ppo, {name: search_space.axis_text(found)}, ranges=False)[name] == found
 
 
 @pytest.mark.parametrize(
