@@ -44,7 +44,7 @@ def overhead(smoke: bool) -> Iterator[Row]:
     found: dict[str, list[float]] = {"local": [], "ray": [], "ray_start": []}
     for _ in range(1 if smoke else ROUNDS):
         with nothing_compiled(smoke), directory() as home:
-            row = harness.apart(False, swept, str(home / "out"), None, steps, limit=LIMIT)
+            row = harness.apart(smoke, swept, str(home / "out"), None, steps, limit=LIMIT)
         found["local"].append(row["seconds"])
         with nothing_compiled(smoke), directory() as home, cluster() as address:
             row = harness.apart(False, swept, str(home / "out"), address, steps, limit=LIMIT)

@@ -133,16 +133,17 @@ def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, compi
     assert_same_sweep(whole, out)
 
 
-@pytest.mark.parametrize("where", ["local", "ray"])
-def test_a_killed_driver_is_gone_on_with(where, whole, on_ray, tmp_path):
+def test_a_killed_driver_is_gone_on_with(whole, on_ray, tmp_path):
+    """With Ray, and when that driver is killed, too, without."""
     out = tmp_path / "killed"
-    words = command(*WORDS, *on_ray, *OFTEN, "--out", out)
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(out.glob("waves/*/checkpoints/[0-9]*")), process)
-    process.kill()
-    process.wait()
-    assert not (out / "summary.json").exists()
-    jaxrl_cli("resume", out, *(on_ray if where == "ray" else ()))
+    for words in (*WORDS, "--out", out), ("resume", out):
+        known = set(out.glob("waves/*/checkpoints/[0-9]*"))
+        process = subprocess.Popen(command(*words, *on_ray, *OFTEN), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: set(out.glob("waves/*/checkpoints/[0-9]*")) - known, process)  # noqa: B023
+        process.kill()
+        process.wait()
+        assert not (out / "summary.json").exists()
+    jaxrl_cli("resume", out)
     assert sorted(sum(members(out), [])) == sorted(sum(members(whole), []))
     assert_same_sweep(whole, out)
 
