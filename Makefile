@@ -22,10 +22,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Tests compile with XLA's older emitters, in half the time, but for those in which the last bits matter. Three processes
-# keep two cores busy: some wait for others that they started.
+# Tests compile with XLA's older emitters, in half the time, but for those in which the last bits matter.
 test: lint
-	QUICK=--xla_cpu_use_fusion_emitters=false $(BIN)/python -m pytest -n 3 --dist loadfile -m "not exact"
+	QUICK=--xla_cpu_use_fusion_emitters=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not exact"
 	$(BIN)/python -m pytest -n 2 -m exact
 
 clean:
