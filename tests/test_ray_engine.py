@@ -167,8 +167,8 @@ def test_the_library_takes_an_engine(on_ray, tmp_path):
     program = f"""
 import jaxrl
 words = dict(grid={{"learning_rate": [0.1, 0.5]}}, seeds=2, total_steps=2000, preset="none")
-swept = jaxrl.sweep("q_learning", "FrozenLake-misc", **words, out="{tmp_path / "out"}", engine="ray")
-alone = jaxrl.sweep("q_learning", "FrozenLake-misc", **words)
+swept = jaxrl.sweep("q_learning", "CliffWalking", **words, out="{tmp_path / "out"}", engine="ray")
+alone = jaxrl.sweep("q_learning", "CliffWalking", **words)
 assert all((swept.metrics[name] == x).all() for name, x in alone.metrics.items() if name == "env_steps")
 assert (swept.final_return == alone.final_return).all() and len(list(swept.plan.groups)) == 1
 """

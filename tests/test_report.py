@@ -15,7 +15,7 @@ from tests.test_run import jaxrl_cli
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
-SWEEP = ["sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", "--seeds", 3, "--total-steps", 20_000,
+SWEEP = ["sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 3, "--total-steps", 20_000,
          "--grid", "learning_rate=0.001,0.01,0.5", "--grid", "num_envs=1,2", "--eval-every", 10_000]  # fmt: skip
 RUN = ["train", "ppo", "--env", "CartPole-v1", "--seeds", 2, "--total-steps", 4_000]
 
@@ -76,7 +76,7 @@ def test_series_by_hand(trained):
 
 def test_profiles_are_fractions_above(trained):
     source = sources.read(trained / "sweep")
-    profile = contents.of([source])["profiles"]["FrozenLake-misc"]
+    profile = contents.of([source])["profiles"]["CliffWalking"]
     for c, line in profile["lines"].items():
         above = (source.result.final_return[int(c)][:, None] > np.array(profile["levels"])).mean(0)
         np.testing.assert_allclose(line["mean"], above, atol=1e-5)
@@ -191,7 +191,7 @@ def test_another_environment_has_its_own_configurations(driver):
     names = list(drawn(driver))
     assert len(names) == 1 and names[0].endswith("ppo run")
     assert "entropy" in [option.get_attribute("value") for option in all_of(driver, "#metric option")]
-    choose(driver, "#environment", "FrozenLake-misc")
+    choose(driver, "#environment", "CliffWalking")
     assert len(drawn(driver)) == 6
 
 

@@ -29,7 +29,7 @@ def test_a_run_of_a_preset_and_of_flags_of_every_kind(tmp_path):
 
 
 def test_a_sweep_of_a_grid_and_of_draws(tmp_path):
-    found = jaxrl.sweep("q_learning", "FrozenLake-misc", grid={"num_envs": [1, 2]}, random={"learning_rate": "log:0.1,1"},
+    found = jaxrl.sweep("q_learning", "CliffWalking", grid={"num_envs": [1, 2]}, random={"learning_rate": "log:0.1,1"},
                         samples=2, seeds=2, seed=5, total_steps=2000, preset="none", out=tmp_path / "a")  # fmt: skip
     (command,) = reproduce.sweep_commands(sweepdir.read_plan(tmp_path / "a"))
     again(command, tmp_path / "b")
@@ -41,8 +41,8 @@ def test_a_sweep_of_a_grid_and_of_draws(tmp_path):
 
 
 def test_configurations_given_one_by_one_are_a_command_each():
-    base = jaxrl.experiment.resolve("q_learning", "FrozenLake-misc", total_steps=2000, preset="none")
+    base = jaxrl.experiment.resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
     plan = jaxrl.sweeping.make_plan(base, [{"learning_rate": 0.25}, {"env.max_steps_in_episode": 9.0}], 2, 7)
     one, other = reproduce.sweep_commands(plan)
-    words = "jaxrl sweep q_learning --env FrozenLake-misc --preset none --total-steps 2000 --seeds 2 --seed 7 --grid "
+    words = "jaxrl sweep q_learning --env CliffWalking --preset none --total-steps 2000 --seeds 2 --seed 7 --grid "
     assert (one, other) == (words + "learning_rate=0.25", words + "env.max_steps_in_episode=9.0")

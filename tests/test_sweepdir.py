@@ -16,7 +16,7 @@ from tests.test_run import command, jaxrl_cli, wait_for
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
-WORDS = ["sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", "--seeds", 3, "--total-steps", 40_000,
+WORDS = ["sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 3, "--total-steps", 40_000,
          "--grid", "learning_rate=0.1,0.5", "--grid", "num_envs=1,2", "--eval-every", 20_000]  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_the_plan_and_one_json_object_are_printed(whole):
     out, done = whole
     assert "4 configurations × 3 seeds = 12 members, 480,000 steps, 2 program(s)" in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert (result["agent"], result["env"], result["seeds"], result["programs"]) == ("q_learning", "FrozenLake-misc", 3, 2)
+    assert (result["agent"], result["env"], result["seeds"], result["programs"]) == ("q_learning", "CliffWalking", 3, 2)
     assert result["configs"][1] == {"learning_rate": 0.1, "num_envs": 2} and len(result["configs"]) == 4
     assert np.array(result["final_return"]).shape == (4, 3)
     assert result["env_steps"] == 480_000 and result["diverged"] == [] and result["out"] == str(out)
@@ -42,7 +42,7 @@ def test_the_plan_and_one_json_object_are_printed(whole):
 
 def test_it_is_read_back_as_the_library_computes_it(whole):
     found = sweepdir.load(whole[0])
-    made = jaxrl.sweep("q_learning", "FrozenLake-misc", grid={"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}, seeds=3,
+    made = jaxrl.sweep("q_learning", "CliffWalking", grid={"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}, seeds=3,
                        total_steps=40_000, preset="none")  # fmt: skip
     for name, x in made.metrics.items():
         np.testing.assert_array_equal(found.metrics[name], x, err_msg=name)
@@ -124,7 +124,7 @@ BAD = [
 def test_bad_input_is_one_line_and_writes_nothing(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxrl.programs.Programs.chunk", property(lambda self: pytest.fail("compiled")))
-    assert cli.main(["sweep", "q_learning", "--env", "FrozenLake-misc", *words, "--out", "x"]) == 2
+    assert cli.main(["sweep", "q_learning", "--env", "CliffWalking", *words, "--out", "x"]) == 2
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1 and not printed.out
     assert not list(tmp_path.iterdir())

@@ -103,7 +103,7 @@ def test_a_run_in_progress_is_seen_from_another_process(tmp_path, capsys):
 
 def test_a_sweep_by_configuration_the_best_first(tmp_path, capsys):
     out = tmp_path / "sweep"
-    jaxrl_cli("sweep", "q_learning", "--env", "FrozenLake-misc", "--preset", "none", "--seeds", 2, "--total-steps", 20_000,
+    jaxrl_cli("sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 2, "--total-steps", 20_000,
               "--grid", "learning_rate=0.001,0.5", "--out", out)  # fmt: skip
     look = watchers.watcher(out).look()
     assert look.finished and look.done == look.total == 80_000

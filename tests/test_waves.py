@@ -21,13 +21,13 @@ GRID = {"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}
 
 @pytest.fixture(scope="module")
 def whole():
-    return jaxrl.sweep("q_learning", "FrozenLake-misc", grid=GRID, seeds=3, total_steps=2000, preset="none")
+    return jaxrl.sweep("q_learning", "CliffWalking", grid=GRID, seeds=3, total_steps=2000, preset="none")
 
 
 @pytest.fixture
 def begun(tmp_path):
     """A plan and its directory: 3 of the 12 members, out of order, are trained as a wave of width 4 on one device."""
-    base = resolve("q_learning", "FrozenLake-misc", total_steps=2000, preset="none")
+    base = resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
     plan = sweeping.make_plan(base, *sweeping.configurations(base, GRID, {}, 0, 0)[:1], 3, 0)
     out = tmp_path / "sweep"
     sweepdir.create(plan, out)
@@ -76,7 +76,7 @@ def test_one_process_at_a_time_trains_a_sweep(begun, monkeypatch):
 
 def test_what_no_machine_has_planned_yet_is_planned_by_the_one_that_goes_on(whole, tmp_path):
     """A plan that was made for other machines: nothing compiled, its layouts open."""
-    base = resolve("q_learning", "FrozenLake-misc", total_steps=2000, preset="none")
+    base = resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
     settings, _ = sweeping.configurations(base, GRID, {}, 0, 0)
     plan = sweeping.make_plan(base, settings, 3, 0, fit=False)
     assert plan.bytes is None and "2 program(s)" in plan.lines()[0] and len(plan.lines()) == 4
