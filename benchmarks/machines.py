@@ -84,7 +84,7 @@ def kills(smoke: bool) -> Iterator[Row]:
 def work(steps: int) -> str:
     """What is swept, in words."""
     if not steps:
-        return "Q-learning FrozenLake-misc, 4 members"
+        return "Q-learning CliffWalking, 4 members"
     return f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
 
 
@@ -97,7 +97,7 @@ def swept(out: str, address: str | None, steps: int) -> dict[str, float]:
     if steps:
         base = resolve("ppo", "CartPole-v1", total_steps=steps, config={"hidden_sizes": (64, 64)})
     else:
-        base = resolve("q_learning", "FrozenLake-misc", total_steps=2_000)
+        base = resolve("q_learning", "CliffWalking", total_steps=2_000)
     settings, asked = sweeping.configurations(base, {"learning_rate": RATES[: None if steps else 2]}, {}, 0, 0)
     engine: dict[str, Any] = {"engine": "ray", "ray_address": address, "cpus_per_worker": 1} if address else {}
     begin, start = time.time(), 0.0

@@ -149,12 +149,10 @@ def test_lambda_returns_are_the_mixture_of_n_step_returns(lam):
     """G^λ = (1 - λ) Σ_n λ^(n-1) G^(n) + λ^(last-1) G^(last) (S&B, equation 12.3), for every pattern of ends."""
     rng = np.random.default_rng(1)
     ends = np.array(list(itertools.product([(0, 0), (0, 1), (1, 0)], repeat=4)), bool)
-    gamma = 0.9
+    gamma, compiled = 0.9, jax.jit(lambda_returns)
     for terminated, truncated in zip(ends[..., 0], ends[..., 1], strict=True):
         rewards, values = rng.normal(size=(2, 4)).astype(np.float32)
-        found = lambda_returns(
-            jnp.array(rewards), gamma, jnp.float32(lam), jnp.array(terminated), jnp.array(truncated), jnp.array(values)
-        )
+        found = np.asarray(compiled(rewards, gamma, lam, terminated, truncated, values))
         for start in range(4):
             ended = np.flatnonzero((terminated | truncated)[start:])
             length = ended[0] + 1 if ended.size else 4 - start
