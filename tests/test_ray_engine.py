@@ -10,14 +10,16 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 import numpy as np
 import psutil
 import pytest
 
 from benchmarks.machines import another_machine, busy_workers, cluster
-from jaxrl import cli, ray_engine, sweepdir
+from jaxrl import cli, ray_engine, run, sweepdir, sweeping
 from jaxrl.errors import InputError
+from jaxrl.experiment import resolve
 from tests.test_agent_contract import assert_trees_equal
 from tests.test_run import command, jaxrl_cli, wait_for
 from tests.test_sweepdir import WORDS as SMALL
@@ -241,6 +243,18 @@ def test_workers_of_unlike_machines(cpus, expected):
     """8 cores; 7 cores and 2 GPUs, whose processes take a core each; a machine that is gone."""
     found = ray_engine.slots([node("a", 8), node("b", 7, 2), node("c", 8, alive=False)], cpus)
     assert [tuple(slot) for slot in found] == expected
+
+
+@pytest.mark.parametrize(("nodes", "programs", "busy"), [("aa", 1, 1), ("ab", 1, 2), ("aa", 2, 2), ("aaa", 2, 2)])
+def test_of_workers_that_are_alike_one_compiles_a_program(nodes, programs, busy, tmp_path):
+    """The others wait for it, or turn to another program; on another machine there may be another cache."""
+    actors = {mock.Mock(): ray_engine.Slot(node, "cpu", 1, 2) for node in nodes}
+    base = resolve("q_learning", "CliffWalking", total_steps=200, preset="none")
+    plan = sweeping.make_plan(base, [{"num_envs": n + 1} for n in range(programs)], 4, 0, fit=False)
+    sweep = ray_engine._Sweep(None, actors, plan, tmp_path, run.Options())
+    sweep._employ()
+    fitted = sorted(group for _, group in sweep.running.values())
+    assert len(fitted) == busy and set(fitted) == set(range(programs))
 
 
 def test_no_room_for_a_worker():
