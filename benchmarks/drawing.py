@@ -43,7 +43,8 @@ def curves(rows: list[Row], out: Path) -> None:
         if "curve" not in row or " CartPole-v1" not in row["name"]:
             continue
         curve = {name: [float("nan") if x is None else x for x in values] for name, values in row["curve"].items()}
-        (line,) = ax.plot(curve["env_steps"], curve["mean"], label=row["name"].partition(" (")[0].partition(" CartPole")[0])
+        label = row["name"].partition(" (")[0].partition(" CartPole")[0].rstrip(",")
+        (line,) = ax.plot(curve["env_steps"], curve["mean"], label=label)
         ax.fill_between(curve["env_steps"], curve["low"], curve["high"], alpha=0.2, color=line.get_color(), lw=0)
     ax.set(
         xlabel="environment steps", ylabel="return in training", ylim=(0, None), title="CartPole-v1, 8 seeds, 95 % intervals"
