@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import compare, report
-from jaxrl.errors import InputError, unknown
+from jaxrl.core.errors import InputError, unknown
 
 NAMES = {  # and minutes on 2 cores, or on a GPU
     "throughput": 15,

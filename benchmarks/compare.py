@@ -17,7 +17,7 @@ import numpy as np
 import scipy.stats
 
 from benchmarks import record
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
 
 NO_REPEATS = ("ci", "interval", "improvement_interval", "curve", "settings")  # lists that are none
 

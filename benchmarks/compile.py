@@ -20,7 +20,7 @@ import jax
 import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import registry
+from jaxrl.experiment import registry
 
 COMMAND = ["train", "dqn", "--env", "CartPole-v1", "--seeds", "4"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrl import plot
+from jaxrl.show import plot
 
 Row = Mapping[str, Any]
 

@@ -16,7 +16,7 @@ import jax
 import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
 
 
 class Work(NamedTuple):

@@ -20,8 +20,8 @@ from typing import Any
 import jax
 
 from benchmarks import record
-from jaxrl import platform
-from jaxrl.errors import InputError, unknown
+from jaxrl.core.errors import InputError, unknown
+from jaxrl.devices import platform
 
 ROOT = Path(__file__).parent.parent
 TIME_LIMIT = 300.0  # seconds of a process: a vmapped peer can hang on CPU

@@ -28,8 +28,10 @@ import psutil
 
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import metrics, platform, run, rundir, sweepdir, sweeping, waves
-from jaxrl.experiment import resolve
+from jaxrl.devices import platform
+from jaxrl.experiment.experiment import resolve
+from jaxrl.runs import metrics, run, rundir
+from jaxrl.sweeps import sweepdir, sweeping, waves
 
 WORKERS, ROUNDS, KILLS = 2, 3, 5
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), 16

@@ -13,11 +13,11 @@ import numpy as np
 
 import jaxrl
 from benchmarks.oracles import policy_evaluation, value_iteration
-from jaxrl import stats
+from jaxrl.core import stats
+from jaxrl.core.loop import Trainer
+from jaxrl.devices.layout import Layout
 from jaxrl.envs import garnet
-from jaxrl.experiment import resolve
-from jaxrl.layout import Layout
-from jaxrl.loop import Trainer
+from jaxrl.experiment.experiment import resolve
 
 EPISODES = 100
 POINTS = 20  # of a learning curve

@@ -19,10 +19,12 @@ import psutil
 import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import planning, platform, trees
-from jaxrl.experiment import resolve
-from jaxrl.layout import Layout
-from jaxrl.programs import Programs
+from jaxrl.core import trees
+from jaxrl.devices import platform
+from jaxrl.devices.layout import Layout
+from jaxrl.devices.programs import Programs
+from jaxrl.experiment.experiment import resolve
+from jaxrl.sweeps import planning
 
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
 REPLAY = {"replay_capacity": 200_000, "torso": "minatar"}

@@ -19,10 +19,11 @@ import jax
 
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import platform, run, rundir
-from jaxrl.experiment import resolve
-from jaxrl.layout import Layout
-from jaxrl.programs import Programs
+from jaxrl.devices import platform
+from jaxrl.devices.layout import Layout
+from jaxrl.devices.programs import Programs
+from jaxrl.experiment.experiment import resolve
+from jaxrl.runs import run, rundir
 
 ROUNDS = 5
 

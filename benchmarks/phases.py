@@ -21,7 +21,7 @@ import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
 from jaxrl import Clock, Rollout, Trainer, TrainState, Transition
-from jaxrl.types import PyTree
+from jaxrl.core.types import PyTree
 
 ROUNDS, PROCESSES = 40, 7
 WORKS: dict[str, tuple[str, str, dict[str, Any]]] = {

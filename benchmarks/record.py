@@ -9,7 +9,7 @@ import platform as machine
 from pathlib import Path
 from typing import Any
 
-from jaxrl import platform
+from jaxrl.devices import platform
 
 RESULTS = Path(__file__).parent / "results"
 IDENTITY = ("part", "name", "work", "command", "seeds", "members", "devices", "num_envs")  # what a row measured

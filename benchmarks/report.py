@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import drawing, harness, record
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
 
 README = Path(__file__).parent.parent / "README.md"
 Row = Mapping[str, Any]

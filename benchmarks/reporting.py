@@ -16,7 +16,7 @@ from typing import Any
 import jaxrl
 from benchmarks import browser, harness, record
 from benchmarks.harness import Row
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
 
 ROUNDS = 5
 GRID = {"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3], "gamma": [0.98, 0.99]}

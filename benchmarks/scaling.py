@@ -17,8 +17,9 @@ import numpy as np
 import jaxrl
 from benchmarks import harness
 from benchmarks.harness import Row
-from jaxrl import planning, platform
-from jaxrl.experiment import resolve
+from jaxrl.devices import platform
+from jaxrl.experiment.experiment import resolve
+from jaxrl.sweeps import planning
 
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
 ENVS = (4, 16, 64, 256, 1024)

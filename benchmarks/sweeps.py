@@ -17,8 +17,9 @@ import jax
 import jaxrl
 from benchmarks import beside, harness
 from benchmarks.harness import Row
-from jaxrl import platform, stats
-from jaxrl.tuning import TuneResult
+from jaxrl.core import stats
+from jaxrl.devices import platform
+from jaxrl.tuning.tuning import TuneResult
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 ROUNDS = 2

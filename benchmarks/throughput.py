@@ -21,8 +21,8 @@ import jax
 import jaxrl
 from benchmarks import beside, harness
 from benchmarks.harness import Row
-from jaxrl import platform
-from jaxrl.experiment import resolve
+from jaxrl.devices import platform
+from jaxrl.experiment.experiment import resolve
 
 STEPS, ROUNDS, SMOKE_STEPS = 500_000, 3, 2_000
 SHORT = 50_000  # of Stable-Baselines3 and sbx

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script: benchmarks/ is not installed
 
-from jaxrl import platform
+from jaxrl.devices import platform
 
 if __name__ == "__main__":
     platform.configure()
@@ -30,7 +30,7 @@ import numpy as np
 
 import jaxrl
 from benchmarks import record
-from jaxrl.layout import Layout
+from jaxrl.devices.layout import Layout
 
 PROBLEMS, STEPS, REGRET_STEPS, REGRET_RUNS = 2000, 1000, 20_000, 100
 METRICS = ("reward", "optimal", "cumulative_regret")

@@ -5,21 +5,21 @@ state, metrics = jax.jit(trainer.train)(jax.random.key(0))
 jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 """
 
-from jaxrl import platform
+from jaxrl.devices import platform
 
 platform.set_flags()  # before anything can start the backend
 
-from jaxrl.evaluation import Evaluation, evaluate  # noqa: E402
-from jaxrl.experiment import make_trainer  # noqa: E402
-from jaxrl.loop import Trainer  # noqa: E402
-from jaxrl.ops.means import Mean  # noqa: E402
-from jaxrl.rundir import load  # noqa: E402
-from jaxrl.spaces import Box, Discrete  # noqa: E402
-from jaxrl.sweeping import SweepResult, sweep  # noqa: E402
-from jaxrl.trees import member  # noqa: E402
-from jaxrl.tunedir import tune  # noqa: E402
-from jaxrl.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
-from jaxrl.vectorize import vectorize  # noqa: E402
+from jaxrl.core.evaluation import Evaluation, evaluate  # noqa: E402
+from jaxrl.core.loop import Trainer  # noqa: E402
+from jaxrl.core.means import Mean  # noqa: E402
+from jaxrl.core.spaces import Box, Discrete  # noqa: E402
+from jaxrl.core.trees import member  # noqa: E402
+from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
+from jaxrl.core.vectorize import vectorize  # noqa: E402
+from jaxrl.experiment.experiment import make_trainer  # noqa: E402
+from jaxrl.runs.rundir import load  # noqa: E402
+from jaxrl.sweeps.sweeping import SweepResult, sweep  # noqa: E402
+from jaxrl.tuning.tunedir import tune  # noqa: E402
 
 __version__ = "0.1.0"
 

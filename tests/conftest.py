@@ -33,4 +33,4 @@ def compilation_cache(tmp_path_factory):
 @pytest.fixture
 def keep_platform(monkeypatch):
     """For commands called in this process: its backend is running, so its settings stay."""
-    monkeypatch.setattr("jaxrl.platform.configure", lambda *_, **__: None)
+    monkeypatch.setattr("jaxrl.devices.platform.configure", lambda *_, **__: None)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.agents.dqn import Config, HParams  # noqa: F401 (a factory needs them)
+from jaxrl.core.means import Mean
+from jaxrl.core.types import Agent
 from jaxrl.networks.initializers import near_zero
-from jaxrl.ops.means import Mean
-from jaxrl.types import Agent
 
 
 class State(NamedTuple):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxrl import cli, commands, registry
-from jaxrl.options import SweepOptions, TrainOptions, TuneOptions
+from jaxrl.cli import commands
+from jaxrl.cli import main as cli
+from jaxrl.cli.options import SweepOptions, TrainOptions, TuneOptions
+from jaxrl.experiment import registry
 
 README = Path(__file__).parent.parent / "README.md"
 

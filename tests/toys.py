@@ -6,10 +6,10 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from jaxrl.ops.means import Mean
-from jaxrl.settings import LoopConfig, Range, hyperparameters
-from jaxrl.spaces import Box
-from jaxrl.types import Agent, Env, EnvSpec, EnvStep
+from jaxrl.core.means import Mean
+from jaxrl.core.settings import LoopConfig, Range, hyperparameters
+from jaxrl.core.spaces import Box
+from jaxrl.core.types import Agent, Env, EnvSpec, EnvStep
 
 
 def level_env() -> Env:

@@ -15,17 +15,17 @@ from typing import Annotated, Any
 import jax
 import optax
 
-from jaxrl.agents import _actor_critic, transforms
-from jaxrl.agents._actor_critic import State
+from jaxrl.agents.parts import actor_critic, transforms
+from jaxrl.agents.parts.actor_critic import State
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 from jaxrl.ops import losses
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import gae
-from jaxrl.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_actor_critic.Config):
+class Config(actor_critic.Config):
     num_envs: Annotated[int, Count] = 16
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 8
@@ -52,14 +52,14 @@ class HParams:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """A2C for any action space and any array observation."""
-    network = _actor_critic.network_for(spec, config, "a2c")
+    network = actor_critic.network_for(spec, config, "a2c")
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = _actor_critic.first_params(network, spec, key)
-        return State(params, _actor_critic.optimizer(hp, 0.0).init(params))
+            params = actor_critic.first_params(network, spec, key)
+        return State(params, actor_critic.optimizer(hp, 0.0).init(params))
 
-    def loss(params: PyTree, hp: HParams, batch: _actor_critic.Batch) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, hp: HParams, batch: actor_critic.Batch) -> tuple[jax.Array, Metrics]:
         steps, advantage, ret = batch.rows
         out: Any = network.apply(params, batch.memory, steps.obs, steps.first)
         policy_loss = -masked_mean(advantage * out.policy.log_prob(steps.action), steps.valid)
@@ -71,13 +71,13 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
-        values, following = _actor_critic.values_along(network, state.params, rollout)
+        values, following = actor_critic.values_along(network, state.params, rollout)
         advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
             s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
         )
-        batch = _actor_critic.whole(network, rollout.memory, (s, advantages, advantages + values))
+        batch = actor_critic.whole(network, rollout.memory, (s, advantages, advantages + values))
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, batch)
-        updates, opt_state = _actor_critic.optimizer(hp, clock.progress).update(grads, state.opt_state)
+        updates, opt_state = actor_critic.optimizer(hp, clock.progress).update(grads, state.opt_state)
         return State(optax.apply_updates(state.params, updates), opt_state), metrics
 
-    return transforms.normalized(_actor_critic.agent_of(network, init, learn), spec, config)
+    return transforms.normalized(actor_critic.agent_of(network, init, learn), spec, config)

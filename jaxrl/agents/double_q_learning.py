@@ -15,10 +15,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents._common import one_by_one
-from jaxrl.agents._tabular import Config, HParams, State, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.agents.parts.common import one_by_one
+from jaxrl.agents.parts.tabular import Config, HParams, State, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 from jaxrl.ops.returns import td_target
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
 __all__ = ["Config", "HParams", "State", "make"]
 

@@ -25,18 +25,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents._common import annealed, discrete_actions, example_obs, no_memory, updated_target, when_started
-from jaxrl.errors import InputError
+from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, no_memory, updated_target, when_started
+from jaxrl.core.errors import InputError
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
 from jaxrl.ops import exploration, losses, value_distributions, values
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.replay import prioritized, ring, uniform
 from jaxrl.replay.ring import Batch, Replay, Stored
-from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Annotated
 
 import jax
 
-from jaxrl.agents._bandit import Arms, context_free, fresh
-from jaxrl.agents._common import discrete_actions
+from jaxrl.agents.parts.bandit import Arms, context_free, fresh
+from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.core.settings import Fraction, Positive, Range, hyperparameters
+from jaxrl.core.settings import LoopConfig as Config
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 from jaxrl.ops import exploration
-from jaxrl.settings import Fraction, Positive, Range, hyperparameters
-from jaxrl.settings import LoopConfig as Config
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Transition
 
 
 @hyperparameters

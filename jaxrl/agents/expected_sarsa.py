@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from jaxrl.agents._tabular import Config, HParams, State, td_agent
-from jaxrl.types import Agent, EnvSpec
+from jaxrl.agents.parts.tabular import Config, HParams, State, td_agent
+from jaxrl.core.types import Agent, EnvSpec
 
 __all__ = ["Config", "HParams", "State", "make"]
 

@@ -15,11 +15,11 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents._bandit import context_free
-from jaxrl.agents._common import discrete_actions
+from jaxrl.agents.parts.bandit import context_free
+from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.core.settings import LoopConfig, Positive, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 from jaxrl.ops import exploration
-from jaxrl.settings import LoopConfig, Positive, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Transition
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,18 +16,18 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents import _tabular
-from jaxrl.agents._common import one_by_one
-from jaxrl.agents._tabular import HParams, behaviour_policy, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.common import one_by_one
+from jaxrl.agents.parts.tabular import HParams, behaviour_policy, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.core.settings import Count
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 from jaxrl.ops.returns import NStep, n_step_return
-from jaxrl.settings import Count
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 
 __all__ = ["Config", "HParams", "State", "make"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_tabular.Config):
+class Config(tabular.Config):
     n_step: Annotated[int, Count] = 4
     """Rewards in a return before it goes on with a value (n)."""
 
@@ -59,7 +59,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     return build(spec, config, config.n_step, "n_step_sarsa")
 
 
-def build(spec: EnvSpec, config: _tabular.Config, n: int, name: str) -> Agent:
+def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
     """SARSA with returns of `n` steps, under the agent's name `name`."""
     shape = table_shape(spec, name)
 

@@ -26,16 +26,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import trees
-from jaxrl.agents._common import discrete_actions, example_obs, no_memory, one_by_one, when_started
+from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory, one_by_one, when_started
+from jaxrl.core import trees
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.values import at_action
 from jaxrl.replay import ring, uniform
-from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,20 +18,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents import _actor_critic, _minibatch, transforms
-from jaxrl.agents._actor_critic import Batch
-from jaxrl.agents._common import when_started
+from jaxrl.agents.parts import actor_critic, minibatch, transforms
+from jaxrl.agents.parts.actor_critic import Batch
+from jaxrl.agents.parts.common import when_started
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.ops import losses
 from jaxrl.ops.distributions import Distribution
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import gae
-from jaxrl.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_actor_critic.Config):
+class Config(actor_critic.Config):
     num_envs: Annotated[int, Count] = 4
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 128
@@ -162,13 +162,13 @@ def kl_from_old(network: ActorCritic, params: PyTree, batch: Batch) -> jax.Array
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PPO for any action space and any array observation."""
-    network = _actor_critic.network_for(spec, config, "ppo")
-    _actor_critic.check_minibatches(config, network, config.num_minibatches)
+    network = actor_critic.network_for(spec, config, "ppo")
+    actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = _actor_critic.first_params(network, spec, key)
-        return State(params, _actor_critic.optimizer(hp, 0.0).init(params), jnp.float32(hp.kl_coef))
+            params = actor_critic.first_params(network, spec, key)
+        return State(params, actor_critic.optimizer(hp, 0.0).init(params), jnp.float32(hp.kl_coef))
 
     def extras(policy: Distribution, action: PyTree) -> tuple[jax.Array, PyTree]:
         return policy.log_prob(action), policy if config.kl_penalty else ()
@@ -176,7 +176,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def rows_of(hp: HParams, state: State, rollout: Rollout) -> Rows:
         """Leaves [T, N, ...]."""
         s = rollout.steps
-        values, following = _actor_critic.values_along(network, state.params, rollout)
+        values, following = actor_critic.values_along(network, state.params, rollout)
         advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
             s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
         )
@@ -184,10 +184,10 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        adam = _actor_critic.optimizer(hp, clock.progress)
+        adam = actor_critic.optimizer(hp, clock.progress)
 
         def descend(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
-            batch = _actor_critic.in_time_order(network, drawn)
+            batch = actor_critic.in_time_order(network, drawn)
             grads, parts = jax.grad(loss, has_aux=True)(learner.params, network, config, hp, state.kl_coef, batch)
             going = parts["kl"] <= 1.5 * hp.kl_target if config.kl_stop else learner.going
             updates, opt_state = adam.update(grads, learner.opt_state)
@@ -197,15 +197,15 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         def gradient_step(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
             return when_started(learner.going, descend, learner, drawn) if config.kl_stop else descend(learner, drawn)
 
-        rows = _actor_critic.shuffleable(network, rollout.memory, rows_of(hp, state, rollout))
+        rows = actor_critic.shuffleable(network, rollout.memory, rows_of(hp, state, rollout))
         start = Learner(state.params, state.opt_state, jnp.bool_(True))
-        (params, opt_state, _), metrics = _minibatch.descend(
+        (params, opt_state, _), metrics = minibatch.descend(
             gradient_step, start, rows, key, config.num_epochs, config.num_minibatches
         )
         if not config.kl_penalty:
             return State(params, opt_state, state.kl_coef), metrics
-        moved = kl_from_old(network, params, _actor_critic.in_time_order(network, rows))
+        moved = kl_from_old(network, params, actor_critic.in_time_order(network, rows))
         return State(params, opt_state, adapted(state.kl_coef, moved, hp.kl_target)), metrics
 
-    agent = _actor_critic.agent_of(network, init, learn, extras)
+    agent = actor_critic.agent_of(network, init, learn, extras)
     return transforms.normalized(agent, spec, config)

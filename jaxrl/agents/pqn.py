@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import trees
-from jaxrl.agents import _minibatch
-from jaxrl.agents._common import annealed, discrete_actions, example_obs, next_values, no_memory
+from jaxrl.agents.parts import minibatch
+from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, next_values, no_memory
+from jaxrl.core import trees
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoName, resolve
 from jaxrl.ops import exploration, losses, values
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import lambda_returns
-from jaxrl.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "pqn")
     resolve(config.torso, spec.observation_space)
-    _minibatch.check(config.num_envs * config.rollout_length, config.num_minibatches)
+    minibatch.check(config.num_envs * config.rollout_length, config.num_minibatches)
     layers = Layers(layer_norm=config.layer_norm)
     network: Any = QNetwork(spec.observation_space, config.torso, config.hidden_sizes, num_actions, layers=layers)
 
@@ -131,6 +131,6 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             return State(optax.apply_updates(state.params, updates), opt_state), metrics
 
         rows = trees.flatten_time(Rows(s.obs, s.action, target, s.valid))
-        return _minibatch.descend(gradient_step, state, rows, key, config.num_epochs, config.num_minibatches)
+        return minibatch.descend(gradient_step, state, rows, key, config.num_epochs, config.num_minibatches)
 
     return Agent(init, no_memory, act, greedy, learn, lambda hp, state, obs: q_values(state.params, obs))

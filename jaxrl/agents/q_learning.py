@@ -7,8 +7,8 @@ whatever the behaviour policy, ε-greedy or Boltzmann: what is learnt is the gre
 
 from __future__ import annotations
 
-from jaxrl.agents._tabular import Config, HParams, State, td_agent
-from jaxrl.types import Agent, EnvSpec
+from jaxrl.agents.parts.tabular import Config, HParams, State, td_agent
+from jaxrl.core.types import Agent, EnvSpec
 
 __all__ = ["Config", "HParams", "State", "make"]
 

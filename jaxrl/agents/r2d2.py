@@ -26,19 +26,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl import trees
-from jaxrl.agents._common import annealed, discrete_actions, example_obs, updated_target, when_started
+from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, updated_target, when_started
+from jaxrl.core import trees
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import near_zero
 from jaxrl.networks.memory import SequenceTorso, peek
 from jaxrl.networks.torsos import MLP
 from jaxrl.ops import exploration, losses, value_rescaling, values
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import n_step_returns
 from jaxrl.replay import prioritized, sequence
 from jaxrl.replay.sequence import SequenceReplay, Sequences, Step
-from jaxrl.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)

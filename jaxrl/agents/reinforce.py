@@ -18,17 +18,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents import _actor_critic, transforms
-from jaxrl.agents._actor_critic import Batch, State
+from jaxrl.agents.parts import actor_critic, transforms
+from jaxrl.agents.parts.actor_critic import Batch, State
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 from jaxrl.ops import losses
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.ops.returns import discounted_returns
-from jaxrl.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_actor_critic.Config):
+class Config(actor_critic.Config):
     num_envs: Annotated[int, Count] = 8
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 64
@@ -55,18 +55,18 @@ class HParams:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """REINFORCE for any action space and any array observation."""
-    network = _actor_critic.network_for(spec, config, "reinforce")
+    network = actor_critic.network_for(spec, config, "reinforce")
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = _actor_critic.first_params(network, spec, key)
-        return State(params, _actor_critic.optimizer(hp, 0.0).init(params))
+            params = actor_critic.first_params(network, spec, key)
+        return State(params, actor_critic.optimizer(hp, 0.0).init(params))
 
     def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
         """G [T, N], and which steps have one: bool [T, N]."""
         steps = rollout.steps
         if config.baseline:
-            next_values, usable = _actor_critic.values_along(network, params, rollout)[1], steps.valid
+            next_values, usable = actor_critic.values_along(network, params, rollout)[1], steps.valid
         else:
             next_values = jnp.zeros_like(steps.reward)
             ended = steps.terminated | steps.truncated
@@ -88,9 +88,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return total, {name: Mean.of(x) for name, x in metrics.items()}
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        batch = _actor_critic.whole(network, rollout.memory, (rollout.steps, *returns(hp, state.params, rollout)))
+        batch = actor_critic.whole(network, rollout.memory, (rollout.steps, *returns(hp, state.params, rollout)))
         grads, metrics = jax.grad(loss, has_aux=True)(state.params, hp, batch)
-        updates, opt_state = _actor_critic.optimizer(hp, clock.progress).update(grads, state.opt_state)
+        updates, opt_state = actor_critic.optimizer(hp, clock.progress).update(grads, state.opt_state)
         return State(optax.apply_updates(state.params, updates), opt_state), metrics
 
-    return transforms.normalized(_actor_critic.agent_of(network, init, learn), spec, config)
+    return transforms.normalized(actor_critic.agent_of(network, init, learn), spec, config)

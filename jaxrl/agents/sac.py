@@ -23,24 +23,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl.agents import _off_policy
-from jaxrl.agents._common import example_obs, no_memory, updated_target, when_started
-from jaxrl.errors import InputError
+from jaxrl.agents.parts import off_policy
+from jaxrl.agents.parts.common import example_obs, no_memory, updated_target, when_started
+from jaxrl.core.errors import InputError
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, Positive, Range, hyperparameters
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.critic import TwinBoxCritic, TwinQNetwork
 from jaxrl.networks.policy import PolicyHead
 from jaxrl.networks.torsos import Torso, resolve
 from jaxrl.ops import boxes, losses, values
 from jaxrl.ops.distributions import Categorical, Distribution
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.replay import ring, uniform
 from jaxrl.replay.ring import Batch, Replay
-from jaxrl.settings import Count, Fraction, Positive, Range, hyperparameters
-from jaxrl.spaces import Box, Discrete
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_off_policy.Config):
+class Config(off_policy.Config):
     num_envs: Annotated[int, Count] = 4
     """Environments stepped in parallel (N)."""
     gradient_steps: Annotated[int, Count] = 4
@@ -191,7 +191,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             obs, action = example_obs(spec)[None], jnp.zeros((1, *nets.space.shape), nets.space.dtype)
             critic = nets.critic.init(critic_key, obs, *([action] if isinstance(nets.space, Box) else []))
             params = Params(nets.actor.init(actor_key, obs), critic, jnp.log(hp.temperature))
-        replay = _off_policy.empty_replay(spec, config)
+        replay = off_policy.empty_replay(spec, config)
         return State(params, params.critic, optax.adam(hp.learning_rate).init(params), replay)
 
     def act(
@@ -199,7 +199,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     ) -> tuple[jax.Array, PyTree, PyTree]:
         policy_key, random_key = jax.random.split(key)
         action = nets.actor.apply(state.params.actor, obs).sample(policy_key)
-        return _off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
+        return off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
@@ -210,7 +210,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return nets.all_q_values(state.params.critic, obs).min(0)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay, adam = _off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
+        replay, adam = off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
         started = clock.env_steps >= config.learning_starts
 
         def descend(learner: Learner, key: Key) -> tuple[Learner, Metrics]:

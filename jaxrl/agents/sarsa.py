@@ -10,9 +10,9 @@ stands in for it where an episode is truncated.
 from __future__ import annotations
 
 from jaxrl.agents import n_step_sarsa
-from jaxrl.agents._tabular import Config, HParams
 from jaxrl.agents.n_step_sarsa import State
-from jaxrl.types import Agent, EnvSpec
+from jaxrl.agents.parts.tabular import Config, HParams
+from jaxrl.core.types import Agent, EnvSpec
 
 __all__ = ["Config", "HParams", "State", "make"]
 

@@ -19,23 +19,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents import _off_policy
-from jaxrl.agents._common import example_obs, no_memory, when_started
-from jaxrl.errors import InputError
+from jaxrl.agents.parts import off_policy
+from jaxrl.agents.parts.common import example_obs, no_memory, when_started
+from jaxrl.core.errors import InputError
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, hyperparameters
+from jaxrl.core.spaces import Box
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 from jaxrl.networks.critic import TwinBoxCritic
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso, resolve
 from jaxrl.ops import boxes, losses
-from jaxrl.ops.means import Mean, masked_mean
 from jaxrl.replay import ring, uniform
 from jaxrl.replay.ring import Batch, Replay
-from jaxrl.settings import Count, Fraction, NonNegative, Positive, hyperparameters
-from jaxrl.spaces import Box
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(_off_policy.Config):
+class Config(off_policy.Config):
     num_envs: Annotated[int, Count] = 4
     """Environments stepped in parallel (N)."""
     gradient_steps: Annotated[int, Count] = 4
@@ -164,7 +164,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             params = Params(nets.actor.init(actor_key, obs), nets.critic.init(critic_key, obs, action))
         adam = optax.adam(hp.learning_rate)
         opt_state = Params(adam.init(params.actor), adam.init(params.critic))
-        return State(params, params, opt_state, jnp.int32(0), _off_policy.empty_replay(spec, config))
+        return State(params, params, opt_state, jnp.int32(0), off_policy.empty_replay(spec, config))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
@@ -172,7 +172,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         noise_key, random_key = jax.random.split(key)
         noise = hp.exploration_noise * nets.noise(noise_key, config.num_envs)
         action = nets.actions(state.params.actor, obs, noise)
-        return _off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
+        return off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
@@ -189,7 +189,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return Learner(params, target, Params(actor_state, opt_state.critic), steps)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay, adam = _off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
+        replay, adam = off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
         started = clock.env_steps >= config.learning_starts
 
         def descend(learner: Learner, key: Key) -> tuple[Learner, Metrics]:

@@ -18,10 +18,10 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents._bandit import context_free
-from jaxrl.agents._common import discrete_actions
-from jaxrl.settings import LoopConfig, Positive, Range, hyperparameters
-from jaxrl.types import Agent, Clock, EnvSpec, Key, Transition
+from jaxrl.agents.parts.bandit import context_free
+from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.core.settings import LoopConfig, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.envs import _bandit
-from jaxrl.types import Env, Key
+from jaxrl.core.types import Env, Key
+from jaxrl.envs.parts import bandit
 
 
 class Params(NamedTuple):
@@ -45,4 +45,4 @@ def make(num_arms: int = 10) -> Env:
     def draw_reward(key: Key, mean: jax.Array, params: Params) -> jax.Array:
         return jax.random.bernoulli(key, mean).astype(jnp.float32)
 
-    return _bandit.make("BernoulliBandit", num_arms, params, draw_arms, draw_reward, lambda means: jnp.clip(means, 0.0, 1.0))
+    return bandit.make("BernoulliBandit", num_arms, params, draw_arms, draw_reward, lambda means: jnp.clip(means, 0.0, 1.0))

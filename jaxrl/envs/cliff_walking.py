@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.spaces import Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Grid, Key
+from jaxrl.core.spaces import Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key
 
 ROWS, COLUMNS = 4, 12
 START, GOAL = 36, 47  # the bottom row's corners; cell = 12 · row + column

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import InputError, nearest
-from jaxrl.spaces import Box, Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Key
+from jaxrl.core.errors import InputError, nearest
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
 LEVELS = 16  # a pixel counts the dark ones among 4 × 4 bits
 Split = Literal["all", "train", "test"]

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, Scalar
 from jaxrl.ops import exploration
-from jaxrl.spaces import Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Key, Scalar
 
 ROUNDING = 1e-6  # a row that sums to 1 but for so much ends no episode
 # What a seed's key is folded with: no tag of a run's root key, so that process k shares no random number with run k.

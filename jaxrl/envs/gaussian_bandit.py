@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.envs import _bandit
-from jaxrl.types import Env, Key
+from jaxrl.core.types import Env, Key
+from jaxrl.envs.parts import bandit
 
 
 class Params(NamedTuple):
@@ -45,4 +45,4 @@ def make(num_arms: int = 10) -> Env:
     def draw_reward(key: Key, mean: jax.Array, params: Params) -> jax.Array:
         return mean + params.scale * jax.random.normal(key)
 
-    return _bandit.make("GaussianBandit", num_arms, params, jax.random.normal, draw_reward, lambda means: means)
+    return bandit.make("GaussianBandit", num_arms, params, jax.random.normal, draw_reward, lambda means: means)

@@ -23,9 +23,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
-from jaxrl.spaces import Box, Discrete, Product
-from jaxrl.types import Env, EnvSpec, EnvStep, Key, PyTree
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete, Product
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree
 
 TIME_STEP = 0.1
 TOP_SPEED = 1.5  # of the highest gear

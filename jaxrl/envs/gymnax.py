@@ -16,10 +16,10 @@ from gymnax.environments import spaces as gymnax_spaces
 from gymnax.environments.environment import Environment
 from gymnax.environments.misc.frozen_lake import FrozenLake
 
-from jaxrl import trees
-from jaxrl.errors import InputError
-from jaxrl.spaces import ArraySpace, Box, Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
+from jaxrl.core import trees
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import ArraySpace, Box, Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
 
 NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
 LAKE_MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up

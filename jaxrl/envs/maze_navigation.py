@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.spaces import Box, Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Key
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
 # "#" wall, "S" start, "C" the painted wall, "A" and "B" exits
 DRAWINGS = (

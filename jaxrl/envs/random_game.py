@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
-from jaxrl.spaces import Discrete
-from jaxrl.types import Env, EnvSpec, EnvStep, Key
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
 
 class Params(NamedTuple):

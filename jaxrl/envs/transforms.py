@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import trees
-from jaxrl.errors import InputError
-from jaxrl.spaces import Box, Discrete, MultiDiscrete, Product, Space
-from jaxrl.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar
+from jaxrl.core import trees
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar
 
 
 class Shaped(NamedTuple):

@@ -7,13 +7,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
+from jaxrl.core.spaces import Space
+from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.memory import SequenceTorso, has_memory
 from jaxrl.networks.policy import BoxPolicy, PolicyHead
 from jaxrl.ops.distributions import Distribution
-from jaxrl.spaces import Space
-from jaxrl.types import PyTree
 
 
 class Output(NamedTuple):

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core.spaces import Box, Space
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import MLP, Layers, Torso, TorsoName
 from jaxrl.ops import boxes
-from jaxrl.spaces import Box, Space
 
 NUM_CRITICS = 2
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Key
+from jaxrl.core.types import Key
 
 ITERATIONS = 40
 

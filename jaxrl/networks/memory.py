@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl import trees
-from jaxrl.errors import InputError
+from jaxrl.core import trees
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Space
+from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.torsos import Layers, Torso, resolve
-from jaxrl.spaces import Space
-from jaxrl.types import PyTree
 
 MemoryTorsoName = Literal["auto", "mlp", "minatar", "nature", "gru", "lstm", "transformer"]
 Out = TypeVar("Out", bound=PyTree)

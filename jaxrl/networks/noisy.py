@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Scalar
+from jaxrl.core.types import Scalar
 
 
 class NoisyDense(nn.Module):

@@ -10,12 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.ops.boxes import is_bounded
 from jaxrl.ops.distributions import Beta, Categorical, Distribution, Gaussian, Joint, MultiCategorical, SquashedGaussian
-from jaxrl.spaces import Box, Discrete, MultiDiscrete, Product, Space
 
 BoxPolicy = Literal["gaussian", "squashed_gaussian", "beta"]
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # of a deviation that depends on the state, as in implementations of SAC

@@ -5,9 +5,9 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from jaxrl.core.spaces import Space
 from jaxrl.networks.initializers import near_zero
 from jaxrl.networks.torsos import MLP, Layers, Torso, TorsoName
-from jaxrl.spaces import Space
 
 
 class QNetwork(nn.Module):

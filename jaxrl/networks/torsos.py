@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Discrete, Space, one_array
 from jaxrl.networks.dense import Dense
-from jaxrl.spaces import Discrete, Space, one_array
 
 TorsoName = Literal["auto", "mlp", "minatar", "nature"]
 Initializer = Callable[..., jax.Array]

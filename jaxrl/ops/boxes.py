@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.errors import InputError
-from jaxrl.spaces import Box
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box
 
 UNBOUNDED = 1e30  # gymnax writes the largest float32 for infinity
 

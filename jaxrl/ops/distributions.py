@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.core.spaces import Box, Product
+from jaxrl.core.trees import pytree, static
+from jaxrl.core.types import Key, PyTree
 from jaxrl.ops import boxes
 from jaxrl.ops.values import at_action
-from jaxrl.spaces import Box, Product
-from jaxrl.trees import pytree, static
-from jaxrl.types import Key, PyTree
 
 INSIDE = 5e-7  # of a box's width: an action nearer to a bound has the density of one this far inside
 # Quadrature over a standard normal. The nodes lie evenly: Gauss–Hermite's reach far into the tails and leave few for the

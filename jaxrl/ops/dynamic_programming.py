@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Scalar
+from jaxrl.core.types import Scalar
 
 MAX_SWEEPS = 100_000  # in float32 the change between sweeps may stop short of a small tolerance, and never reach it
 

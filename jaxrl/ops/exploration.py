@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Key, Scalar
+from jaxrl.core.types import Key, Scalar
 
 
 def linear_schedule(progress: jax.Array, start: Scalar, end: Scalar, fraction: Scalar) -> jax.Array:

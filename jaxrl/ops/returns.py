@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Scalar
+from jaxrl.core.types import Scalar
 
 
 def td_target(reward: jax.Array, gamma: Scalar, terminated: jax.Array, next_value: jax.Array) -> jax.Array:

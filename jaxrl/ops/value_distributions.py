@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Scalar
+from jaxrl.core.types import Scalar
 
 
 def support(v_min: Scalar, v_max: Scalar, num_atoms: int) -> jax.Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.types import Scalar
+from jaxrl.core.types import Scalar
 
 EPSILON = 1e-3
 

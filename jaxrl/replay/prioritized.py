@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core.types import Key, Scalar
 from jaxrl.replay import ring, sum_tree
 from jaxrl.replay.ring import Replay, Sampler
-from jaxrl.types import Key, Scalar
 
 LOWEST, HIGHEST = 1e-20, 1e30  # of a weight p^α: sums of them neither vanish nor overflow in float32
 OFFSET = 1e-6  # keeps a transition without error in the draw

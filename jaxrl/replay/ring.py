@@ -17,10 +17,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
+from jaxrl.core.trees import pytree, shared, static
+from jaxrl.core.types import Key, PyTree, Scalar
 from jaxrl.ops.returns import n_step_return
-from jaxrl.trees import pytree, shared, static
-from jaxrl.types import Key, PyTree, Scalar
 
 
 @pytree

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.errors import InputError
+from jaxrl.core.errors import InputError
+from jaxrl.core.types import PyTree
 from jaxrl.replay import prioritized, ring, uniform
 from jaxrl.replay.ring import Replay, Sampler
-from jaxrl.types import PyTree
 
 
 class Step(NamedTuple):

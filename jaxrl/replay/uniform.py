@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core.types import Key, PyTree
 from jaxrl.replay.ring import Replay, Sampler, take
-from jaxrl.types import Key, PyTree
 
 
 def sample(replay: Replay, key: Key, batch_size: int) -> PyTree:

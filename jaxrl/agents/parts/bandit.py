@@ -1,0 +1,80 @@
+"""What the context-free bandit agents share: they learn which of A actions pays, whatever is observed.
+
+Each gives four functions of one pull; here they become an `Agent`, batched over N environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.agents.parts.common import no_memory, one_by_one
+from jaxrl.core import trees
+from jaxrl.core.means import Mean
+from jaxrl.core.types import Agent, Clock, Key, Metrics, PyTree, Rollout, Scalar, Transition
+
+
+class Arms(NamedTuple):
+    """q: estimated value of each action, float32 [A]. pulls: how often each was taken, int32 [A]."""
+
+    q: jax.Array
+    pulls: jax.Array
+
+    def moved(self, action: jax.Array, reward: jax.Array, learning_rate: Scalar, decay: Scalar) -> Arms:
+        """One pull learnt: Q(a) ← Q(a) + α [r - Q(a)], α = learning_rate · n(a)^(-decay), n(a) this pull included.
+
+        learning_rate 1 with decay 1 is the sample average (Sutton & Barto, 2nd ed., equation 2.3).
+        """
+        pulls = self.pulls.at[action].add(1)
+        alpha = learning_rate * pulls[action].astype(jnp.float32) ** -decay
+        return Arms(self.q.at[action].add(alpha * (reward - self.q[action])), pulls)
+
+
+def fresh(num_actions: int, initial_value: Scalar = 0.0) -> Arms:
+    """Arms nobody has pulled."""
+    return Arms(jnp.full(num_actions, initial_value, jnp.float32), jnp.zeros(num_actions, jnp.int32))
+
+
+def context_free(
+    init: Callable[[Any], PyTree],
+    choose: Callable[[Any, PyTree, Clock, Key], tuple[jax.Array, PyTree]],
+    update: Callable[[Any, PyTree, Transition], PyTree],
+    score: Callable[[PyTree], jax.Array],
+    *,
+    has_values: bool = True,
+) -> Agent:
+    """An agent that ignores what it observes.
+
+    init: hparams -> state. choose: (hparams, state, clock, key) -> (action int32 [], extras of that pull).
+    update: (hparams, state, one valid transition) -> state; pulls are learnt from one after another.
+    score: state -> float32 [A]; the greedy action is the first of the highest. has_values: scores are action values.
+    """
+
+    def start(key: Key, hp: Any, params: PyTree = None) -> PyTree:
+        return init(hp) if params is None else params
+
+    def act(
+        hp: Any, state: PyTree, memory: PyTree, obs: PyTree, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[jax.Array, PyTree, PyTree]:
+        keys = jax.random.split(key, first.shape[0])
+        action, extras = jax.vmap(choose, (None, None, None, 0))(hp, state, clock, keys)
+        return action, memory, extras
+
+    def greedy(hp: Any, state: PyTree, memory: PyTree, obs: PyTree, first: jax.Array, key: Key) -> tuple[jax.Array, PyTree]:
+        return jnp.full(first.shape, jnp.argmax(score(state)), jnp.int32), memory
+
+    def learn(hp: Any, state: PyTree, rollout: Rollout, clock: Clock, key: Key) -> tuple[PyTree, Metrics]:
+        def one(state: PyTree, step: Transition) -> tuple[PyTree, None]:
+            return trees.where(step.valid, update(hp, state, step), state), None
+
+        steps = rollout.steps
+        return one_by_one(one, state, steps)[0], {"reward": Mean.of(steps.reward, steps.valid)}
+
+    def values(hp: Any, state: PyTree, obs: PyTree) -> jax.Array:
+        q = score(state)
+        return jnp.broadcast_to(q, (jax.tree.leaves(obs)[0].shape[0], *q.shape))
+
+    return Agent(start, no_memory, act, greedy, learn, values if has_values else None)

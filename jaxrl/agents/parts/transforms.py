@@ -1,0 +1,148 @@
+"""Agent -> Agent: running normalisation of observations and rewards.
+
+The statistics are part of the agent's state, so that all environments share them, a reset does not wipe them and evaluation
+has them. `learn` scales the rollout by the statistics that `act` used and only then updates them; `greedy` reads them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.core import trees
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
+
+LIMIT = 10.0  # of a normalised number
+EPSILON = 1e-8  # added to variances
+
+
+class Moments(NamedTuple):
+    """Of what has been seen so far. count: float32 []; mean, variance (of the population): float32 [...]."""
+
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
+    mean: jax.Array
+    variance: jax.Array
+
+    @staticmethod
+    def of_nothing(shape: tuple[int, ...]) -> Moments:
+        """Mean 0 and variance 1, which the first rows replace."""
+        return Moments(jnp.float32(0), jnp.zeros(shape), jnp.ones(shape))
+
+    def updated(self, x: jax.Array, mask: jax.Array) -> Moments:
+        """With the rows of `x` [T, N, ...] where `mask` [T, N] (Chan, Golub & LeVeque 1983, equation 2.1)."""
+        count = mask.sum(dtype=jnp.float32)
+
+        def mean_of(rows: jax.Array) -> jax.Array:
+            return trees.where(mask, rows, jnp.zeros_like(rows)).sum((0, 1)) / jnp.maximum(count, 1)
+
+        mean = mean_of(x)
+        variance = mean_of(jnp.square(x - jnp.broadcast_to(mean, x.shape)))
+        total = self.count + count
+        share = count / jnp.maximum(total, 1)
+        shift = mean - self.mean
+        merged = (1 - share) * self.variance + share * variance + share * (1 - share) * jnp.square(shift)
+        return Moments(total, self.mean + share * shift, jnp.where(total > 0, merged, self.variance))
+
+
+class Observing(NamedTuple):
+    """The state of an agent whose observations are normalised."""
+
+    inner: PyTree
+    moments: Moments
+
+
+class Rewarded(NamedTuple):
+    """The state of an agent whose rewards are normalised. ret: the discounted return so far, float32 [N]."""
+
+    inner: PyTree
+    moments: Moments
+    ret: jax.Array
+
+
+def normalized(agent: Agent, spec: EnvSpec, config: Any) -> Agent:
+    """`agent` with the normalisations that its Config asks for."""
+    if config.normalize_rewards:
+        agent = normalize_rewards(agent, config.num_envs)
+    if config.normalize_observations:
+        agent = normalize_observations(agent, spec)
+    return agent
+
+
+def normalize_observations(agent: Agent, spec: EnvSpec) -> Agent:
+    """`agent` that sees (obs - mean) / √variance, cut to ± LIMIT, by the moments of all observations so far.
+
+    Raises ValueError where observations are not a Box.
+    """
+    space = spec.observation_space
+    if not isinstance(space, Box):
+        raise InputError(f"normalize_observations needs observations in a Box; {spec.id} has {space}")
+    shape = space.shape
+
+    def scaled(moments: Moments, obs: jax.Array) -> jax.Array:
+        mean, deviation = moments.mean, jnp.sqrt(moments.variance + EPSILON)
+        centred = obs.astype(jnp.float32) - jnp.broadcast_to(mean, obs.shape)
+        return jnp.clip(centred / jnp.broadcast_to(deviation, obs.shape), -LIMIT, LIMIT)
+
+    def init(key: Key, hp: Any, params: PyTree = None) -> Observing:
+        return Observing(agent.init(key, hp, params), Moments.of_nothing(shape))
+
+    def act(
+        hp: Any, state: Observing, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        return agent.act(hp, state.inner, memory, scaled(state.moments, obs), first, clock, key)
+
+    def greedy(
+        hp: Any, state: Observing, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
+    ) -> tuple[PyTree, PyTree]:
+        return agent.greedy(hp, state.inner, memory, scaled(state.moments, obs), first, key)
+
+    def learn(hp: Any, state: Observing, rollout: Rollout, clock: Clock, key: Key) -> tuple[Observing, Metrics]:
+        s = rollout.steps
+        seen = s._replace(obs=scaled(state.moments, s.obs), next_obs=scaled(state.moments, s.next_obs))
+        inner, metrics = agent.learn(hp, state.inner, Rollout(seen, rollout.memory), clock, key)
+        return Observing(inner, state.moments.updated(s.obs.astype(jnp.float32), s.valid)), metrics
+
+    def values(hp: Any, state: Observing, obs: jax.Array) -> jax.Array:
+        assert agent.values is not None
+        return agent.values(hp, state.inner, scaled(state.moments, obs))
+
+    return Agent(init, agent.memory, act, greedy, learn, values if agent.values else None)
+
+
+def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
+    """`agent` that learns from rewards / √variance, cut to ± LIMIT, of the discounted return G_t = r_t + γ G_{t-1}.
+
+    G begins anew with each episode; γ is `hparams.gamma`. Rewards are not centred: that would change what is optimal.
+    """
+
+    def init(key: Key, hp: Any, params: PyTree = None) -> Rewarded:
+        return Rewarded(agent.init(key, hp, params), Moments.of_nothing(()), jnp.zeros(num_envs))
+
+    def act(hp: Any, state: Rewarded, *args: Any) -> tuple[PyTree, PyTree, PyTree]:
+        return agent.act(hp, state.inner, *args)
+
+    def greedy(hp: Any, state: Rewarded, *args: Any) -> tuple[PyTree, PyTree]:
+        return agent.greedy(hp, state.inner, *args)
+
+    def learn(hp: Any, state: Rewarded, rollout: Rollout, clock: Clock, key: Key) -> tuple[Rewarded, Metrics]:
+        s = rollout.steps
+
+        def along(ret: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+            reward, ended, valid = xs
+            ret = jnp.where(valid, reward + hp.gamma * ret, ret)
+            return jnp.where(ended, 0.0, ret), ret
+
+        ret, returns = jax.lax.scan(along, state.ret, (s.reward, s.terminated | s.truncated, s.valid))
+        scaled = jnp.clip(s.reward / jnp.sqrt(state.moments.variance + EPSILON), -LIMIT, LIMIT)
+        inner, metrics = agent.learn(hp, state.inner, Rollout(s._replace(reward=scaled), rollout.memory), clock, key)
+        return Rewarded(inner, state.moments.updated(returns, s.valid), ret), metrics
+
+    def values(hp: Any, state: Rewarded, obs: jax.Array) -> jax.Array:
+        assert agent.values is not None
+        return agent.values(hp, state.inner, obs)
+
+    return Agent(init, agent.memory, act, greedy, learn, values if agent.values else None)

@@ -1,0 +1,166 @@
+"""The flags of the commands, as dataclasses: a field is a flag, the text below it its help."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxrl.core.errors import InputError
+from jaxrl.core.settings import Count, NonNegative, Range
+from jaxrl.tuning.studies import Tuning
+
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentOptions:
+    """What every command that trains asks."""
+
+    env: str
+    """Environment id (see: jaxrl list envs)."""
+    total_steps: Annotated[int | None, Count] = None
+    """Environment steps of each seed, rounded up to whole iterations; default: the preset's, else 100,000."""
+    out: Path | None = None
+    """Directory to write, new or empty; default: runs/<agent>-<env>-<time>."""
+    preset: str | None = None
+    """Preset to start from, or none; default: the environment's own."""
+    env_param: Repeated = ()
+    """A traced parameter of the environment as name=value; repeat for more."""
+    env_kwarg: Repeated = ()
+    """A keyword argument of the environment's constructor as name=value; repeat for more."""
+    checkpoint_every: Annotated[float, NonNegative] = 30.0
+    """Seconds between checkpoints."""
+    overwrite: bool = False
+    """Replace what a former command of this kind wrote in --out."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SinkOptions:
+    """Where numbers go beside the directory."""
+
+    tensorboard: bool = False
+    """Also write TensorBoard events, into the run's directory (extra: tensorboard)."""
+    wandb: str | None = None
+    """Project of Weights & Biases to log to as well (extra: wandb); W&B's own variables hold, as WANDB_MODE=offline."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(SinkOptions, ExperimentOptions):
+    seeds: Annotated[int, Count] = 1
+    """How many seeds to train."""
+    seed: Annotated[int, NonNegative] = 0
+    """The first seed; the others follow it."""
+    eval_every: Annotated[int, NonNegative] = 0
+    """Environment steps between greedy evaluations in training; 0 = none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """What trains a sweep."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: this process; ray: the workers of a Ray cluster (extra: ray), of which this machine is one."""
+    ray_address: str | None = None
+    """HOST:PORT of the cluster; default: RAY_ADDRESS, else the one that runs on this machine."""
+    cpus_per_worker: Annotated[int | None, Count] = None
+    """CPU cores of a Ray worker; default: a worker for each GPU, and one of all cores on a machine without."""
+
+    def check(self) -> None:
+        """Raises ValueError where what is for Ray is given without it."""
+        for flag in ("ray_address", "cpus_per_worker"):
+            if self.engine != "ray" and getattr(self, flag) is not None:
+                raise InputError(f"--{flag.replace('_', '-')} needs --engine ray")
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepOptions(SinkOptions, ExperimentOptions):
+    seeds: Annotated[int, Count] = 8
+    """How many seeds to train of each configuration."""
+    seed: Annotated[int, NonNegative] = 0
+    """The first seed; the others follow it."""
+    eval_every: Annotated[int, NonNegative] = 0
+    """Environment steps between greedy evaluations in training; 0 = none."""
+    grid: Repeated = ()
+    """A setting and its values as name=A,B,...; repeat for every combination. A sequence is written 64x64, a parameter of
+    the environment env.NAME."""
+    random: Repeated = ()
+    """A setting to draw as name=A,B,... or name=log:LOW,HIGH or name=uniform:LOW,HIGH; repeat for more."""
+    samples: Annotated[int, NonNegative] = 0
+    """How many times to draw the --random settings."""
+    memory_limit: str | None = None
+    """Bytes that may be held at once, as 4GB; default: what is free. More members than fit run in waves."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+    where: EngineOptions = EngineOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneOptions(ExperimentOptions):
+    search: Repeated = ()
+    """A setting to vary as name=log:LOW,HIGH or name=uniform:LOW,HIGH or name=A,B; repeat for more. Default: the agent's."""
+    storage: str | None = None
+    """URL of an Optuna storage, where a study of the same work is continued; default: an SQLite file in --out."""
+    tuning: Tuning = Tuning()
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions(SinkOptions):
+    dir: tyro.conf.Positional[Path]
+    """Directory of a run, a sweep or a tuning."""
+    checkpoint_every: Annotated[float, NonNegative] = 30.0
+    """Seconds between checkpoints."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+    where: EngineOptions = EngineOptions()
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOptions:
+    dir: tyro.conf.Positional[Path]
+    """Directory of a run or a sweep."""
+    config: Annotated[int | None, NonNegative] = None
+    """Configuration of a sweep, by its number; default: the best."""
+    episodes: Annotated[int, Count] = 128
+    """Episodes of each seed."""
+    gif: Path | None = None
+    """Also write an episode of the first seed as a GIF."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlotOptions:
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of runs and sweeps; of several, each sweep shows its best configuration."""
+    out: Path | None = None
+    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png or curves.png in the
+    directory, or curves.png here for several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories of finished runs and sweeps."""
+    out: Path = Path("report.html")
+    """File to write; one that is there is replaced."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchOptions:
+    dir: tyro.conf.Positional[Path]
+    """Directory of a run or a sweep."""
+    every: Annotated[float, Range(above=0)] = 1.0
+    """Seconds between looks."""
+    once: bool = False
+    """Look once and stop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListOptions:
+    what: tyro.conf.Positional[Literal["agents", "envs", "all"]] = "all"
+    """What to list."""

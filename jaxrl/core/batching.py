@@ -1,0 +1,32 @@
+"""How `vmap` computes members: so that a member alone has the bits it has among others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from jaxrl.core.types import PyTree
+
+
+def never_alone(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """`fn`, whose `vmap` of width one is computed at width two and cut.
+
+    XLA drops a batch axis of size one and then picks other matrix products, which round differently: without this a
+    member alone would differ from the same member among others. Un-vmapped, `fn` is itself. Not differentiable in
+    reverse.
+    """
+    wrapped = jax.custom_batching.custom_vmap(fn)
+
+    @wrapped.def_vmap
+    def rule(axis_size: int, in_batched: list[PyTree], *args: PyTree) -> tuple[PyTree, PyTree]:
+        axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
+        if axis_size == 1:
+            args = jax.tree.map(lambda x, batched: x[np.array([0, 0])] if batched else x, args, tuple(in_batched))
+        out = jax.vmap(fn, axes)(*args)
+        if axis_size == 1:
+            out = jax.tree.map(lambda x: x[:1], out)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return wrapped

@@ -1,0 +1,68 @@
+"""Evaluation: whole episodes of a trained agent, each counted once. Pure; `vmap` it over members."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.core import trees
+from jaxrl.core.loop import Trainer
+from jaxrl.core.types import Clock, Env, Episode, Key, PyTree, TrainState
+from jaxrl.core.vectorize import vectorize
+
+
+class Evaluation(NamedTuple):
+    """returns: undiscounted, float32 [episodes]. lengths: steps, int32 [episodes]."""
+
+    returns: jax.Array
+    lengths: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("trainer", "episodes", "greedy", "max_steps"))
+def evaluate(
+    trainer: Trainer, state: TrainState, key: Key, episodes: int = 128, *, greedy: bool = True, max_steps: int = 100_000
+) -> Evaluation:
+    """The first `episodes` episodes of independent environments under the state's policy and environment parameters.
+
+    greedy: the evaluation policy, or the behaviour policy as at the end of training. An episode still running after
+    `max_steps` is cut there. A VecEnv plays rounds of its own width.
+
+    Every environment contributes its first episode only: taking whichever end first would favour short ones.
+    """
+    env = trainer.env
+    vec = vectorize(env, episodes, episodes) if isinstance(env, Env) else env
+    rounds = -(-episodes // vec.num_envs)
+    agent, n = trainer.agent, vec.num_envs
+    end = Clock(jnp.int32(trainer.total_steps), jnp.float32(1.0))
+
+    def act(memory: PyTree, obs: PyTree, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
+        if greedy:
+            return agent.greedy(state.hparams, state.agent, memory, obs, first, key)
+        return agent.act(state.hparams, state.agent, memory, obs, first, end, key)[:2]
+
+    def one_step(step_key: Key, carry: tuple) -> tuple:
+        t, env_state, pool, obs, first, memory, episode, ended = carry
+        act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
+        action, memory = act(memory, obs, first, act_key)
+        keys = jax.random.split(env_key, n)
+        env_state, obs, pool, out = vec.step(keys, env_state, pool, action, state.env_params)
+        counts = ~ended & out.valid
+        episode = Episode(episode.ret + jnp.where(counts, out.reward, 0.0), episode.length + counts)
+        first = out.terminated | out.truncated
+        memory = trees.where(first, agent.memory(n), memory)
+        return t + 1, env_state, pool, obs, first, memory, episode, ended | first
+
+    def one_round(key: Key) -> Episode:
+        init_key, pool_key, step_key = jax.random.split(key, 3)
+        env_state, obs = vec.init(init_key, state.env_params)
+        pool = vec.prepare(pool_key, state.env_params)
+        episode = Episode(jnp.zeros(n), jnp.zeros(n, jnp.int32))
+        start = (jnp.int32(0), env_state, pool, obs, jnp.ones(n, bool), agent.memory(n), episode, jnp.zeros(n, bool))
+        running = functools.partial(one_step, step_key)
+        return jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~jnp.all(c[-1]), running, start)[-2]
+
+    episode = jax.lax.map(one_round, jax.random.split(key, rounds))
+    return Evaluation(episode.ret.reshape(-1)[:episodes], episode.length.reshape(-1)[:episodes])

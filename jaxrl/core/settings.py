@@ -1,0 +1,128 @@
+"""Typed settings: dataclasses whose fields carry their range, and the one place that checks what a user gives.
+
+A field in `Config` is static (a shape, a count, a branch); a field in `HParams` is traced. Ranges are annotations:
+`learning_rate: Annotated[float, Range(above=0)] = 1e-3`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+import jax
+
+from jaxrl.core.errors import InputError, nearest, unknown
+from jaxrl.core.trees import pytree
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Bounds of a number, or of every number of a tuple: low ≤ x ≤ high and x > above; infinite only if `infinite`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+    infinite: bool = False
+
+    def holds(self, x: float) -> bool:
+        """Whether a number lies within."""
+        within = self.low <= x <= self.high and (x > self.above or self.above == -math.inf)
+        return within and (self.infinite or math.isfinite(x))
+
+    def __str__(self) -> str:
+        parts = [(">=", self.low), (">", self.above), ("<=", self.high)]
+        return " and ".join(f"{sign} {bound:.10g}" for sign, bound in parts if math.isfinite(bound)) or "finite"
+
+
+Positive = Range(above=0)
+NonNegative = Range(low=0)
+Fraction = Range(low=0, high=1)
+Count = Range(low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """What every agent's Config starts with: the shape of an iteration."""
+
+    num_envs: typing.Annotated[int, Count] = 1
+    """Environments stepped in parallel (N)."""
+    rollout_length: typing.Annotated[int, Count] = 1
+    """Steps each environment takes between two learning phases (T)."""
+    updates_per_iteration: typing.Annotated[int, NonNegative] = 0
+    """Rollout-and-learn rounds per iteration, that is per row of metrics (U); 0 = at least 500 environment steps."""
+
+
+def hyperparameters(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass registered as a pytree whose every field is a traced leaf."""
+    return pytree(cls, eq=True)
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """A settings dataclass's fields with their types and ranges, as `check` reads them."""
+    found = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: found[f.name] for f in dataclasses.fields(cls)}
+
+
+def build(cls: type[T], values: Mapping[str, Any], owner: str) -> T:
+    """An instance of the settings dataclass `cls`, defaults overlaid with `values`.
+
+    owner: whose settings they are, for messages. Raises ValueError for an unknown field, a wrong type, or a value out of
+    range, naming the field; and whatever the class's own `check` raises, where values must fit each other.
+    """
+    known = hints(cls)  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise unknown(f"setting of {owner}", name, known)
+    settings = cls(**{name: check(name, value, known[name]) for name, value in values.items()})
+    if hasattr(settings, "check"):
+        settings.check()
+    return settings
+
+
+def check(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the type that `hint` says, within its Range; ValueError otherwise. Traced arrays pass unread."""
+    bounds: tuple[Any, ...] = ()
+    if typing.get_origin(hint) is typing.Annotated:
+        hint, *rest = typing.get_args(hint)
+        bounds = tuple(b for b in rest if isinstance(b, Range))
+    if hint is float and (isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0) > 0):
+        return value
+    result = _convert(name, value, hint)
+    for number in result if isinstance(result, tuple) else (result,):
+        for bound in bounds:
+            if number is not None and not bound.holds(number):
+                raise InputError(f"{name} = {value} is out of range: must be {bound}")
+    return result
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(name, value, next(a for a in args if a is not type(None)))
+    if origin is Literal:
+        if value in args:
+            return value
+        raise InputError(f"{name} = {value!r} is not one of {', '.join(map(str, args))}; {nearest(str(value), args)}")
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_convert(name, v, args[0]) for v in value)
+        raise InputError(f"{name} = {value!r} must be a sequence of {args[0].__name__}")
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint in (int, float) and (isinstance(value, numbers.Real) or hasattr(value, "dtype")) and not isinstance(value, bool):
+        number = float(value)
+        if math.isnan(number) or (hint is int and not number.is_integer()):
+            raise InputError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")
+        return int(value) if hint is int else number
+    if hint not in (bool, int, float) and isinstance(value, hint):
+        return value
+    raise InputError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")

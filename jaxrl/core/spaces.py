@@ -1,0 +1,143 @@
+"""Observation and action spaces: small, immutable and hashable, so that they can be static under `jit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl.core.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrete:
+    """The integers 0 … n - 1 as an int32 scalar."""
+
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw: int32, shape ()."""
+        return jax.random.randint(key, (), 0, self.n, dtype=jnp.int32)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` lies in the space: bool, shape ()."""
+        return (x >= 0) & (x < self.n)
+
+    def __str__(self) -> str:
+        return f"Discrete({self.n})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Arrays of one shape and dtype, bounded element by element.
+
+    `low` and `high` are a float for all elements, or nested tuples of the space's shape (tuples, to stay hashable).
+    """
+
+    shape: tuple[int, ...]
+    low: Any = -math.inf
+    high: Any = math.inf
+    dtype: Any = jnp.float32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw between the bounds, infinite ones replaced by ±1; whole numbers include both. `self.shape`."""
+        if self.dtype == jnp.bool_:
+            return jax.random.bernoulli(key, shape=self.shape)
+        low, high = (jnp.broadcast_to(jnp.asarray(b, jnp.float32), self.shape) for b in (self.low, self.high))
+        low, high = jnp.where(jnp.abs(low) < 1e30, low, -1.0), jnp.where(jnp.abs(high) < 1e30, high, 1.0)
+        if jnp.issubdtype(self.dtype, jnp.integer):
+            low, high = low.astype(jnp.int32), high.astype(jnp.int32) + 1
+            return jax.random.randint(key, self.shape, low, high).astype(self.dtype)
+        return jax.random.uniform(key, self.shape, minval=low, maxval=high).astype(self.dtype)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` lies in the space: bool, shape ()."""
+        return jnp.all((x >= jnp.asarray(self.low)) & (x <= jnp.asarray(self.high)))
+
+    def __str__(self) -> str:
+        return f"Box{self.shape}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several integers at once, the i-th of 0 … sizes[i] - 1: int32 [len(sizes)]."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.sizes),)
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.int32
+
+    def sample(self, key: jax.Array) -> jax.Array:
+        """A uniform draw: int32 [len(sizes)]."""
+        return jax.random.randint(key, self.shape, 0, jnp.array(self.sizes), dtype=jnp.int32)
+
+    def contains(self, x: jax.Array) -> jax.Array:
+        """Whether `x` lies in the space: bool, shape ()."""
+        return jnp.all((x >= 0) & (x < jnp.array(self.sizes)))
+
+    def __str__(self) -> str:
+        return f"MultiDiscrete{self.sizes}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """Several spaces at once. An element is a tuple of theirs, or, where they have names, a dict in that order."""
+
+    spaces: tuple[Space, ...]
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(**spaces: Space) -> Product:
+        """The space whose elements are dicts of these."""
+        return Product(tuple(spaces.values()), tuple(spaces))
+
+    def parts(self, x: Any) -> tuple[Any, ...]:
+        """The elements of the spaces that make up `x`, in order."""
+        return tuple(x[name] for name in self.names) if self.names else tuple(x)
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """The element made of `parts`, in order: the inverse of `parts`."""
+        return dict(zip(self.names, parts, strict=True)) if self.names else tuple(parts)
+
+    def sample(self, key: jax.Array) -> Any:
+        """A uniform draw of each."""
+        keys = jax.random.split(key, len(self.spaces))
+        return self.join([space.sample(k) for space, k in zip(self.spaces, keys, strict=True)])
+
+    def contains(self, x: Any) -> jax.Array:
+        """Whether each part lies in its space: bool, shape ()."""
+        inside = [space.contains(part) for space, part in zip(self.spaces, self.parts(x), strict=True)]
+        return jnp.all(jnp.stack(inside))
+
+    def __str__(self) -> str:
+        if self.names:
+            return "{" + ", ".join(f"{n}: {s}" for n, s in zip(self.names, self.spaces, strict=True)) + "}"
+        return "(" + ", ".join(map(str, self.spaces)) + ")"
+
+
+ArraySpace = Discrete | Box | MultiDiscrete
+Space = ArraySpace | Product
+
+
+def one_array(space: Space) -> ArraySpace:
+    """`space`, whose elements are one array each. Raises ValueError for a product of spaces."""
+    if isinstance(space, Product):
+        raise InputError(f"{space} is not one array; make it one with envs.transforms.flatten")
+    return space

@@ -1,0 +1,163 @@
+"""Every shape that passes between environments, agents and the loop, once.
+
+Axes: T = steps of a rollout, N = parallel environments, U = updates of an iteration. Arrays are float32, int32 or bool
+unless said otherwise. "PyTree" is any tree of arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxrl.core.means import Mean
+from jaxrl.core.spaces import Space
+
+PyTree = Any
+Scalar = jax.Array | float  # a number, traced or not
+Metrics = dict[str, Mean]  # what `learn` reports, by name
+Key = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """How discrete observations lie on a grid, row by row, for pictures of values.
+
+    moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell, written into it; "" for none.
+    """
+
+    rows: int
+    columns: int
+    moves: tuple[tuple[int, int], ...]
+    tiles: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """What is static about an environment.
+
+    storage_dtype: a narrower dtype that holds observations exactly (say "bool"), for replay; None keeps their own.
+    render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `jaxrl.render`.
+    grid: where discrete observations lie; None where they are no places.
+    """
+
+    id: str
+    observation_space: Space
+    action_space: Space
+    storage_dtype: str | None = None
+    render: Callable[[PyTree, PyTree], Any] | None = None
+    grid: Grid | None = None
+
+
+class EnvStep(NamedTuple):
+    """What one step of one environment yields, before any reset.
+
+    terminated and truncated may both be true. metrics: scalars the loop averages over steps (regret, optimal action …).
+    valid: False for a row that a host simulator spends on resetting, which follows only a row that ended its episode.
+    """
+
+    obs: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    metrics: dict[str, jax.Array] = {}
+    valid: jax.Array | bool = True
+
+
+class Env(NamedTuple):
+    """One environment, pure; what people write. `params` is its default parameters, traced, so a sweep can vary them."""
+
+    spec: EnvSpec
+    params: PyTree
+    reset: Callable[[Key, PyTree], tuple[PyTree, PyTree]]  # (key, params) -> (state, obs)
+    step: Callable[[Key, PyTree, PyTree, PyTree], tuple[PyTree, EnvStep]]  # (key, state, action, params)
+
+
+class VecEnv(NamedTuple):
+    """N environments; the only thing the loop sees. `vectorize` makes one of an Env; a batched simulator is one."""
+
+    spec: EnvSpec
+    params: PyTree
+    num_envs: int
+    init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]  # (key, params) -> (state, obs[N])
+    prepare: Callable[[Key, PyTree], PyTree]  # (key, params) -> reset pool of one iteration
+    # (keys[N], state, pool, action[N], params) -> (state, obs after reset [N], pool, EnvStep[N])
+    step: Callable[[Key, PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree, PyTree, EnvStep]]
+
+
+class Transition(NamedTuple):
+    """One step of N environments; leading axes [T, N] in a rollout.
+
+    first: obs begins an episode. next_obs: the observation BEFORE auto-reset; bootstrap from it unless `terminated`,
+    also when `truncated`. extras: what act() hands to learn(). valid: losses and metrics leave out rows where False.
+    """
+
+    obs: PyTree
+    first: jax.Array
+    action: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    next_obs: PyTree
+    extras: PyTree
+    valid: jax.Array
+
+
+class Rollout(NamedTuple):
+    """T steps of N environments, and the agent's memory [N] as it was before step 0."""
+
+    steps: Transition
+    memory: PyTree
+
+
+class Clock(NamedTuple):
+    """How far training is: env_steps int32 [] taken so far; progress float32 [] in [0, 1] of the planned total."""
+
+    env_steps: jax.Array
+    progress: jax.Array
+
+
+AgentState = PyTree
+
+
+class Agent(NamedTuple):
+    """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound.
+
+    Memory belongs to the loop: what `act` and `greedy` get is the initial one where `first`. Only a pass over several steps
+    of a rollout has to reset it itself, where `first` holds.
+    """
+
+    init: Callable[..., AgentState]  # (key, hparams, params=None) -> state; params: pre-trained weights to start from
+    memory: Callable[[int], PyTree]  # (num_envs) -> initial recurrent memory; () when there is none
+    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
+    """(hparams, state, memory, obs[N], first[N], clock, key) -> (action[N], memory, extras); behaviour policy"""
+    greedy: Callable[..., tuple[PyTree, PyTree]]
+    """(hparams, state, memory, obs[N], first[N], key) -> (action[N], memory); evaluation policy"""
+    learn: Callable[..., tuple[AgentState, Metrics]]
+    """(hparams, state, rollout, clock, key) -> (state, metrics); the clock stands after the rollout"""
+    values: Callable[..., jax.Array] | None = None
+    """(hparams, state, obs[N]) -> action values float32 [N, A], to print and draw; None where the agent has none"""
+
+
+class Episode(NamedTuple):
+    """The running episode of each environment: undiscounted return float32 [N] and length int32 [N] so far."""
+
+    ret: jax.Array
+    length: jax.Array
+
+
+class TrainState(NamedTuple):
+    """Everything a resume needs; arrays only."""
+
+    key: Key  # the seed's root key; never used directly, only folded
+    iteration: jax.Array  # int32 []
+    hparams: PyTree
+    env_params: PyTree
+    agent: AgentState
+    env: PyTree
+    obs: PyTree  # [N, ...]
+    first: jax.Array  # bool [N]
+    memory: PyTree
+    episode: Episode

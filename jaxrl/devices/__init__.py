@@ -1,0 +1,1 @@
+"""Where programs run: XLA's flags, members over devices, a trainer compiled for a layout."""

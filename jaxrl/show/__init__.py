@@ -1,0 +1,1 @@
+"""Numbers made visible: curves, tables of values, films, the terminal, the report."""

@@ -1,0 +1,154 @@
+"""Learning curves: mean over seeds with a 95 % bootstrap interval."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl.core import stats
+from jaxrl.core.errors import InputError
+from jaxrl.runs import metrics, rundir
+
+POINTS = 100  # of a curve; iterations between two are averaged
+INSIDE = 48  # longest label that finds room among the curves ...
+BESIDE = 38  # ... and, below them, beside another one
+WRAP = 86  # characters of a line below them
+
+
+class Curve(NamedTuple):
+    """steps: environment steps [P]. returns: mean return of the episodes ended around each, float64 [seeds, P].
+
+    detail: what the legend says after the label, or after the directory that stands for it where two labels are equal.
+    """
+
+    label: str
+    steps: np.ndarray
+    returns: np.ndarray
+    detail: str = ""
+
+
+def read_curve(directory: Path) -> Curve:
+    """The learning curve of a run directory. Raises ValueError where it is none, or has no row yet."""
+    config = rundir.read_config(directory)
+    path = directory / rundir.METRICS
+    rows = metrics.read(path) if path.is_file() else []
+    if not rows:
+        raise InputError(f"{directory} has no metrics yet")
+    seeds = [[r for r in rows if metrics.name_of(r) == metrics.name_of(m)] for m in config["members"]]
+    length = min(len(s) for s in seeds)
+    steps = np.array([r["env_steps"] for r in seeds[0][:length]])
+    returns = np.array([[_number(r["episode_return"]) for r in s[:length]] for s in seeds])
+    episodes = np.array([[r["episodes"] for r in s[:length]] for s in seeds])
+    return thinned(f"{config['agent']} {config['env']}", steps, returns, episodes)
+
+
+def _number(x: float | None) -> float:
+    return np.nan if x is None else x
+
+
+def thinned(label: str, steps: np.ndarray, returns: np.ndarray, episodes: np.ndarray) -> Curve:
+    """A curve of at most POINTS points. steps: [I] of iterations; returns (NaN without an episode), episodes: [seeds, I]."""
+    bins = np.array_split(np.arange(len(steps)), min(POINTS, len(steps)))
+    return Curve(label, steps[[b[-1] for b in bins]], np.stack([_binned(returns[:, b], episodes[:, b]) for b in bins], 1))
+
+
+def _binned(returns: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """The mean over all episodes of a bin: [seeds, iterations] -> [seeds], NaN where none ended."""
+    count = episodes.sum(1)
+    with np.errstate(invalid="ignore"):  # infinite returns
+        total = np.where(episodes > 0, returns * episodes, 0.0).sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _filled(returns: np.ndarray) -> np.ndarray:
+    """Bins in which no episode ended take the last one's value (or the first value to come)."""
+    filled = returns.copy()
+    for row in filled:
+        known = np.flatnonzero(~np.isnan(row))
+        if known.size:
+            at = np.searchsorted(known, np.arange(row.size), side="right") - 1
+            row[:] = row[known[np.maximum(at, 0)]]
+    return filled
+
+
+def mean(c: Curve) -> np.ndarray:
+    """The mean over seeds, float64 [P], as it is drawn: no gap but where a seed ended no episode at all."""
+    with np.errstate(invalid="ignore"):  # seeds at both infinities
+        return _filled(c.returns).mean(0)
+
+
+def band(c: Curve) -> stats.Band:
+    """The 95 % bootstrap band of `mean` over seeds; NaN for a single seed."""
+    return stats.Band(*np.array([stats.bootstrap_interval(x, resamples=500) for x in _filled(c.returns).T]).T)
+
+
+def curve(directories: Sequence[Path], out: Path) -> None:
+    """Draw the learning curves of some run directories into one PNG. Raises ValueError."""
+    compare([read_curve(d) for d in directories], directories, out)
+
+
+def compare(curves: Sequence[Curve], directories: Sequence[Path], out: Path) -> None:
+    """Draw curves into one PNG. directories: where each is from, which tells those of equal labels apart."""
+    plt = pyplot()
+    fig, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    distinct = len({(c.label, c.detail) for c in curves}) == len(curves)
+    for c, directory in zip(curves, directories, strict=True):
+        seeds = len(c.returns)
+        name = ", ".join(filter(None, [c.label if distinct else str(directory), c.detail]))
+        draw(ax, c, label=f"{name} ({seeds} seed{'s' if seeds > 1 else ''})", linewidth=1.8)
+    frame(ax)
+    if max(len(label) for label in ax.get_legend_handles_labels()[1]) > INSIDE:
+        legend_below(fig, ax, "mean and 95 % interval over seeds")
+    else:
+        ax.legend(loc="best", frameon=False, title="mean and 95 % interval over seeds")
+    save(fig, out)
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, drawing into files; imported only by who draws."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw(ax: Any, c: Curve, shade: float = 0.25, **style: Any) -> None:
+    """A curve's mean, and its band where there are several seeds. shade: the band's opacity; style: of the line."""
+    (line,) = ax.plot(c.steps, mean(c), **style)
+    if len(c.returns) > 1:
+        ends, below = band(c), line.get_zorder() - 1
+        ax.fill_between(c.steps, ends.low, ends.high, alpha=shade, color=line.get_color(), linewidth=0, zorder=below)
+
+
+def frame(ax: Any) -> None:
+    """Axes of learning curves: what they show, and a grid."""
+    from matplotlib.ticker import EngFormatter
+
+    ax.set(xlabel="environment steps of a seed", ylabel="episode return in training", xlim=(0, None))
+    ax.xaxis.set_major_formatter(EngFormatter())
+    ax.grid(alpha=0.3)
+
+
+def legend_below(fig: Any, ax: Any, title: str) -> None:
+    """A legend under the axes, for labels too long to lie in them; the figure grows by its height."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = 2 if len(labels) > 3 and max(map(len, labels)) <= BESIDE else 1
+    wrapped = [textwrap.fill(x, WRAP, subsequent_indent="    ", break_on_hyphens=False) for x in labels]
+    lines = -(-sum(x.count("\n") + 1 for x in wrapped) // columns)
+    fig.set_figheight(fig.get_figheight() + 0.2 * lines)
+    place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    legend = fig.legend(handles, wrapped, fontsize=9, title=title, title_fontsize=9, **place)
+    for handle in legend.legend_handles:  # thin and pale lines are hard to see in a legend
+        handle.set(linewidth=1.8, alpha=1)
+
+
+def save(fig: Any, out: Path) -> None:
+    """Write a figure as PNG and forget it."""
+    fig.savefig(out, dpi=130)
+    pyplot().close(fig)

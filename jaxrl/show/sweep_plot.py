@@ -1,0 +1,229 @@
+"""Pictures of a sweep: learning curves of its configurations, and the effect of each setting on the final return.
+
+What is drawn is computed apart from the drawing: `config_curve`, `effect`.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxrl.core import stats
+from jaxrl.experiment import search_space
+from jaxrl.show import plot
+from jaxrl.show.plot import Curve
+from jaxrl.sweeps.sweeping import SweepResult, ranked
+
+COLOURED = 8  # configurations of a picture in which each has a colour ...
+BEST = 5  # ... and how many have one where there are more
+LOG_SPAN = 20  # highest over lowest value, from which on an axis is logarithmic
+LABELLED = 8  # values that have a tick each
+VALUES = 12  # numbers that have a mean each; of more, bins have one
+BINS = 8  # at most, of three values each at least
+COLUMNS = 4  # of panels
+ROOM = 34  # characters that fit under a panel
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#333333")  # Okabe & Ito, mostly
+MEAN = "mean and 95 % interval over seeds"
+LOST = "return no number: not in the means"
+GREY, INK, STAR = "#9aa5b1", "#0072b2", "#d55e00"
+
+
+class Effect(NamedTuple):
+    """One setting's panel: V values (or bins of them) of C configurations.
+
+    scale: of x; "even": x counts the values. joined: whether x are numbers, so that a line between them means something.
+    binned: whether each is a bin of them. labels: of the values, () where the axis has ticks of its own.
+    x, mean, low, high: float64 [V]: the mean final return of all members with that value, and its 95 % interval over seeds.
+    Configurations with a return that is no finite number are left out of these; NaN where none is left.
+    each_x, each_y: float64 [C]: every configuration's own mean; each_y is NaN for those left out.
+    """
+
+    name: str
+    scale: Literal["linear", "log", "even"]
+    joined: bool
+    binned: bool
+    labels: tuple[str, ...]
+    x: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    each_x: np.ndarray
+    each_y: np.ndarray
+
+
+def config_curve(result: SweepResult, config: int) -> Curve:
+    """The learning curve of a configuration, labelled with its settings; iterations that it has not are cut off."""
+    length = iterations(result, config)
+    steps = result.metrics["env_steps"][config, 0, :length]
+    returns, episodes = (result.metrics[name][config, :, :length] for name in ("episode_return", "episodes"))
+    return plot.thinned(search_space.text(result.configs[config]), steps, returns, episodes)
+
+
+def iterations(result: SweepResult, config: int) -> int:
+    """How many iterations a configuration has; other programs may have more."""
+    steps = result.metrics["env_steps"][config, 0]
+    return int(np.argmax(steps == steps[-1])) + 1
+
+
+def best_curve(result: SweepResult) -> Curve:
+    """The learning curve of the best configuration, labelled as a run is; its detail tells the settings."""
+    best, base = result.best(), result.plan.base
+    found = config_curve(result, best)
+    detail = f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
+    return found._replace(label=f"{base.agent} {base.env}", detail=detail)
+
+
+def varied(configs: Sequence[search_space.Setting]) -> list[str]:
+    """The settings of which configurations differ; all, where none does."""
+    names = list(configs[0])
+    return [n for n in names if any(c[n] != configs[0][n] for c in configs)] or names
+
+
+def effect(name: str, values: Sequence[Any], returns: np.ndarray) -> Effect:
+    """What a panel shows. values: the setting's, one a configuration; returns: final returns [C, S]."""
+    values = [tuple(v) if isinstance(v, list) else v for v in values]
+    amounts = all(_is_amount(v) for v in values)
+    distinct = sorted(set(values)) if amounts else list(dict.fromkeys(values))
+    scale = _scale(distinct) if amounts else "even"
+    binned = amounts and len(distinct) > VALUES
+    place = {v: float(i) if scale == "even" else float(v) for i, v in enumerate(distinct)}
+    each_x = np.array([place[v] for v in values])
+    groups = [np.array([place[v]]) for v in distinct]
+    if binned:
+        groups = np.array_split([place[v] for v in distinct], min(BINS, len(distinct) // 3))
+    rows = [np.flatnonzero(np.isin(each_x, group)) for group in groups]
+    middle = [_middle(each_x[r], scale) for r in rows] if binned else [group[0] for group in groups]
+    mean, low, high = np.array([_mean_and_interval(returns[r]) for r in rows]).T
+    labels = tuple(map(search_space.value_text, distinct)) if scale == "even" or len(distinct) <= LABELLED else ()
+    return Effect(name, scale, amounts, binned, labels, np.array(middle), mean, low, high, each_x, _means(returns))
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _scale(distinct: list[Any]) -> Literal["linear", "log", "even"]:
+    """Of sorted numbers. Few of them that an axis would bunch (0.9, 0.99, 0.999) are spaced evenly."""
+    log = distinct[0] > 0 and distinct[-1] / distinct[0] > LOG_SPAN
+    at = np.log(distinct) if log else np.array(distinct, float)
+    if 2 < len(at) <= LABELLED and np.diff(at).min() < 0.5 * (at[-1] - at[0]) / (len(at) - 1):
+        return "even"
+    return "log" if log else "linear"
+
+
+def _middle(x: np.ndarray, scale: str) -> float:
+    return float(np.exp(np.log(x).mean()) if scale == "log" else x.mean())
+
+
+def _means(returns: np.ndarray) -> np.ndarray:
+    """[C, S] -> [C], NaN where one is no finite number."""
+    return np.where(np.isfinite(returns).all(1, keepdims=True), returns, np.nan).mean(1)
+
+
+def _mean_and_interval(returns: np.ndarray) -> tuple[float, float, float]:
+    """Of the configurations [C, S] whose returns are all finite numbers."""
+    known = returns[np.isfinite(returns).all(1)]
+    return (float(known.mean()), *stats.bootstrap_interval(known)) if known.size else (np.nan, np.nan, np.nan)
+
+
+def _note(result: SweepResult, configs: list[int]) -> str:
+    """What a legend adds for members that diverged."""
+    count = int(np.asarray(result.diverged)[configs].sum())
+    return f" ({count} diverged)" if count else ""
+
+
+def curves(result: SweepResult, out: Path) -> None:
+    """Draw the learning curves into a PNG, best configurations first; of many, all but the best are thin and grey."""
+    fig, ax = plot.pyplot().subplots(figsize=(7.2, 4.1), layout="constrained")
+    order = ranked(result.final_return)
+    shown = order if len(order) <= COLOURED else order[:BEST]
+    others = order[len(shown) :]
+    for rank, config in enumerate(shown):
+        c = config_curve(result, config)
+        label = c.label + _note(result, [config])
+        over = 3 + 2 * (len(shown) - rank)
+        plot.draw(ax, c, shade=0.2, label=label, color=COLOURS[rank], linewidth=1.8, zorder=over)
+    label = f"{len(others)} others{_note(result, others)}"
+    for i, config in enumerate(others):
+        c = config_curve(result, config)
+        style = {"color": GREY, "linewidth": 0.7, "alpha": max(0.25, 0.8 - 0.01 * len(others)), "zorder": 2}
+        ax.plot(c.steps, plot.mean(c), label=label if i == 0 else None, **style)
+    plot.frame(ax)
+    ax.set_title(_title(result), loc="left", fontsize=11)
+    plot.legend_below(fig, ax, f"best final return first; {MEAN if len(result.seeds) > 1 else 'one seed'}")
+    plot.save(fig, out)
+
+
+def effects(result: SweepResult, out: Path) -> None:
+    """Draw into a PNG how the final return depends on each setting, a panel each."""
+    returns = np.asarray(result.final_return, float)
+    names, best = varied(result.configs), result.best()
+    rows = -(-len(names) // COLUMNS)
+    columns = -(-len(names) // rows)
+    size = (max(3.2 * columns, 4.6) + 0.4, 3.0 * rows + 0.7)
+    fig, axes = plot.pyplot().subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for i, ax in enumerate(axes.flat):
+        if i < len(names):
+            values = [config[names[i]] for config in result.configs]
+            _panel(ax, effect(names[i], values, returns), best)
+            ax.set_ylabel("final return" if i % columns == 0 else "")
+        else:
+            ax.remove()
+    fig.suptitle(_title(result), fontsize=11, x=0.01, ha="left")
+    found: dict[str, Any] = {}
+    for ax in fig.axes:
+        found |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    beside = min(columns, 2) if columns < 3 else len(found)
+    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=beside, fontsize=9, frameon=False)
+    plot.save(fig, out)
+
+
+def _panel(ax: Any, e: Effect, best: int) -> None:
+    """Every configuration a dot, the means with their intervals, and the best configuration a star."""
+    known, sure = ~np.isnan(e.each_y), ~np.isnan(e.low)
+    dots = {"linestyle": "", "alpha": 0.5, "color": GREY, "markersize": 4, "markeredgewidth": 0}
+    if len(e.x) < len(known):  # else every dot would lie under its mean
+        ax.plot(e.each_x[known], e.each_y[known], "o", **dots, label="one configuration")
+    line = {"linestyle": "-" if e.joined else "", "linewidth": 1.3, "color": INK, "markersize": 5}
+    ax.plot(e.x, e.mean, "o", **line, label=MEAN if sure.any() else "mean")
+    if e.binned:
+        ax.fill_between(e.x, e.low, e.high, color=INK, alpha=0.2, linewidth=0)
+    else:
+        ax.vlines(e.x[sure], e.low[sure], e.high[sure], color=INK, linewidth=2)
+    if known[best]:
+        star = {"color": STAR, "markersize": 11, "markeredgecolor": "white", "linestyle": ""}
+        ax.plot(e.each_x[best], e.each_y[best], "*", label="best configuration", **star)
+    if not known.all():
+        foot = {"transform": ax.get_xaxis_transform(), "color": STAR, "linestyle": ""}
+        ax.plot(e.each_x[~known], np.full((~known).sum(), 0.03), "x", markersize=5, label=LOST, **foot)
+    x_axis(ax, e)
+    ax.grid(alpha=0.3)
+
+
+def x_axis(ax: Any, e: Effect) -> None:
+    """Scale, ticks and their labels, slanted where they would touch."""
+    ax.set_xlabel(e.name)
+    if e.scale == "log":
+        ax.set_xscale("log")
+    if not e.labels:
+        return
+    at = np.log(e.x) if e.scale == "log" else e.x
+    margin = 0.15 * np.ptp(at) if e.scale != "even" and len(at) > 1 else 0.5
+    lengths = np.array([len(label) for label in e.labels])
+    gaps = np.diff(at) / (at[-1] - at[0] + 2 * margin)
+    touch = (0.5 * (lengths[1:] + lengths[:-1]) + 1 > ROOM * gaps).any()
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if touch else {}
+    ax.set_xticks(e.x, e.labels, **slanted)
+    ax.minorticks_off()
+    ends = at[0] - margin, at[-1] + margin
+    ax.set_xlim(np.exp(ends) if e.scale == "log" else ends)
+
+
+def _title(result: SweepResult) -> str:
+    base, configs, seeds = result.plan.base, len(result.configs), len(result.seeds)
+    return f"{base.agent} on {base.env}: {configs} configuration{'s' * (configs > 1)} × {seeds} seed{'s' * (seeds > 1)}"

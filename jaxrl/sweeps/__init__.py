@@ -1,0 +1,1 @@
+"""Configurations × seeds: the plan, its waves, the result and its directory; also on Ray."""

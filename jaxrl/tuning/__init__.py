@@ -1,0 +1,1 @@
+"""Search for better settings: Optuna studies, packs of trials, populations."""

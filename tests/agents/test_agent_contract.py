@@ -1,0 +1,191 @@
+"""What every agent must do, over every agent there is: a new file in agents/ is tested here by itself."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.devices import programs
+from jaxrl.devices.layout import Layout
+from jaxrl.runs import checkpoint
+from jaxrl.runs.checkpoint import Checkpoints
+from tests.small import (
+    AGENTS,
+    AS_USERS,
+    CASES,
+    NEARLY,
+    QUICK,
+    RAINBOW,
+    THIRD_LEVEL,
+    WIDTH,
+    assert_trees_equal,
+    equal,
+    hparam_names,
+    root_keys,
+    small_case,
+    small_config,
+    small_trainer,
+    suitable,
+)
+
+# In its home all other tests do. Of those that share a network one goes through all environments.
+ONCE = {"ppo": ["GearShift"], "reinforce": ["Pendulum-v1"], "pqn": ["Breakout-MinAtar"]}
+PAIRS = [(agent, env) for agent in AGENTS for env in ONCE.get(agent, suitable(agent)[1:] or suitable(agent))]
+
+
+@pytest.mark.parametrize("agent,env", PAIRS)
+def test_trains_in_every_suitable_environment(agent, env):
+    trainer = small_trainer(agent, env, total_steps=300)
+
+    def run(key):
+        state, metrics = trainer.train(key)
+        return state, metrics, jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=3)
+
+    state, metrics, result = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
+    assert {"env_steps", "episodes", "episode_return", "episode_length"} <= set(metrics)
+    steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
+    np.testing.assert_array_equal(metrics["env_steps"], steps)
+    assert trainer.total_steps >= 300 > trainer.total_steps - trainer.steps_per_iteration
+    assert not np.any(metrics["diverged"])
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(checkpoint.to_host(state.agent)) if x.dtype.kind == "f")
+    assert result.returns.shape == result.lengths.shape == (3,)
+    assert np.all(result.lengths >= 1)
+
+
+VARIANTS = {
+    "dqn": [{}, {"exploration": "boltzmann"}, RAINBOW],
+    "thompson": [{}, {"likelihood": "bernoulli"}],
+    "neural_bandit": [{}, {"exploration": "bayesian"}],
+    "ppo": [{"kl_stop": True}, {"kl_penalty": True}],
+    "r2d2": [{"target_update_every": 100}],
+} | {
+    agent: [{}, {"exploration": "boltzmann"}]
+    for agent in AGENTS
+    if {"temperature", "epsilon_start"} <= set(hparam_names(agent)) and agent != "dqn"
+}
+# Where a default makes another setting idle.
+BASE = {
+    "ppo": {"learning_rate": 1e-2, "learning_rate_anneal": 0.5},  # large steps, so that KL comes to its target
+    "epsilon_greedy": {"epsilon_start": 0.5, "learning_rate": 0.5, "learning_rate_decay": 0.5},
+}
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
+    """A setting of an option matters where the option is on: VARIANTS lists the configurations."""
+    idle = set(hparam_names(agent))
+    for config in VARIANTS.get(agent, [{}]):
+        trainer = small_trainer(agent, total_steps=600, config=config, hparams=BASE.get(agent, {}))
+        traces = 0
+
+        def train(key, hparams, trainer=trainer):
+            nonlocal traces
+            traces += 1
+            return trainer.train(key, hparams)
+
+        program, base = jax.jit(train, compiler_options=QUICK), trainer.hparams
+        baseline = program(jax.random.key(3), base)[0].agent
+        for name in sorted(idle):
+            value = getattr(base, name)
+            changed = dataclasses.replace(base, **{name: 0.3 if value == 0 else value * 0.3})
+            state = program(jax.random.key(3), changed)[0].agent
+            if not all(equal(a, b) for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(baseline), strict=True)):
+                idle.remove(name)
+        assert traces == 1
+    assert not idle, f"{agent}: {idle} change nothing"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
+    """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices.
+
+    Networks are compiled as users' programs are, or nearly so, unlike those of other tests; tables hold no sums.
+    """
+    trainer, sums = small_case(case), "hidden_sizes" in small_config(CASES[case][0])
+    assert_states_are_stable(trainer)
+    options = options_of(case) if sums else QUICK
+    chunk, start = member_program(trainer, WIDTH, options)
+    initial, total = checkpoint.to_host(start), trainer.num_iterations
+    whole, rows = chunk(start, np.int32(total))
+    whole = checkpoint.to_host(whole)
+    if sums:
+        spread, first = member_program(trainer, WIDTH - 1, options, devices=2)  # two and one, which is padded to two
+        spread = checkpoint.to_host(spread(first, np.int32(total))[0])
+        assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
+    state, parts = start, []
+    for n in (1, 3, total - 4):
+        state, part = chunk(state, np.int32(n))
+        parts.append(jax.tree.map(lambda x, n=n: np.asarray(x)[:, :n], part))
+        if n == 3:
+            checkpoints = Checkpoints(tmp_path)
+            checkpoints.save(4, checkpoint.to_host(state), {})
+            state = checkpoints.restore(jax.eval_shape(lambda s: s, state))[0]
+    assert_trees_equal(checkpoint.to_host(state), whole)
+    cut = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
+    assert_trees_equal(cut, jax.tree.map(lambda x: np.asarray(x)[:, :total], rows))
+    assert_nothing_is_shared(initial, whole)
+
+
+def options_of(case):
+    return AS_USERS if case in THIRD_LEVEL else NEARLY
+
+
+def member_program(trainer, members, options, devices=1):
+    """(compiled chunk, its states at the start) of the first seeds; no linear algebra is called in either program."""
+    layout = Layout(members, devices)
+    init = layout.map(trainer.init).lower(layout.pad(root_keys(members)))
+    start = init.compile(compiler_options=options)(layout.pad(root_keys(members)))
+    chunk = layout.map(programs.make_chunk(trainer)).lower(start, np.int32(1))
+    text = (init.as_text() + chunk.as_text()).lower()
+    assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
+    return chunk.compile(compiler_options=options), start
+
+
+def assert_states_are_stable(trainer):
+    """A step changes no structure, shape or dtype, and none is weakly typed: nothing is traced twice."""
+    before = jax.eval_shape(trainer.init, jax.random.key(0))
+    after, _ = jax.eval_shape(trainer.step, before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type) and not x.weak_type
+
+
+def assert_nothing_is_shared(initial, whole):
+    """Pair by pair, seeds draw other weights and learn something else. Host states [WIDTH, ...]."""
+    kernels = [x for path, x in jax.tree_util.tree_leaves_with_path(initial.agent) if "kernel" in str(path[-1])]
+    for a, b in itertools.combinations(range(WIDTH), 2):
+        assert not any(equal(x[a], x[b]) for x in kernels if np.any(x))
+        assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(whole.agent))
+
+
+@pytest.mark.parametrize("case", ["q_learning", "dqn", "gru"])
+def test_train_is_the_drivers_program(case):
+    """`jit(vmap(train))` and chunks give the same bits, also at width one, which is computed as two."""
+    trainer, options = small_case(case), options_of(case)
+    chunk, start = member_program(trainer, WIDTH, options)
+    driven, rows = chunk(start, np.int32(trainer.num_iterations))
+    train = jax.jit(jax.vmap(trainer.train), compiler_options=options)
+    states, metrics = train(root_keys())
+    assert_trees_equal(train(root_keys()[2:3])[0], jax.tree.map(lambda x: x[2:3], states))
+    assert_trees_equal(states, driven)
+    assert_trees_equal(metrics, jax.tree.map(lambda x: np.asarray(x)[:, : trainer.num_iterations], rows))
+
+
+@pytest.mark.parametrize("agent", ["dqn", "q_learning"])
+def test_the_unvmapped_program_agrees_over_ten_thousand_steps(agent):
+    trainer = small_trainer(agent, total_steps=10_000)
+    assert_agrees(jax.jit(trainer.train)(root_keys()[0]), jax.jit(jax.vmap(trainer.train))(root_keys(1)))
+
+
+def assert_agrees(alone, vmapped):
+    """(state, metrics) of the first seed, un-vmapped, beside those of several."""
+    (state, metrics), (states, rows) = alone, vmapped
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], rows[name][0], rtol=1e-5, atol=1e-5, err_msg=name)
+    for a, b in zip(jax.tree.leaves(state.agent), jax.tree.leaves(states.agent), strict=True):
+        if jnp.issubdtype(a.dtype, jnp.floating):
+            np.testing.assert_allclose(a, b[0], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,41 @@
+"""agents/minibatch.py: orders are permutations, drawn alike; every row is used once an epoch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxrl.agents.parts import minibatch
+from jaxrl.core.means import Mean
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8, 513, 8192])
+def test_shuffles_are_permutations(size):
+    orders = np.asarray(jax.jit(minibatch.shuffles, static_argnums=(1, 2))(jax.random.key(size), 3, size))
+    assert orders.dtype == np.int32 and orders.shape == (3, size)
+    np.testing.assert_array_equal(np.sort(orders), np.tile(np.arange(size), (3, 1)))
+    if size > 5:
+        assert not np.array_equal(orders[0], orders[1])
+
+
+def test_every_permutation_is_as_likely():
+    """The 24 orders of four rows, 24,000 draws: chi-square."""
+    orders = np.asarray(minibatch.shuffles(jax.random.key(0), 24_000, 4))
+    counts = np.unique(orders @ [64, 16, 4, 1], return_counts=True)[1]
+    assert len(counts) == 24 and scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_descend_uses_every_row_once_an_epoch():
+    """A step that counts rows; the minibatches' sums add up to all rows, three epochs long."""
+    rows = {"x": jnp.arange(12.0), "pair": jnp.stack([jnp.arange(12.0), -jnp.arange(12.0)], 1)}
+
+    def step(counts, batch):
+        assert batch["x"].shape == (3,) and batch["pair"].shape == (3, 2)
+        counts = counts.at[batch["x"].astype(int)].add(1)
+        return counts, {"sum": Mean.of(batch["x"]), "apart": Mean.of(jnp.abs(batch["pair"][:, 0] - batch["x"]))}
+
+    counts, metrics = minibatch.descend(step, jnp.zeros(12), rows, jax.random.key(0), num_epochs=3, num_minibatches=4)
+    np.testing.assert_array_equal(counts, np.full(12, 3))
+    np.testing.assert_allclose(metrics["sum"].value, 5.5)
+    assert metrics["sum"].count == 36 and metrics["apart"].total == 0

@@ -1,0 +1,135 @@
+"""Waves are found in a sweep's directory, whatever laid them out: the plan, or a machine with other devices."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.cli import main as cli
+from jaxrl.devices.layout import Layout
+from jaxrl.experiment.experiment import resolve
+from jaxrl.runs import rundir
+from jaxrl.runs.rundir import Run
+from jaxrl.sweeps import sweepdir, sweeping, waves
+from jaxrl.sweeps.waves import Part
+from tests.small import assert_trees_equal
+
+pytestmark = pytest.mark.usefixtures("keep_platform")
+
+GRID = {"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return jaxrl.sweep("q_learning", "CliffWalking", grid=GRID, seeds=3, total_steps=2000, preset="none")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A plan and its directory: 3 of the 12 members, out of order, are trained as a wave of width 4 on one device."""
+    base = resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
+    plan = sweeping.make_plan(base, *sweeping.configurations(base, GRID, {}, 0, 0)[:1], 3, 0)
+    out = tmp_path / "sweep"
+    sweepdir.create(plan, out)
+    group = plan.groups[1]
+    some = tuple(group.members[i] for i in (4, 0, 3))
+    wave = Part(1, Run(group.experiment, some, 0, Layout(3, 1, 4)), waves.new_path(out, 1, []))
+    waves.finish(plan, wave, sweepdir.DEFAULTS)
+    return plan, out
+
+
+def test_a_wave_of_another_layout_is_kept_and_the_rest_is_cut_by_the_plan(whole, begun):
+    plan, out = begun
+    done = (out / "waves" / "1-0" / "summary.json").stat().st_mtime_ns
+    assert [len(members) for members in waves.missing(plan, waves.found(plan, out))] == [6, 3]
+    sweepdir.resume(out)
+    assert sorted(path.name for path in (out / "waves").iterdir()) == ["0-0", "1-0", "1-1"]
+    assert (out / "waves" / "1-0" / "summary.json").stat().st_mtime_ns == done
+    result = sweepdir.load(out)
+    for name, x in whole.metrics.items():
+        np.testing.assert_array_equal(result.metrics[name], x, err_msg=name)
+    for member in np.ndindex(4, 3):
+        assert_trees_equal(result.agent(*member)[1], whole.agent(*member)[1])
+
+
+def test_a_sweep_with_members_in_no_wave_says_how_to_go_on(begun):
+    with pytest.raises(ValueError, match="9 members of .* are in no wave yet; go on with: jaxrl resume"):
+        sweepdir.load(begun[1])
+
+
+def test_what_was_killed_before_it_was_made_leaves_its_number_free(begun):
+    plan, out = begun
+    (out / "waves" / "1-1").mkdir()
+    (out / "waves" / "1-1" / "config.json.tmp").touch()
+    assert [part.path.name for part in waves.planned(plan, out)] == ["1-0", "0-0", "1-1"]
+
+
+def test_one_process_at_a_time_trains_a_sweep(begun, monkeypatch):
+    plan, out = begun
+    monkeypatch.setattr(rundir, "LOCK_SECONDS", 0.2)
+    with rundir.held(out / "sweep.json"):
+        for work in (lambda: sweepdir.resume(out), lambda: sweepdir.run(plan, out, overwrite=True)):
+            with pytest.raises(ValueError, match="sweep is being trained by another process$"):
+                work()
+    assert [part.path.name for part in waves.found(plan, out)] == ["1-0"]
+
+
+def test_what_no_machine_has_planned_yet_is_planned_by_the_one_that_goes_on(whole, tmp_path):
+    """A plan that was made for other machines: nothing compiled, its layouts open."""
+    base = resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
+    settings, _ = sweeping.configurations(base, GRID, {}, 0, 0)
+    plan = sweeping.make_plan(base, settings, 3, 0, fit=False)
+    assert plan.bytes is None and "2 program(s)" in plan.lines()[0] and len(plan.lines()) == 4
+    sweepdir.create(plan, tmp_path / "sweep")
+    assert sweepdir.devices(tmp_path / "sweep") == 1
+    sweepdir.resume(tmp_path / "sweep")
+    np.testing.assert_array_equal(sweepdir.load(tmp_path / "sweep").final_return, whole.final_return)
+
+
+def lay_over(out, devices):
+    """Say of wave 1-0 that it was laid over so many devices."""
+    path = out / "waves" / "1-0" / "config.json"
+    values = json.loads(path.read_text())
+    values["program"] = {"form": "vmap", "devices": devices, "width": devices}
+    path.write_text(json.dumps(values))
+
+
+def test_a_wave_of_more_devices_than_are_here_is_read_but_not_gone_on_with(begun, capsys):
+    _, out = begun
+    sweepdir.resume(out)
+    lay_over(out, 8)
+    assert cli.main(["eval", str(out), "--episodes", "2"]) == 0
+    assert sweepdir.resume(out)["env_steps"] > 0
+    (out / "waves" / "1-0" / "summary.json").unlink()
+    capsys.readouterr()
+    assert cli.main(["resume", str(out)]) == 2
+    printed = capsys.readouterr().err
+    assert "ran on 8 devices, here are 2" in printed and printed.count("\n") == 1
+
+
+def twice(out):
+    shutil.copytree(out / "waves" / "1-0", out / "waves" / "1-7")
+
+
+def elsewhere(out):
+    (out / "waves" / "1-0").rename(out / "waves" / "0-0")
+
+
+def nowhere(out):
+    (out / "waves" / "1-0").rename(out / "waves" / "2-0")
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (twice, "1-0 and .*1-7 hold the same members; remove one of them"),
+        (elsewhere, "0-0 is damaged: its program has no member"),
+        (nowhere, "2-0 is damaged: the sweep has no program 2"),
+    ],
+)
+def test_waves_that_cannot_be_are_refused(harm, message, begun):
+    harm(begun[1])
+    with pytest.raises(ValueError, match=message):
+        sweepdir.resume(begun[1])

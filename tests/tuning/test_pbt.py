@@ -1,0 +1,222 @@
+"""Population-based training: selection, perturbation and inheritance by hand; what it finds; the same bits everywhere."""
+
+import hashlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.experiment.experiment import resolve
+from jaxrl.experiment.search_space import Span
+from jaxrl.tuning import pbt, population, studies, tuning
+from jaxrl.tuning.pbt import Round
+from tests.small import assert_trees_equal, small_config
+from tests.toys import Level, level_env
+
+SCORES = jnp.array([5.0, 1.0, 3.0, 2.0, 4.0, 0.0, 9.0, 8.0, 7.0, 6.0])
+NONE = jnp.zeros(10, bool)
+select = jax.jit(pbt.selection)
+
+
+def test_the_worst_fifth_goes_on_from_the_best_fifth():
+    """Of ten, members 5 and 1 (scores 0 and 1) from 6 or 7 (9 and 8), each as likely; the others from themselves."""
+    parents = np.stack([select(SCORES, NONE, jax.random.key(k)) for k in range(200)])
+    kept = [i for i in range(10) if i not in (1, 5)]
+    np.testing.assert_array_equal(parents[:, kept], np.tile(kept, (200, 1)))
+    assert set(np.unique(parents[:, [1, 5]])) == {6, 7}
+    assert 0.4 < (parents[:, [1, 5]] == 6).mean() < 0.6
+    assert (parents[:, 1] != parents[:, 5]).any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "diverged", "parents"),
+    [
+        ([1.0, 2.0], [], [1, 1]),  # one at least
+        ([0.0, -np.inf, 1.0, 3.0, 2.0], [], [0, 3, 2, 3, 4]),  # no episode ended in it: worse than any score
+        ([3.0, 3.0, 3.0, 3.0, 3.0], [], [0, 1, 2, 3, 0]),  # of equals the later one, from the first
+        ([0.0, 1.0, 2.0, 9.0, 3.0], [3], [0, 1, 2, 4, 4]),  # what diverged, whatever its score
+        ([0.0, 9.0, 2.0, 9.0, 9.0], [1, 3, 4], [0, 2, 2, 2, 2]),  # more than the worst fifth; the others stay
+        ([-np.inf, 1.0, 2.0, 3.0, 4.0], [1, 2, 3, 4], [0, 0, 0, 0, 0]),  # one is left
+    ],
+)
+def test_who_is_replaced_and_by_whom(scores, diverged, parents):
+    lost = np.isin(np.arange(len(scores)), diverged)
+    found = select(jnp.array(scores), jnp.array(lost), jax.random.key(0))
+    np.testing.assert_array_equal(found, parents)
+
+
+def test_nobody_goes_on_from_one_that_diverged():
+    """Of ten the best, 6, diverged: it and the worst, 5, go on from 7 or 8, the best two that are left."""
+    lost = NONE.at[6].set(True)
+    parents = np.stack([select(SCORES, lost, jax.random.key(k)) for k in range(100)])
+    changed = np.flatnonzero((parents != np.arange(10)).any(0))
+    np.testing.assert_array_equal(changed, [5, 6])
+    assert set(np.unique(parents[:, changed])) == {7, 8}
+
+
+def test_perturbation_is_by_a_fifth_each_way_within_the_range():
+    """In log ranges 1 becomes 0.8 or 1.2, 10 of at most 11 becomes 8 or 11; in [0, 5] 4.75 becomes 4.25 or 5.
+
+    Independently for each member and setting.
+    """
+    values = {"a": jnp.ones(400), "b": jnp.full(400, 10.0), "c": jnp.full(400, 4.75)}
+    spans = {"a": Span(0.1, 5.0, True), "b": Span(0.1, 11.0, True), "c": Span(0.0, 5.0)}
+    found = pbt.perturbed(values, spans, jax.random.key(0))
+    np.testing.assert_allclose(np.unique(found["a"]), [0.8, 1.2], rtol=1e-6)
+    np.testing.assert_allclose(np.unique(found["b"]), [8.0, 11.0], rtol=1e-6)
+    np.testing.assert_allclose(np.unique(found["c"]), [4.25, 5.0], rtol=1e-6)
+    up = np.stack([found["a"] > 1, found["b"] > 10])
+    assert 0.4 < up.mean() < 0.6 and 0.4 < (up[0] == up[1]).mean() < 0.6
+
+
+def test_what_is_inherited_and_what_stays_the_members_own():
+    """A member that is replaced takes all of its parent's learner but the replay; keys, environments and memory stay."""
+    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", total_steps=600, config=small_config("dqn"), preset="none")
+    keys = jax.vmap(jax.random.key)(jnp.arange(5))
+
+    def trained(key):
+        return trainer.step(trainer.init(key))[0]
+
+    before = jax.jit(jax.vmap(trained))(keys)
+    rates = jnp.array([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
+    before = before._replace(hparams=type(before.hparams)(**{**vars(before.hparams), "learning_rate": rates}))
+    after, parent = pbt.exploit_and_explore(
+        before,
+        jnp.array([1.0, 5.0, 2.0, 0.0, 3.0]),
+        jnp.zeros(5, bool),
+        {"learning_rate": Span(1e-6, 1.0, True)},
+        jax.random.key(0),
+    )
+    np.testing.assert_array_equal(parent, [0, 1, 2, 1, 4])
+    for name in ("params", "target_params", "opt_state"):
+        expected = jax.tree.map(lambda x: x[parent], getattr(before.agent, name))
+        assert_trees_equal(getattr(after.agent, name), expected)
+    assert_trees_equal(after.agent.replay, before.agent.replay)
+    assert any(not np.array_equal(x[3], x[1]) for x in jax.tree.leaves(after.agent.replay))
+    for name in ("key", "iteration", "env", "obs", "first", "memory", "episode", "env_params"):
+        assert_trees_equal(getattr(after, name), getattr(before, name))
+    kept = np.array([0, 1, 2, 4])
+    np.testing.assert_array_equal(after.hparams.learning_rate[kept], rates[kept])
+    assert np.isclose(after.hparams.learning_rate[3], [1.6e-4, 2.4e-4]).any()
+    np.testing.assert_array_equal(after.hparams.gamma, before.hparams.gamma)
+
+
+def test_a_lineage_by_hand():
+    """After round 0 member 2 goes on from 0, after round 1 member 0 from 2: its learning was 0's, then 2's."""
+    parent, rate = np.array([[0, 1, 0], [2, 1, 2]]), np.array([[1.0, 2, 8], [6, 2, 8]])
+    rounds = Round(np.zeros((2, 3)), np.zeros((2, 3), bool), parent, {"rate": rate})
+    np.testing.assert_array_equal(pbt.lineage(rounds, 0), [0, 2])
+    assert pbt.schedule({"rate": np.array([1.0, 2, 3])}, rounds, 0) == {"rate": [1.0, 8.0]}
+
+
+SEARCH = {"level": "log:0.1,40"}
+SETTINGS = {"method": "pbt", "population": 10, "rounds": 40, "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def found():
+    return jaxrl.tune(Level, level_env(), search=SEARCH, total_steps=20_000, **SETTINGS)
+
+
+def test_it_finds_the_best_level(found):
+    """The return is -(level - 3)²: 0 at best, -289 at the default."""
+    assert abs(found.best["level"] - 3) < 0.5
+    assert found.final_return.max() == found.final_return[found.best_member] > -0.25
+    assert found.rounds.score.shape == found.rounds.parent.shape == (40, 10)
+    assert found.env_steps == 10 * found.trainer.total_steps >= 10 * 20_000
+
+
+def test_scores_are_those_of_the_levels_in_use(found):
+    """Round r is played with the levels after round r - 1."""
+    levels = np.asarray(found.rounds.hparams["level"])
+    np.testing.assert_allclose(found.rounds.score[1:], -((levels[:-1] - 3) ** 2), rtol=1e-4, atol=1e-4)
+    assert found.schedule["level"][-1] == pytest.approx(levels[-2][pbt.lineage(found.rounds, found.best_member)[-1]])
+
+
+def test_members_that_diverge_are_replaced_and_do_not_count():
+    """Levels above 50 give a NaN loss with a finite return: from the second round on none is left, and none is chosen."""
+    words = {"method": "pbt", "population": 10, "rounds": 4, "seed": 7, "search": {"level": "uniform:45,54"}}
+    found = jaxrl.tune(Level, level_env(), total_steps=2000, **words)
+    assert found.rounds.diverged[0].sum() > 2
+    for r in range(4):
+        lost = np.flatnonzero(found.rounds.diverged[r])
+        assert not np.isin(found.rounds.parent[r], lost).any()
+    np.testing.assert_array_equal(found.rounds.diverged[1:], found.rounds.hparams["level"][:-1] > 50)
+    assert found.best["level"] < 50 and np.isfinite(found.final_return).all()
+    words = {**words, "rounds": 1, "search": {"level": "uniform:55,60"}}
+    with pytest.raises(ValueError, match="every member of the population .10. diverged"):
+        jaxrl.tune(Level, level_env(), total_steps=2000, **words)
+
+
+def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypatch):
+    """Stopped in round 13 with the last checkpoint at 10, then continued from its directory."""
+    base = resolve(Level, level_env(), total_steps=20_000)
+    settings = studies.make_settings(SETTINGS)
+    axes = tuning.make_axes(base, SEARCH)
+    add = population._Log.add
+
+    def stops(self, row, states):
+        add(self, row, states)
+        if self.done == 10:
+            self.save(states)
+        if self.done == 13:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(population._Log, "add", stops)
+    with pytest.raises(KeyboardInterrupt):
+        population.train(base, axes, settings, tmp_path)
+    monkeypatch.setattr(population._Log, "add", add)
+    again = population.train(base, axes, settings, tmp_path)
+    assert_trees_equal(again.states, found.states)
+    assert_trees_equal(again.rounds, found.rounds)
+    assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"search": {"level": [1.0, 2.0]}}, "level: pbt perturbs ranges"),
+        ({"search": {"env.target": "uniform:0,1"}}, "env.target: pbt perturbs ranges"),
+        ({"population": 1}, "population = 1 is out of range"),
+        ({"rounds": 1000}, "rounds = 1000 is out of range: training has 40 iterations"),
+    ],
+)
+def test_bad_input(words, message):
+    with pytest.raises(ValueError) as refused:
+        jaxrl.tune(Level, level_env(), total_steps=20_000, **({"search": SEARCH} | SETTINGS | words))
+    assert message in str(refused.value)
+
+
+DEVICES = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from tests.tuning.test_pbt import of_eight
+print(*of_eight())
+"""
+
+
+def of_eight():
+    """The digest of all numbers of a population of eight, and over how many devices it lay."""
+    found = jaxrl.tune("q_learning", "RandomGame", method="pbt", population=8, rounds=4, seed=3, total_steps=10_000,
+                       config=small_config("q_learning"), preset="none")  # fmt: skip
+    digest = hashlib.sha256()
+    for leaf in [*jax.tree.leaves(found.states.agent), *jax.tree.leaves(found.rounds)]:
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest(), len(jax.tree.leaves(found.states.agent)[0].sharding.device_set)
+
+
+@pytest.mark.exact
+def test_one_two_and_eight_devices_give_the_same_bits():
+    commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
+    found = [of_eight()]
+    for process in running:
+        digest, devices = process.communicate(timeout=300)[0].split()
+        found.append((digest, int(devices)))
+    assert [devices for _, devices in found] == [2, 1, 4]
+    assert len({digest for digest, _ in found}) == 1
