@@ -9,6 +9,7 @@ from jaxrl.devices import platform
 
 platform.set_flags()  # before anything can start the backend
 
+from jaxrl.api import load, sweep, train, tune
 from jaxrl.core.evaluation import Evaluation, evaluate  # noqa: E402
 from jaxrl.core.loop import Trainer  # noqa: E402
 from jaxrl.core.means import Mean  # noqa: E402
@@ -16,10 +17,9 @@ from jaxrl.core.spaces import Box, Discrete  # noqa: E402
 from jaxrl.core.trees import member  # noqa: E402
 from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
 from jaxrl.core.vectorize import vectorize  # noqa: E402
-from jaxrl.experiment.experiment import make_trainer  # noqa: E402
-from jaxrl.runs.rundir import load  # noqa: E402
-from jaxrl.sweeps.sweeping import SweepResult, sweep  # noqa: E402
-from jaxrl.tuning.tunedir import tune  # noqa: E402
+from jaxrl.experiment.experiment import Experiment, make_trainer  # noqa: E402
+from jaxrl.runs.callbacks import Callback
+from jaxrl.sweeps.result import RunResult, SweepResult  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,9 @@ __all__ = [
     "Grid",
     "Mean",
     "Rollout",
+    "Callback",
+    "Experiment",
+    "RunResult",
     "SweepResult",
     "TrainState",
     "Trainer",
@@ -45,6 +48,7 @@ __all__ = [
     "make_trainer",
     "member",
     "sweep",
+    "train",
     "tune",
     "vectorize",
 ]

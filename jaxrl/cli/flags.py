@@ -7,7 +7,9 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -95,3 +97,19 @@ def lists(flag: str, words: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{flag} {name} is given twice")
         found[name] = text
     return found
+
+
+def check_writable(flag: str, out: Path, endings: Sequence[str] = ()) -> None:
+    """Raises ValueError where a file cannot be written there, or its name has none of the endings."""
+    if endings and out.suffix.lower() not in endings:
+        raise InputError(f"{flag} {out} must end in {' or '.join(endings)}")
+    try:
+        folder = out.absolute().parent
+        if out.is_dir():
+            raise InputError(f"{flag} {out} is a directory; give a file")
+        if not folder.is_dir():
+            raise InputError(f"{flag} {out}: no such directory {folder}")
+        if not os.access(folder, os.W_OK) or (out.exists() and not os.access(out, os.W_OK)):
+            raise InputError(f"{flag} {out} cannot be written to")
+    except OSError as error:  # the working directory is gone
+        raise InputError(f"{flag} {out} cannot be written to: {error.strerror}") from error

@@ -31,10 +31,12 @@ class ExperimentOptions:
     """A traced parameter of the environment as name=value; repeat for more."""
     env_kwarg: Repeated = ()
     """A keyword argument of the environment's constructor as name=value; repeat for more."""
+    env_transform: Repeated = ()
+    """A transform of the environment, as clip_rewards or stack_frames(4); repeat for more, applied in order."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
     overwrite: bool = False
-    """Replace what a former command of this kind wrote in --out."""
+    """Replace what jaxrl wrote in --out before."""
     json: bool = False
     """Print the result as one JSON object on the last line."""
 
@@ -49,14 +51,26 @@ class SinkOptions:
     """Project of Weights & Biases to log to as well (extra: wandb); W&B's own variables hold, as WANDB_MODE=offline."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainOptions(SinkOptions, ExperimentOptions):
-    seeds: Annotated[int, Count] = 1
-    """How many seeds to train."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WatchedOptions(SinkOptions):
+    """What happens between chunks of training."""
+
     seed: Annotated[int, NonNegative] = 0
     """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
     """Environment steps between greedy evaluations in training; 0 = none."""
+    callback: Repeated = ()
+    """A callback, as path/file.py:Name or package.module:Name, with arguments if it takes some: Name(3); repeat for more."""
+    stop_at_return: float | None = None
+    """Stop once an evaluation (--eval-every), averaged over seeds, reaches this return."""
+    keep_best: bool = False
+    """Keep each seed's policy of its best evaluation (--eval-every) too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(WatchedOptions, ExperimentOptions):
+    seeds: Annotated[int, Count] = 1
+    """How many seeds to train."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +92,9 @@ class EngineOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepOptions(SinkOptions, ExperimentOptions):
+class SweepOptions(WatchedOptions, ExperimentOptions):
     seeds: Annotated[int, Count] = 8
     """How many seeds to train of each configuration."""
-    seed: Annotated[int, NonNegative] = 0
-    """The first seed; the others follow it."""
-    eval_every: Annotated[int, NonNegative] = 0
-    """Environment steps between greedy evaluations in training; 0 = none."""
     grid: Repeated = ()
     """A setting and its values as name=A,B,...; repeat for every combination. A sequence is written 64x64, a parameter of
     the environment env.NAME."""
@@ -112,6 +122,10 @@ class TuneOptions(ExperimentOptions):
 class ResumeOptions(SinkOptions):
     dir: tyro.conf.Positional[Path]
     """Directory of a run, a sweep or a tuning."""
+    total_steps: Annotated[int | None, Count] = None
+    """Train on to so many environment steps of each seed, more than before; schedules then span the new total."""
+    anyway: bool = False
+    """Go on although an own file has changed, or something else differs that decides bits."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
     json: bool = False
@@ -127,6 +141,8 @@ class EvalOptions:
     """Configuration of a sweep, by its number; default: the best."""
     episodes: Annotated[int, Count] = 128
     """Episodes of each seed."""
+    best: bool = False
+    """The policies that --keep-best kept, instead of the last ones."""
     gif: Path | None = None
     """Also write an episode of the first seed as a GIF."""
     json: bool = False

@@ -77,6 +77,11 @@ def member(tree: PyTree, index: int | jax.Array) -> PyTree:
     return jax.tree.map(lambda x: x[index], tree)
 
 
+def take(tree: PyTree, index: Any) -> PyTree:
+    """The members at `index`, in that order, of a tree whose leaves have a leading member axis."""
+    return jax.tree.map(lambda x: x[index], tree)
+
+
 def flatten_time(tree: PyTree) -> PyTree:
     """[T, N, ...] -> [T * N, ...]: the rows of a rollout in time order, environments in turn."""
     return shared(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree))

@@ -61,6 +61,12 @@ class Experiment:
         jax.eval_shape(trainer.init, jax.random.key(0))  # buffers that do not fit are refused here, before any compile
         return trainer
 
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+    def check_rebuildable(self):
+        pass
+
     def to_json(self) -> dict[str, Any]:
         """Plain values from which `from_json` makes the same experiment."""
         return {
@@ -75,7 +81,7 @@ class Experiment:
         }
 
 
-def from_json(values: Mapping[str, Any]) -> Experiment:
+def from_json(values: Mapping[str, Any], anyway=False) -> Experiment:
     """The experiment of a `to_json`. Its preset is not read again: presets may change, a run may not."""
     experiment = resolve(
         values["agent"],
@@ -100,6 +106,7 @@ def resolve(
     env_params: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     preset: str | None = None,
+    env_transforms=(),
 ) -> Experiment:
     """Decide every setting: dataclass default < preset for (agent, env) < explicit argument.
 
@@ -189,3 +196,9 @@ def make_trainer(
         env_kwargs=env_kwargs,
         preset=preset,
     ).trainer()
+
+
+def experiment_of(experiment, env=None, **kwargs):
+    if isinstance(experiment, Experiment):
+        return experiment
+    return resolve(experiment, env, **kwargs)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrl.core.errors import InputError, unknown
-from jaxrl.core.settings import build, check, hints
+from jaxrl.core.settings import NonNegative, build, check, hints
 from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import Experiment
 
@@ -86,6 +86,28 @@ def grid(axes: Mapping[str, Axis]) -> list[Setting]:
     """Every combination of values, the last axis varying fastest."""
     values = [axis.values for axis in axes.values() if isinstance(axis, Choice)]
     return [dict(zip(axes, point, strict=True)) for point in itertools.product(*values)]
+
+
+def configurations(
+    base: Experiment, grid_of: Mapping[str, Any], random: Mapping[str, Any], samples: int, seed: int
+) -> tuple[list[Setting], list[str]]:
+    """The configurations of a grid and of random draws, and the flags of `jaxrl sweep` that ask for the same.
+
+    Raises ValueError naming what is wrong.
+    """
+    both = sorted(set(grid_of) & set(random))
+    if both:
+        raise InputError(f"{both[0]} is in the grid and random too")
+    if not grid_of and not random:
+        raise InputError("a sweep needs something to vary: a grid (learning_rate=1e-4,1e-3) or random draws")
+    if bool(random) != bool(samples):
+        raise InputError("random draws and samples need each other: " + ("samples = 0" if random else "nothing is random"))
+    fixed, drawn = read_axes(base, grid_of, ranges=False), read_axes(base, random, ranges=True)
+    draws = sample(drawn, check("samples", samples, typing.Annotated[int, NonNegative]), seed) if random else [{}]
+    flags = {"--grid": fixed, "--random": drawn}
+    asked = [[flag, f"{name}={axis_text(axis)}"] for flag, axes in flags.items() for name, axis in axes.items()]
+    asked += [["--samples", str(samples)]] if random else []
+    return [point | draw for point in grid(fixed) for draw in draws], sum(asked, [])
 
 
 def sample(axes: Mapping[str, Axis], count: int, seed: int) -> list[Setting]:

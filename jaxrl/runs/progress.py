@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
 
+import numpy as np
 import rich.console
 import rich.progress
+
+from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.driver import Training
 
 LINE_EVERY = 5.0  # seconds between lines where there is no terminal
 
 
-class Progress:
+def say(line: str) -> None:
+    """Print to standard error; training goes on where nobody reads it any more."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
+
+
+class Bar:
     """Context manager; `update` as often as there is news. unit: of what is counted; value: what the news is."""
 
     def __init__(self, label: str, total: int, done: int = 0, unit: str = "steps", value: str = "return") -> None:
@@ -27,7 +39,7 @@ class Progress:
         self._bar = rich.progress.Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task(label, total=total, completed=done, news="compiling", unit=unit)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Bar:
         self._bar.start()
         return self
 
@@ -45,4 +57,32 @@ class Progress:
         if self._bar.disable and (now - self._last_line >= LINE_EVERY or done >= self._total):
             self._last_line = now
             share = f"{done:,}/{self._total:,} {self._unit} ({100 * done / self._total:.0f} %)"
-            print(f"{self._label}  {share}  {news}", file=sys.stderr, flush=True)
+            say(f"{self._label}  {share}  {news}")
+
+
+class Progress(Callback):
+    """Shows the environment steps of a wave's members, and the mean of their newest returns in training."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Bar | None = None
+
+    def start(self, training: Training) -> None:
+        """Show where training stands."""
+        self._bar = Bar(self._label, training.trainer.total_steps, training.env_steps).__enter__()
+
+    def wants_state(self, done: int) -> bool:
+        """It reads rows only."""
+        return False
+
+    def update(self, event: Event) -> None:
+        """Show the newest return of each member, averaged."""
+        last = event.chunks[-1].metrics["episode_return"]
+        known = [row[np.isfinite(row)][-1] for row in last if np.isfinite(row).any()]
+        if self._bar:
+            self._bar.update(event.env_steps, float(np.mean(known)) if known else math.nan)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar:
+            self._bar.__exit__()

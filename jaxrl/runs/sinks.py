@@ -17,32 +17,24 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
-from jaxrl.runs import metrics, rundir
 from jaxrl.core.errors import InputError
-from jaxrl.runs.rundir import Member
+from jaxrl.experiment.members import Member
+from jaxrl.runs import documents, metrics
+from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.directory import CURVE, GIF, TENSORBOARD, VALUES, WANDB
+from jaxrl.runs.driver import Restored, Training
+from jaxrl.runs.metrics import METRICS
+from jaxrl.runs.wave import SUMMARY, Wave
 
 FOLLOWER = Path(__file__).with_name("wandb_follower.py")
-PICTURES = (rundir.CURVE, rundir.VALUES, rundir.GIF)
+PICTURES = (CURVE, VALUES, GIF)
 FLUSH_SECONDS = 10.0
-
-
-class Sink(Protocol):
-    """Where rows go beside metrics.jsonl."""
-
-    def write(self, rows: list[metrics.Row]) -> None:
-        """Rows of all members in order; after a resume some of them may come for a second time, equal to the first."""
-
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """The run is over: summary.json's values, and its pictures lie in the directory."""
-
-    def close(self) -> None:
-        """Write what is pending; after an interruption without `finish`."""
 
 
 def require(tensorboard: bool, wandb: str | None) -> None:
@@ -57,24 +49,16 @@ def require(tensorboard: bool, wandb: str | None) -> None:
         raise InputError("--wandb needs the name of a project")
 
 
-def open_sinks(
-    directory: Path,
-    members: Sequence[Member],
-    tensorboard: bool,
-    wandb: str | None,
-    group: str,
-    done_steps: int,
-    done_bytes: int,
-) -> Iterator[Sink]:
+def make(
+    wave: Wave, tensorboard: bool, wandb: str | None, group: str, restored: Restored | None
+) -> list[TensorBoard | Wandb]:
     """The sinks that are asked for, of which `require` knows that they are there.
 
-    wandb: the project. group: what W&B groups the members under. done_steps, done_bytes: environment steps taken and bytes
-    of metrics.jsonl written before this process.
+    wandb: the project. group: what W&B groups the members under. restored: where an earlier process stopped.
     """
-    if tensorboard:
-        yield TensorBoard(directory, members, done_steps)
-    if wandb is not None:
-        yield Wandb(directory, members, wandb, group, done_bytes)
+    from_byte = restored.meta["metrics_bytes"] if restored else 0
+    found: list[TensorBoard | Wandb] = [TensorBoard(wave)] if tensorboard else []
+    return found + ([Wandb(wave, wandb, group, from_byte)] if wandb is not None else [])
 
 
 def member_config(values: Mapping[str, Any], member: Member) -> dict[str, Any]:
@@ -92,29 +76,32 @@ def _folder(member: Member) -> str:
     return "_".join(f"{key}_{number}" for key, number in member.label.items())
 
 
-class TensorBoard:
+class TensorBoard(Callback):
     """Events in DIR/tensorboard/seed_<n>, in a sweep config_<c>_seed_<n>: one event a row. Needs the extra `tensorboard`.
 
     The configuration is a text and fills the HPARAMS tab; a GIF is an image, which TensorBoard plays.
     """
 
-    def __init__(self, directory: Path, members: Sequence[Member], from_step: int) -> None:
-        """from_step: events of a former process after this environment step are dropped by TensorBoard."""
+    def __init__(self, wave: Wave) -> None:
+        self._wave, self._directory = wave, wave.directory
+        self._writers: dict[Any, Any] = {}
+
+    def start(self, training: Training) -> None:
+        """Open the files. Events of an earlier process after this environment step are dropped by TensorBoard."""
         from tensorboardX.event_file_writer import EventsWriter  # not SummaryWriter: that has a queue and a thread each
         from tensorboardX.proto import event_pb2, summary_pb2
 
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        self._directory, self._flushed = directory, time.monotonic()
-        self._writers: dict[Any, Any] = {}
-        values = rundir.read_config(directory)
-        for member in members:
-            folder, name = directory / rundir.TENSORBOARD / _folder(member), metrics.name_of(member.label)
+        self._flushed = time.monotonic()
+        values = documents.read_config(self._directory)
+        for member in self._wave.members:
+            folder, name = self._directory / TENSORBOARD / _folder(member), member.name
             resumed = folder.exists()
             folder.mkdir(parents=True, exist_ok=True)
             self._writers[name] = EventsWriter(str(folder / "events"), f".{os.getpid()}")
             if resumed:
                 again = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                self._writers[name].write_event(self._event(wall_time=time.time(), step=from_step + 1, session_log=again))
+                self._writers[name].write_event(self._event(wall_time=time.time(), step=training.env_steps + 1, session_log=again))
             else:
                 self._describe(name, member_config(values, member))
 
@@ -129,16 +116,20 @@ class TensorBoard:
         for part in summary.hparams(plain, {"final_return": None}):  # the experiment, its begin, its end
             self._put(name, part, 0)
 
-    def write(self, rows: list[metrics.Row]) -> None:
-        """One event for each row, at its environment step."""
+    def wants_state(self, done: int) -> bool:
+        """It reads rows only."""
+        return False
+
+    def update(self, event: Event) -> None:
+        """One event for each row, at its environment step; after a resume some come again, equal to the first."""
         left_out, value = ("iteration", "config", "seed", "env_steps"), self._summary.Value
-        for row in rows:
+        for row in event.rows:
             scalars = [value(tag=k, simple_value=v) for k, v in row.items() if v is not None and k not in left_out]
             self._put(metrics.name_of(row), self._summary(value=scalars), row["env_steps"])
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush()
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
+    def finish(self, training: Training, summary: dict[str, Any]) -> None:
         """The final returns, and the pictures beside the first member."""
         step, value = summary["env_steps"] // summary["seeds"], self._summary.Value
         for name, final in zip(self._writers, summary["final_return"]["per_seed"], strict=True):
@@ -165,7 +156,7 @@ class TensorBoard:
         self._flushed = time.monotonic()
 
 
-class Wandb:
+class Wandb(Callback):
     """A W&B run for each member, grouped, in a project. Needs the extra `wandb`; W&B's variables (WANDB_MODE ...) hold.
 
     A process beside the run follows metrics.jsonl at the lowest priority: what it takes, the run's own work does not need.
@@ -177,27 +168,33 @@ class Wandb:
     Files lie in DIR/wandb. Of an identifier in there and of the member are made the ids, with which a resumed run goes on.
     """
 
-    def __init__(self, directory: Path, members: Sequence[Member], project: str, group: str, from_byte: int) -> None:
+    def __init__(self, wave: Wave, project: str, group: str, from_byte: int) -> None:
         """from_byte: of metrics.jsonl, where this process begins."""
-        values, token = rundir.read_config(directory), _identifier(directory)
+        self._wave, self._project, self._group, self._from_byte = wave, project, group, from_byte
+        self._process: Any = None
+        self._over = self._warned = False
+
+    def start(self, training: Training) -> None:
+        """Start the process that follows metrics.jsonl."""
+        directory, group = self._wave.directory, self._group
+        values, token = documents.read_config(directory), _identifier(directory)
         described = [
             {"id": f"{token}-{_folder(m)}", "name": f"{group}-{_folder(m)}", "config": member_config(values, m)}
-            for m in members
+            for m in self._wave.members
         ]
         work = {
-            "project": project,
+            "project": self._project,
             "group": group,
             "directory": str(directory),
-            "rows": str(directory / rundir.METRICS),
-            "from_byte": from_byte,
-            "summary": str(directory / rundir.SUMMARY),
+            "rows": str(directory / METRICS),
+            "from_byte": self._from_byte,
+            "summary": str(directory / SUMMARY),
             "pictures": [str(directory / name) for name in PICTURES],
             "members": described,
         }
-        (directory / rundir.METRICS).touch()  # it is followed from the first
+        (directory / METRICS).touch()  # it is followed from the first
         words = [sys.executable, "-P", str(FOLLOWER)]  # -P: its neighbours have names of the standard library
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._over = self._warned = False
         assert self._process.stdin
         try:
             self._process.stdin.write(json.dumps(work) + "\n")
@@ -205,18 +202,19 @@ class Wandb:
         except BrokenPipeError as error:
             raise RuntimeError(f"the process of --wandb ended with {self._process.wait()}") from error
 
-    def write(self, rows: list[metrics.Row]) -> None:
+    def wants_state(self, done: int) -> bool:
+        """The rows are read from metrics.jsonl."""
+        return False
+
+    def update(self, event: Event) -> None:
         """They are read from metrics.jsonl. Warns once where W&B has stopped: the run goes on, `close` says why."""
         if self._process.poll() is not None and not self._warned:
             self._warned = True
             warnings.warn("W&B has stopped following the run, which goes on without it", stacklevel=2)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """It is read from summary.json."""
-
     def close(self) -> None:
         """Wait until W&B has everything. Raises ValueError where it refused, RuntimeError where it failed."""
-        if self._over:
+        if self._over or self._process is None:
             return
         self._over = True
         said, _ = self._process.communicate()
@@ -228,7 +226,7 @@ class Wandb:
 
 def _identifier(directory: Path) -> str:
     """Of a run directory, made once; a run that overwrites another has its own."""
-    path = directory / rundir.WANDB / "identifier"
+    path = directory / WANDB / "identifier"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(secrets.token_hex(4))

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrl.core import stats
-from jaxrl.core.errors import InputError
-from jaxrl.runs import metrics, rundir
 
 POINTS = 100  # of a curve; iterations between two are averaged
 INSIDE = 48  # longest label that finds room among the curves ...
@@ -29,25 +27,6 @@ class Curve(NamedTuple):
     steps: np.ndarray
     returns: np.ndarray
     detail: str = ""
-
-
-def read_curve(directory: Path) -> Curve:
-    """The learning curve of a run directory. Raises ValueError where it is none, or has no row yet."""
-    config = rundir.read_config(directory)
-    path = directory / rundir.METRICS
-    rows = metrics.read(path) if path.is_file() else []
-    if not rows:
-        raise InputError(f"{directory} has no metrics yet")
-    seeds = [[r for r in rows if metrics.name_of(r) == metrics.name_of(m)] for m in config["members"]]
-    length = min(len(s) for s in seeds)
-    steps = np.array([r["env_steps"] for r in seeds[0][:length]])
-    returns = np.array([[_number(r["episode_return"]) for r in s[:length]] for s in seeds])
-    episodes = np.array([[r["episodes"] for r in s[:length]] for s in seeds])
-    return thinned(f"{config['agent']} {config['env']}", steps, returns, episodes)
-
-
-def _number(x: float | None) -> float:
-    return np.nan if x is None else x
 
 
 def thinned(label: str, steps: np.ndarray, returns: np.ndarray, episodes: np.ndarray) -> Curve:
@@ -84,11 +63,6 @@ def mean(c: Curve) -> np.ndarray:
 def band(c: Curve) -> stats.Band:
     """The 95 % bootstrap band of `mean` over seeds; NaN for a single seed."""
     return stats.Band(*np.array([stats.bootstrap_interval(x, resamples=500) for x in _filled(c.returns).T]).T)
-
-
-def curve(directories: Sequence[Path], out: Path) -> None:
-    """Draw the learning curves of some run directories into one PNG. Raises ValueError."""
-    compare([read_curve(d) for d in directories], directories, out)
 
 
 def compare(curves: Sequence[Curve], directories: Sequence[Path], out: Path) -> None:

@@ -7,33 +7,30 @@ import json
 import shlex
 from typing import Any
 
-from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Choice, Setting, axis_text
-from jaxrl.runs.rundir import Run
-from jaxrl.sweeps.planning import Plan
+from jaxrl.sweeps.plan import Plan
 
 
-def run_command(run: Run) -> str:
-    """`jaxrl train ...` for a run of one configuration and consecutive seeds. The preset's values are written as flags."""
-    return _command("train", run.experiment, len(run.members), run.members[0].seed, run.eval_every, [])
-
-
-def sweep_commands(plan: Plan) -> list[str]:
-    """`jaxrl sweep ...`; where configurations were given one by one, one for each."""
-    asked = [plan.asked] if plan.asked else [_one_point(setting) for setting in plan.settings]
-    return [_command("sweep", plan.base, plan.seeds, plan.seed, plan.eval_every, words) for words in asked]
+def commands(plan: Plan) -> list[str]:
+    """`jaxrl train ...` for a run; `jaxrl sweep ...` for a sweep, one for each configuration that was given by itself."""
+    if plan.alone:
+        return [_command("train", plan, [])]
+    asked = [plan.asked] if plan.asked else [_one_point(setting) for setting in plan.configurations]
+    return [_command("sweep", plan, words) for words in asked]
 
 
 def _one_point(setting: Setting) -> list[str]:
     return [word for name, value in setting.items() for word in ("--grid", f"{name}={axis_text(Choice((value,)))}")]
 
 
-def _command(name: str, experiment: Experiment, seeds: int, seed: int, eval_every: int, more: list[str]) -> str:
+def _command(name: str, plan: Plan, more: list[str]) -> str:
+    experiment = plan.base
     words = ["jaxrl", name, experiment.agent, "--env", experiment.env, "--preset", "none"]
-    words += ["--total-steps", str(experiment.total_steps), "--seeds", str(seeds), "--seed", str(seed)]
-    words += ["--eval-every", str(eval_every)] if eval_every else []
+    words += ["--total-steps", str(experiment.total_steps), "--seeds", str(plan.seeds), "--seed", str(plan.seed)]
+    words += ["--eval-every", str(plan.eval_every)] if plan.eval_every else []
     for flag, values in (("--env-kwarg", experiment.env_kwargs), ("--env-param", experiment.env_params)):
         words += [word for name, value in values.items() for word in (flag, f"{name}={json.dumps(value)}")]
+    words += [word for callback in plan.callbacks for word in ("--callback", callback)]
     words += _flags(experiment.config) + _flags(experiment.hparams)
     return shlex.join([*words, *more])
 

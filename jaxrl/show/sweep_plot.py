@@ -17,7 +17,7 @@ from jaxrl.core import stats
 from jaxrl.experiment import search_space
 from jaxrl.show import plot
 from jaxrl.show.plot import Curve
-from jaxrl.sweeps.sweeping import SweepResult, ranked
+from jaxrl.sweeps.result import SweepResult, ranked
 
 COLOURED = 8  # configurations of a picture in which each has a colour ...
 BEST = 5  # ... and how many have one where there are more
@@ -71,10 +71,10 @@ def iterations(result: SweepResult, config: int) -> int:
 
 
 def best_curve(result: SweepResult) -> Curve:
-    """The learning curve of the best configuration, labelled as a run is; its detail tells the settings."""
+    """The learning curve of a run, or of a sweep's best configuration; its detail then tells the settings."""
     best, base = result.best(), result.plan.base
     found = config_curve(result, best)
-    detail = f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
+    detail = "" if result.plan.alone else f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
     return found._replace(label=f"{base.agent} {base.env}", detail=detail)
 
 

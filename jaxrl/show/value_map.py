@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import EnvSpec, Grid, TrainState
-from jaxrl.runs import rundir
+from jaxrl.sweeps.result import RunResult
 
 TABLE_ROWS = 64  # of a printed table
 PICTURED = 100  # states of a picture without a grid
@@ -36,14 +35,14 @@ def q_table(trainer: Trainer, state: TrainState) -> np.ndarray | None:
     return np.asarray(values)
 
 
-def of_run(directory: Path) -> tuple[EnvSpec, np.ndarray] | None:
+def of_run(result: RunResult) -> tuple[EnvSpec, np.ndarray] | None:
     """What `picture` needs, of a run's first seed; None where there is no table, or, with a warning, none can be read."""
     try:
-        trainer, states = rundir.load(directory)
+        trainer, state = result.agent(0)
     except InputError as error:  # a curve needs less: it is drawn of a run without a checkpoint too
         warnings.warn(f"action values are not drawn: {error}", stacklevel=2)
         return None
-    q = q_table(trainer, trees.member(states, 0))
+    q = q_table(trainer, state)
     return None if q is None else (trainer.env.spec, q)
 
 

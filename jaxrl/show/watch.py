@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as markup_escape
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from jaxrl.show.watchers import Look, watcher
+from jaxrl.show.watchers import Look, Watcher
 
 QUIET = 60.0  # seconds without news after which a run may have stopped
 SHOWN = 16  # members of a run, or configurations of a sweep, at most
@@ -27,7 +27,7 @@ def follow(directory: Path, every: float, once: bool) -> None:
 
     once, or where there is no terminal: one look. Raises ValueError where the directory holds neither.
     """
-    console, watched = Console(), watcher(directory)
+    console, watched = Console(), Watcher(directory)
     if once or not console.is_terminal:
         console.print(view(watched.look()))
         return
@@ -60,6 +60,11 @@ def view(look: Look) -> RenderableType:
     more = [f"and {len(look.lines) - SHOWN} more"] if len(look.lines) > SHOWN else []
     title = f"[bold]{escape(look.title)}[/bold]"
     return Panel(Group(head, "", table, *more), title=title, subtitle=escape(look.about), title_align="left")
+
+
+def escape(text: str) -> str:
+    """Text that neither rich nor the terminal takes for commands: control characters are shown, not sent."""
+    return markup_escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def _status(look: Look) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,14 @@ import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.experiment import search_space
-from jaxrl.runs import rundir
-from jaxrl.runs.metrics import Row, name_of
-from jaxrl.sweeps import sweepdir, waves
-from jaxrl.tuning import tunedir
+from jaxrl.experiment.members import Name
+from jaxrl.runs import directory as folders
+from jaxrl.runs import documents, metrics
+from jaxrl.runs.documents import CONFIG, SUMMARY
+from jaxrl.runs.metrics import METRICS, METRICS_ROW, TIMING, TIMING_ROW, Row
+from jaxrl.sweeps import waves
 
-METRICS = ("episode_return", "eval_return", "loss")  # of which the newest values are kept
+NEWEST = ("episode_return", "eval_return", "loss")  # metrics of which the newest values are kept
 
 
 class Line(NamedTuple):
@@ -42,10 +43,10 @@ class Track:
 
     def add(self, row: Row) -> None:
         """Take up a row; those from its iteration on that are known are a former process's."""
-        value = row["episode_return"]
+        value = row.get("episode_return")
         del self.returns[row["iteration"] :]
         self.returns.append(math.nan if value is None else value)
-        self.last |= {name: row[name] for name in METRICS if row.get(name) is not None}
+        self.last |= {name: row[name] for name in NEWEST if row.get(name) is not None}
         self.steps, self.diverged = row["env_steps"], self.diverged or row["diverged"]
 
 
@@ -70,8 +71,8 @@ class Look(NamedTuple):
 class Tail:
     """The JSON lines of a file that grows; `read` gives what is new. A resumed run cuts its file: then all is read again."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
+    def __init__(self, path: Path, schema: Mapping[str, Any]) -> None:
+        self._path, self._schema, self._at = path, schema, 0
 
     def read(self) -> tuple[bool, list[Row]]:
         """Whether it starts anew, and the rows; a last line not yet whole is left for the next time."""
@@ -80,35 +81,31 @@ class Tail:
         anew = self._path.stat().st_size < self._at
         try:
             return anew, self._rows(0 if anew else self._at)
-        except ValueError:  # cut, and longer again than it was: what was the end of a line is none now
-            try:
-                return True, self._rows(0)
-            except ValueError as error:
-                raise InputError(f"{self._path} is damaged: {error}") from error
+        except InputError:  # cut, and longer again than it was: what was the end of a line is none now
+            if self._at == 0:
+                raise
+            return True, self._rows(0)
 
     def _rows(self, start: int) -> list[Row]:
         with open(self._path, "rb") as file:
             file.seek(start)
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
-        found = [json.loads(line) for line in whole.splitlines()]
+        found = [metrics.parsed(line, str(self._path), self._schema) for line in whole.splitlines()]
         self._at = start + len(whole)
         return found
 
 
-class RunWatcher:
-    """A run directory, or a wave of a sweep."""
+class WaveWatcher:
+    """A wave's directory: that of a run, a population, or a part of a sweep."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, self.config = directory, rundir.read_config(directory)
-        try:
-            self.names: list[Any] = [name_of(rundir.Member(**member).label) for member in self.config["members"]]
-            self.steps = int(self.config["total_steps"])
-            self.title = f"{self.config['agent']} on {self.config['env']}"
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{directory / rundir.CONFIG} is damaged: {error!r}") from error
-        self._metrics, self._timing = Tail(directory / rundir.METRICS), Tail(directory / rundir.TIMING)
-        self.tracks: dict[Any, Track] = {name: Track() for name in self.names}
+        self.directory = directory
+        self.names: list[Name] = [member.name for member in folders.read_members(directory)[0]]
+        self.steps = documents.read_config(directory)["total_steps"]
+        self._metrics = Tail(directory / METRICS, METRICS_ROW)
+        self._timing = Tail(directory / TIMING, TIMING_ROW)
+        self.tracks: dict[Name, Track] = {name: Track() for name in self.names}
         self.chunks: list[Row] = []
 
     def read(self) -> None:
@@ -116,17 +113,17 @@ class RunWatcher:
         anew, rows = self._metrics.read()
         if anew:
             self.tracks = {name: Track() for name in self.names}
-        try:
-            for row in rows:
-                self.tracks[name_of(row)].add(row)
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{self.directory / rundir.METRICS} is damaged: {error!r}") from error
+        for row in rows:
+            name = metrics.name_of(row)
+            if name not in self.tracks:
+                raise InputError(f"{self.directory / METRICS} is damaged: it has a row of {name}, which is no member")
+            self.tracks[name].add(row)
         self.chunks += self._timing.read()[1]
 
     @property
     def finished(self) -> bool:
         """Whether its summary is written."""
-        return (self.directory / rundir.SUMMARY).is_file()
+        return (self.directory / SUMMARY).is_file()
 
     @property
     def done(self) -> int:
@@ -160,7 +157,7 @@ class RunWatcher:
     @property
     def news(self) -> float:
         """When something was written last, seconds of the epoch."""
-        files = [self.directory / name for name in (rundir.CONFIG, rundir.METRICS, rundir.TIMING)]
+        files = [self.directory / name for name in (CONFIG, METRICS, TIMING)]
         return max(file.stat().st_mtime for file in files if file.is_file())
 
     @property
@@ -168,69 +165,76 @@ class RunWatcher:
         """How far it is, 0 to 1."""
         return self.done / max(self.total, 1)
 
-    def look(self) -> Look:
-        """The run as it stands."""
-        self.read()
-        lines = [mean_line(label_of(name), [track], [self.share]) for name, track in self.tracks.items()]
-        count = len(self.names)
-        about = f"{count} seed{'s' * (count > 1)}, {self.directory}"
-        done, total, quiet = self.done * count, self.total * count, time.time() - self.news
-        resume = f"jaxrl resume {self.directory}"
-        return Look(self.title, about, done, total, self.speed, self.seconds, quiet, self.finished, lines, resume)
 
-
-class SweepWatcher:
-    """A sweep directory: its waves as they appear."""
+class Watcher:
+    """A run's or a sweep's directory: its waves as they appear."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory, values = directory, sweepdir.read_plan_json(directory)
-        try:
-            self.settings, self.seeds = values["settings"], int(values["seeds"])
-            self.steps = int(values["experiment"]["total_steps"])
-            self.title = f"{values['experiment']['agent']} on {values['experiment']['env']}"
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{directory / sweepdir.SWEEP} is damaged: {error!r}") from error
-        self._waves: dict[Path, RunWatcher] = {}
-
-    def waves(self) -> Iterator[RunWatcher]:
-        """Those that are there."""
-        for path in sorted((self.directory / waves.WAVES).glob(f"*/{rundir.CONFIG}")):
-            if path not in self._waves:
-                self._waves[path] = RunWatcher(path.parent)
-            yield self._waves[path]
+        """Raises ValueError where the directory holds neither."""
+        self.directory, values = directory, documents.read_config(directory, "run", "sweep", "population")
+        self._swept = values["kind"] == "sweep"
+        self._configurations = values.get("configurations", [{}])
+        self._members = len(self._configurations) * values["seeds"] if self._swept else len(values["members"])
+        self._steps, self._title = values["total_steps"], f"{values['agent']} on {values['env']}"
+        self._waves: dict[Path, WaveWatcher] = {}
 
     def look(self) -> Look:
-        """The sweep as it stands: a line for each configuration that has begun, the best first."""
-        waves = list(self.waves())
-        for wave in waves:
+        """As it stands: a line for each seed, or for each configuration of a sweep that has begun, the best first."""
+        there = self._there()
+        for wave in there:
             wave.read()
-        members = len(self.settings) * self.seeds
-        begun = sum(len(wave.names) for wave in waves)
-        done = sum(wave.done * len(wave.names) for wave in waves)
-        total = sum(wave.total * len(wave.names) for wave in waves) + self.steps * (members - begun)
-        running = [wave for wave in waves if not wave.finished]
-        lines = sorted(self._lines(waves), key=lambda line: -_number(line.last["episode_return"]))
-        finished = (self.directory / sweepdir.SUMMARY).is_file()
-        latest = max([wave.news for wave in waves], default=(self.directory / sweepdir.SWEEP).stat().st_mtime)
-        over = sum(wave.finished for wave in waves)
-        about = f"{len(self.settings)} configurations × {self.seeds} seeds, {over} of {len(waves)} waves finished"
-        seconds, speed = sum(wave.seconds for wave in waves), sum(wave.speed for wave in running)
-        resume = f"jaxrl resume {self.directory}"
-        about += f", {self.directory}"
-        return Look(self.title, about, done, total, speed, seconds, time.time() - latest, finished, lines, resume)
+        begun = sum(len(wave.names) for wave in there)
+        done = sum(wave.done * len(wave.names) for wave in there)
+        total = sum(wave.total * len(wave.names) for wave in there) + self._steps * (self._members - begun)
+        running = [wave for wave in there if not wave.finished]
+        latest = max([wave.news for wave in there], default=(self.directory / CONFIG).stat().st_mtime)
+        return Look(
+            title=self._title,
+            about=f"{self._about(there)}, {self.directory}",
+            done=done,
+            total=total,
+            speed=sum(wave.speed for wave in running or there),
+            seconds=sum(wave.seconds for wave in there),
+            quiet=time.time() - latest,
+            finished=(self.directory / SUMMARY).is_file(),
+            lines=list(self._lines(there)),
+            resume=f"jaxrl resume {self.directory}",
+        )
 
-    def _lines(self, waves: list[RunWatcher]) -> Iterator[Line]:
+    def _there(self) -> list[WaveWatcher]:
+        """Waves that are there."""
+        paths = [path for _, path in waves.numbered(self.directory)] if self._swept else [self.directory]
+        for path in paths:
+            self._waves.setdefault(path, WaveWatcher(path))
+        return [self._waves[path] for path in paths]
+
+    def _about(self, there: list[WaveWatcher]) -> str:
+        if not self._swept:
+            return f"{self._members} seed{'s' * (self._members > 1)}"
+        over, configurations = sum(wave.finished for wave in there), len(self._configurations)
+        seeds = self._members // configurations
+        return f"{configurations} configurations × {seeds} seeds, {over} of {len(there)} waves finished"
+
+    def _lines(self, there: list[WaveWatcher]) -> Iterator[Line]:
         """One for each configuration, whatever waves its members are in."""
+        if not self._swept:
+            for wave in there:
+                yield from (mean_line(label_of(name), [track], [wave.share]) for name, track in wave.tracks.items())
+            return
         found: dict[int, list[tuple[Track, float]]] = {}
-        for wave in waves:
+        for wave in there:
             for name, track in wave.tracks.items():
-                found.setdefault(name[0], []).append((track, wave.share))
+                found.setdefault(name[0] if isinstance(name, tuple) else 0, []).append((track, wave.share))
+        lines = []
         for config, theirs in found.items():
             tracks, shares = zip(*theirs, strict=True)
-            yield mean_line(f"{config}  {search_space.text(self.settings[config])}", list(tracks), list(shares))
+            lines.append(
+                mean_line(f"{config}  {search_space.text(self._configurations[config])}", list(tracks), list(shares))
+            )
+        yield from sorted(lines, key=lambda line: -_number(line.last["episode_return"]))
 
 
-def label_of(name: Any) -> str:
+def label_of(name: Name) -> str:
     """A member's name as a person reads it."""
     return f"seed {name}" if isinstance(name, int) else f"config {name[0]} seed {name[1]}"
 
@@ -242,16 +246,9 @@ def mean_line(label: str, tracks: list[Track], shares: list[float]) -> Line:
     known = np.isfinite(returns)
     some = known.any(0)
     curve = np.where(known, returns, 0).sum(0)[some] / known.sum(0)[some]
-    last = {name: _mean([track.last.get(name) for track in tracks]) for name in METRICS}
+    last = {name: _mean([track.last.get(name) for track in tracks]) for name in NEWEST}
     diverged = sum(track.diverged for track in tracks)
     return Line(label, float(np.mean(shares)), curve.tolist(), last, diverged)
-
-
-def watcher(directory: Path) -> RunWatcher | SweepWatcher:
-    """Of a run or of a sweep. Raises ValueError where the directory holds neither."""
-    if tunedir.is_tuning(directory):
-        raise InputError(f"{directory} is a tuning; jaxrl watch shows runs and sweeps")
-    return SweepWatcher(directory) if sweepdir.is_sweep(directory) else RunWatcher(directory)
 
 
 def _mean(values: list[float | None]) -> float:

@@ -1,4 +1,4 @@
-"""A sweep's waves on the workers of a Ray cluster: the engine "ray" of sweepdir.py. Needs the extra `ray`.
+"""A sweep's waves on the workers of a Ray cluster: the engine "ray" of directory.py. Needs the extra `ray`.
 
 Each worker is a process that plans for its own devices and memory. It is handed the next members of a program, as many as
 fit it, trains them into a run directory of the sweep as a local sweep does, checkpoints included, and is handed the next.
@@ -9,6 +9,7 @@ lost driver `jaxrl resume` goes on from all of them. So all machines must see th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -21,14 +22,15 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
 from jaxrl.devices.layout import BLOCK, Layout
-from jaxrl.runs import rundir
-from jaxrl.runs.progress import Progress
-from jaxrl.runs.run import Interrupted, Options, Stop, stop_signals
-from jaxrl.sweeps import sweepdir, waves
-from jaxrl.sweeps.planning import Plan
+from jaxrl.runs import documents
+from jaxrl.runs.driver import Interrupted, Stop
+from jaxrl.runs.progress import Bar
+from jaxrl.runs.wave import Wave
+from jaxrl.sweeps import waves
+from jaxrl.sweeps.directory import Engine
+from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.ray_worker import Slot, Worker
-from jaxrl.sweeps.sweepdir import Engine
-from jaxrl.sweeps.waves import Part
+from jaxrl.sweeps.waves import Options
 
 RETRIES = 50  # of a wave whose worker is lost; Ray counts several while a machine does not answer
 START_SECONDS = 120.0  # for all workers to be started
@@ -48,7 +50,7 @@ def workers(address: str | None, cpus: int | None) -> Iterator[Engine]:
             for slot in slots(ray.nodes(), cpus):
                 actors[_start(ray, slot)] = slot
             _await(ray, list(actors))
-            yield lambda plan, directory, options: _Sweep(ray, actors, plan, directory.absolute(), options).train()
+            yield lambda plan, directory, options, stop: _Sweep(ray, actors, plan, directory.absolute(), options).train(stop)
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -144,22 +146,22 @@ class _Sweep:
 
     def __init__(self, ray: Any, actors: dict[Any, Slot], plan: Plan, directory: Path, options: Options) -> None:
         self.ray, self.actors, self.plan, self.directory, self.options = ray, dict(actors), plan, directory, options
-        self.parts = waves.found(plan, directory)  # all waves
-        self.begun = [part for part in self.parts if not part.finished]  # of those, what no worker is at
-        self.left = waves.missing(plan, self.parts)
+        self.waves = waves.found(plan, directory)  # all waves
+        self.begun = [wave for wave in self.waves if not wave.finished]  # of those, what no worker is at
+        self.left = waves.missing(plan, self.waves)
         self.whole = [len(members) for members in self.left]
         self.layouts: dict[tuple[Any, int], Layout] = {}  # of an actor and a group
-        self.running: dict[Any, tuple[Any, Part | int]] = {}  # an actor, and the wave it trains or the group it fits
+        self.running: dict[Any, tuple[Any, Wave | int]] = {}  # an actor, and the wave it trains or the group it fits
         self.compile_s: dict[Any, float] = {}
         self.last_return = math.nan  # the mean of the wave that ended last
 
-    def train(self) -> tuple[float, int]:
+    def train(self, stop: Stop) -> tuple[float, int]:
         """Hand out waves until none is left; returns the seconds of compiling. Raises ValueError, Interrupted."""
-        members = sum(len(group.members) for group in self.plan.groups)
+        members = sum(len(program.members) for program in self.plan.program_list)
         self._look()
         self._check_begun()
         label = f"{self.plan.base.env} {self.plan.base.agent} on {len(self.actors)} worker(s)"
-        with stop_signals() as stop, Progress(label, members, self._done(), unit="members") as progress:
+        with Bar(label, members, self._done(), unit="members") as progress:
             self._employ()
             while self.running:
                 self._wait(stop)
@@ -170,7 +172,7 @@ class _Sweep:
 
     def _look(self) -> None:
         """Have each worker see the directory."""
-        arguments = self.directory, sweepdir.read_plan_json(self.directory), platform.versions()
+        arguments = self.directory, documents.read_config(self.directory), platform.versions()
         for actor, look in [(actor, actor.look.remote(*arguments)) for actor in self.actors]:
             try:
                 self._result(look)
@@ -180,17 +182,16 @@ class _Sweep:
 
     def _check_begun(self) -> None:
         """Raises ValueError where a wave cannot go on anywhere here."""
-        for part in self.begun:
-            if not any(slot.takes(part) for slot in self.actors.values()):
-                kind, devices = rundir.read_config(part.path)["device"]["platform"], part.run.layout.devices
-                raise InputError(f"{part.path} ran on {devices} {kind} device(s), as no worker has; see --cpus-per-worker")
+        for wave in self.begun:
+            if not any(slot.takes(wave) for slot in self.actors.values()):
+                kind, devices = documents.read_config(wave.directory)["device"]["platform"], wave.layout.devices
+                raise InputError(f"{wave.path} ran on {devices} {kind} device(s), as no worker has; see --cpus-per-worker")
 
     def _wait(self, stop: Stop) -> None:
         """Wait a moment, and note what those workers found that are done."""
         ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
         if stop.number:
-            resume = f"go on with: jaxrl resume {self.directory} --engine ray"
-            raise Interrupted(f"stopped with {self._done()} members done; {resume}", stop.number)
+            raise Interrupted(f"stopped with {self._done()} members done", stop.number)
         for reference in ready:
             actor, job = self.running.pop(reference)
             try:
@@ -198,7 +199,7 @@ class _Sweep:
             except (self.ray.exceptions.RayActorError, self.ray.exceptions.ActorUnschedulableError) as error:
                 self._lose(actor, job, error)
                 continue
-            if isinstance(job, Part):
+            if isinstance(job, Wave):
                 self.last_return, self.compile_s[actor] = result
             else:
                 self.layouts[actor, job] = result
@@ -217,7 +218,7 @@ class _Sweep:
         (Measured, two workers of one core: 1.07 instead of 1.17 of a whole sweep's time without Ray.)
         """
         slot = self.actors[actor]
-        begun = next((part for part in self.begun if slot.takes(part)), None)
+        begun = next((wave for wave in self.begun if slot.takes(wave)), None)
         if begun:
             self.begun.remove(begun)
             self._train(actor, begun)
@@ -248,30 +249,30 @@ class _Sweep:
         mixed = len({other.kind for other in self.actors.values()}) > 1
         return min(share, BLOCK * slot.devices) if mixed and slot.kind == "cpu" else share
 
-    def _cut(self, group: int, layout: Layout) -> Part:
+    def _cut(self, group: int, layout: Layout) -> Wave:
         """The next members of a group as a wave of that layout."""
-        wave = self.plan.groups[group].waves(self.plan.eval_every, self.left[group], layout)[0]
-        part = Part(group, wave, waves.new_path(self.directory, group, self.parts))
-        self.parts.append(part)
+        wave = self.plan.program_list[group].waves(self.plan.eval_every, self.left[group], layout)[0]
+        wave = dataclasses.replace(wave, path=waves.new_path(self.directory, group, self.waves))
+        self.waves.append(wave)
         self.left[group] = self.left[group][len(wave.members) :]
-        return part
+        return wave
 
-    def _train(self, actor: Any, part: Part) -> None:
+    def _train(self, actor: Any, wave: Wave) -> None:
         call = actor.train.options(retry_exceptions=[Interrupted])  # somebody stopped the worker alone
-        arguments = self.directory, part.group, part.run.members, part.run.layout, part.path, self.options
-        self.running[call.remote(*arguments)] = actor, part
+        arguments = self.directory, wave.program, wave.members, wave.layout, wave.path, self.options
+        self.running[call.remote(*arguments)] = actor, wave
 
-    def _lose(self, actor: Any, job: Part | int, error: Exception) -> None:
+    def _lose(self, actor: Any, job: Wave | int, error: Exception) -> None:
         """A machine is lost for good: what its worker was at waits for another. Raises ValueError where there is none."""
         node = self.actors.pop(actor).node
         print(f"jaxrl: worker on node {node[:8]} is lost: {str(error).splitlines()[0]}", file=sys.stderr)
         if not self.actors:
             raise InputError(f"no worker is left; go on with: jaxrl resume {self.directory} --engine ray") from error
-        if isinstance(job, Part) and job.begun:
+        if isinstance(job, Wave) and job.begun:
             self.begun.append(job)
-        elif isinstance(job, Part):
-            self.parts.remove(job)
-            self.left[job.group] = job.run.members + self.left[job.group]
+        elif isinstance(job, Wave):
+            self.waves.remove(job)
+            self.left[job.program] = job.members + self.left[job.program]
 
     def _result(self, reference: Any) -> Any:
         """What a call gave. What was wrong with the input is said in one line; other errors bring the worker's traceback."""
@@ -284,4 +285,4 @@ class _Sweep:
 
     def _done(self) -> int:
         """Members trained, those under way in part, as far as their checkpoints tell."""
-        return math.floor(sum(len(part.run.members) * waves.share_done(self.plan, part) for part in self.parts))
+        return math.floor(sum(len(wave.members) * waves.share_done(self.plan, wave) for wave in self.waves))

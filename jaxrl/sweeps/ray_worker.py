@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
 from jaxrl.devices.layout import Layout
-from jaxrl.runs import rundir
-from jaxrl.runs.run import Options
-from jaxrl.runs.rundir import Member, Run
-from jaxrl.sweeps import planning, sweepdir, waves
-from jaxrl.sweeps.planning import Plan
-from jaxrl.sweeps.waves import Part
+from jaxrl.devices.memory import available_bytes
+from jaxrl.experiment.members import Member
+from jaxrl.runs import documents
+from jaxrl.runs.driver import stop_signals
+from jaxrl.runs.wave import Wave
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import waves
+from jaxrl.sweeps.plan import Plan
+from jaxrl.sweeps.waves import Options
 
 LEASE_SECONDS = 120.0  # for which a file server may keep the lock of a machine that is lost
 
@@ -30,10 +33,10 @@ class Slot(NamedTuple):
     devices: int
     sharers: int
 
-    def takes(self, part: Part) -> bool:
+    def takes(self, wave: Wave) -> bool:
         """Whether a wave that was begun can go on here: bits depend on the kind, and on a layout that must be kept."""
-        kind = rundir.read_config(part.path)["device"]["platform"]
-        return kind == self.kind and part.run.layout.devices <= self.devices
+        kind = documents.read_config(wave.directory)["device"]["platform"]
+        return kind == self.kind and wave.layout.devices <= self.devices
 
 
 class Worker:
@@ -54,27 +57,28 @@ class Worker:
         for package, version in platform.versions().items():
             if version != versions[package]:
                 raise InputError(f"{where} has {package} {version}, here is {versions[package]}")
-        if not sweepdir.is_sweep(directory) or sweepdir.read_plan_json(directory) != plan:
+        if not (directory / documents.CONFIG).is_file() or documents.read_config(directory) != plan:
             raise InputError(f"{where} does not see {directory}: it must lie where all machines share files")
 
-    def fit(self, directory: Path, group: int, members: int) -> Layout:
-        """The layout here for so many members of a group, compiled. Raises ValueError where not even one fits."""
+    def fit(self, directory: Path, program: int, members: int) -> Layout:
+        """The layout here for so many members of a program, compiled. Raises ValueError where not even one fits."""
         plan = self._plan(directory)
-        free = planning.available_bytes() // self._slot.sharers
-        plan.groups[group].fit(members, min(free, plan.memory_limit or free))
-        return plan.groups[group].programs.layout
+        free = available_bytes() // self._slot.sharers
+        plan.program_list[program].fit(members, min(free, plan.memory_limit or free))
+        return plan.program_list[program].compiled.layout
 
     def train(
-        self, directory: Path, group: int, members: tuple[Member, ...], layout: Layout, path: Path, options: Options
+        self, directory: Path, program: int, members: tuple[Member, ...], layout: Layout, path: Path, options: Options
     ) -> tuple[float, float]:
         """Train a wave to its end, from wherever it stands; gives its mean return, and the seconds of compiling so far."""
         plan = self._plan(directory)
-        run = Run(plan.groups[group].experiment, members, plan.eval_every, layout)
+        wave = Wave(plan.program_list[program].experiment, members, layout, plan.eval_every, program, path)
         options = dataclasses.replace(options, patience=LEASE_SECONDS)
-        mean = waves.finish(plan, Part(group, run, path), options)["final_return"]["mean"]
-        return math.nan if mean is None else mean, sum(group.compile_s for group in plan.groups)
+        with stop_signals() as stop:
+            mean = waves.finish(plan, wave, options, stop)["final_return"]["mean"]
+        return math.nan if mean is None else mean, plan.compile_s
 
     def _plan(self, directory: Path) -> Plan:
         if directory not in self._plans:
-            self._plans[directory] = sweepdir.read_plan(directory)
+            self._plans[directory] = sweeps.read_plan(directory)
         return self._plans[directory]

@@ -1,122 +1,150 @@
-"""The waves of a sweep's directory: DIR/waves/G-W/ is the run directory of wave W of program G.
+"""The waves of a plan's directory: which there are, which are still to be cut, and training one to its end.
 
-Which members a wave holds, and in which layout, its own config.json says. Members that none holds are still to be cut into
-waves: by the plan's layout, or by that of the machine that trains them.
+Wave W of program P lies in DIR/waves/P-W/; the only wave of a run lies in DIR itself. Which members a wave holds, and in
+which layout, its own config.json says. Members that none holds are still to be cut into waves: by the plan's layout, or by
+that of the machine that trains them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import metrics, run, rundir
-from jaxrl.runs.rundir import Member, Run
-from jaxrl.sweeps import planning
-from jaxrl.sweeps.planning import Group, Plan
-
-WAVES = "waves"
-
-
-class Part(NamedTuple):
-    """A wave of a sweep: its group's number in the plan, its run and its directory."""
-
-    group: int
-    run: Run
-    path: Path
-
-    @property
-    def begun(self) -> bool:
-        """Whether its directory was made."""
-        return (self.path / rundir.CONFIG).is_file()
-
-    @property
-    def finished(self) -> bool:
-        """Whether it was trained to the end, evaluated and summarised."""
-        return (self.path / rundir.SUMMARY).is_file()
+from jaxrl.devices.memory import available_bytes
+from jaxrl.experiment.members import Member
+from jaxrl.runs import callbacks, directory, documents, files, sinks
+from jaxrl.runs.driver import Stop, Training
+from jaxrl.runs.progress import Progress
+from jaxrl.runs.wave import CHECKPOINTS, CONFIG, SUMMARY, Wave
+from jaxrl.sweeps.plan import Plan, Program
 
 
-def found(plan: Plan, directory: Path) -> list[Part]:
-    """The waves that were begun, in order. Raises ValueError where one is damaged, or two hold the same member."""
-    holders: dict[Any, Path] = {}
-    parts = []
-    for number, path in numbered(directory):
-        if number >= len(plan.groups):
-            raise InputError(f"{path} is damaged: the sweep has no program {number}")
-        parts.append(Part(number, _run_of(plan.groups[number], path, plan.eval_every), path))
-        for member in parts[-1].run.members:
-            name = metrics.name_of(member.label)
-            if name in holders:
-                raise InputError(f"{holders[name]} and {path} hold the same members; remove one of them")
-            holders[name] = path
-    return parts
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How training is written, shown and watched; none of it changes a number.
 
-
-def missing(plan: Plan, parts: Sequence[Part]) -> list[tuple[Member, ...]]:
-    """The members of each group that none of the waves holds."""
-    held = {metrics.name_of(member.label) for part in parts for member in part.run.members}
-    return [tuple(m for m in group.members if metrics.name_of(m.label) not in held) for group in plan.groups]
-
-
-def new_path(directory: Path, group: int, parts: Sequence[Part]) -> Path:
-    """Where the next wave of a group comes to lie, after those in `parts`."""
-    numbers = [int(part.path.name.partition("-")[2]) for part in parts if part.group == group]
-    return directory / WAVES / f"{group}-{max(numbers, default=-1) + 1}"
-
-
-def planned(plan: Plan, directory: Path) -> list[Part]:
-    """The waves that were begun, then those that the other members are cut into on this machine."""
-    parts = found(plan, directory)
-    for number, members in enumerate(missing(plan, parts)):
-        group = plan.groups[number]
-        if members and group.bytes is None:
-            group.fit(len(members), plan.memory_limit or planning.available_bytes())
-        for wave in group.waves(plan.eval_every, members):
-            parts.append(Part(number, wave, new_path(directory, number, parts)))
-    return parts
-
-
-def share_done(plan: Plan, part: Part) -> float:
-    """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
-    if part.finished:
-        return 1.0
-    saved = (part.path / rundir.CHECKPOINTS).glob("*/")
-    newest = max((int(path.name) for path in saved if path.name.isdigit()), default=0)
-    return min(0.99, newest / plan.groups[part.group].programs.trainer.num_iterations)
-
-
-def finish(plan: Plan, part: Part, options: run.Options) -> dict[str, Any]:
-    """Train a wave to its end: from the start, or from its newest checkpoint, or not at all where it is finished.
-
-    Returns its summary. Raises ValueError, Interrupted.
+    checkpoint_every: seconds. wandb: a project of Weights & Biases. callbacks: objects beside the plan's own. label: beside
+    the progress. patience: seconds to wait longer than usual for another process that trains there. anyway: go on where
+    something differs that decides bits.
     """
-    programs = plan.groups[part.group].programs_of(part.run.layout)
-    how = dataclasses.replace(options, pictures=False, group=part.path.parent.parent.resolve().name)
-    if part.finished:
-        return rundir.read_json(part.path / rundir.SUMMARY)
-    if part.begun:
-        return run.resume(part.path, how, programs)
-    shutil.rmtree(part.path, ignore_errors=True)  # killed before it was made
-    return run.train(part.run, part.path, how, programs=programs)
+
+    checkpoint_every: float = 30.0
+    tensorboard: bool = False
+    wandb: str | None = None
+    callbacks: tuple[Any, ...] = ()
+    label: str = ""
+    patience: float = 0.0
+    anyway: bool = False
 
 
-def numbered(directory: Path) -> list[tuple[int, Path]]:
-    """The waves' directories that were made, each with its group's number, in order."""
-    paths = [path for path in (directory / WAVES).glob("*/") if (path / rundir.CONFIG).is_file()]
+DEFAULTS = Options()
+
+
+def found(plan: Plan, folder: Path) -> list[Wave]:
+    """The waves that were begun, in order. Raises ValueError where one is damaged, or two hold the same member."""
+    if plan.alone:
+        return [_wave_of(plan.program_list[0], folder, plan.eval_every)] if (folder / CONFIG).is_file() else []
+    holders: dict[Any, Path] = {}
+    waves = []
+    for number, path in numbered(folder):
+        if number >= plan.programs:
+            raise InputError(f"{path} is damaged: the sweep has no program {number}")
+        waves.append(_wave_of(plan.program_list[number], path, plan.eval_every))
+        for member in waves[-1].members:
+            if member.name in holders:
+                raise InputError(f"{holders[member.name]} and {path} hold the same members; remove one of them")
+            holders[member.name] = path
+    return waves
+
+
+def missing(plan: Plan, waves: Iterable[Wave]) -> list[tuple[Member, ...]]:
+    """The members of each program that none of the waves holds."""
+    held = {member.name for wave in waves for member in wave.members}
+    return [tuple(m for m in program.members if m.name not in held) for program in plan.program_list]
+
+
+def new_path(folder: Path, program: int, waves: Iterable[Wave]) -> Path:
+    """Where the next wave of a program comes to lie, after these."""
+    numbers = [int(wave.directory.name.partition("-")[2]) for wave in waves if wave.program == program]
+    return folder / directory.WAVES / f"{program}-{max(numbers, default=-1) + 1}"
+
+
+def planned(plan: Plan, folder: Path) -> list[Wave]:
+    """The waves that were begun, then those that the other members are cut into on this machine."""
+    waves = found(plan, folder)
+    for number, members in enumerate(missing(plan, waves)):
+        program = plan.program_list[number]
+        if members and program.bytes is None:
+            program.fit(len(members), plan.memory_limit or available_bytes())
+        for wave in program.waves(plan.eval_every, members):
+            waves.append(dataclasses.replace(wave, path=new_path(folder, number, waves)))
+    return waves
+
+
+def share_done(plan: Plan, wave: Wave) -> float:
+    """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
+    if wave.finished:
+        return 1.0
+    saved = (wave.directory / CHECKPOINTS).glob("*")
+    newest = max((int(path.name) for path in saved if path.name.isdigit()), default=0)
+    return min(0.99, newest / plan.program_list[wave.program].compiled.trainer.num_iterations)
+
+
+def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence[Any] = ()) -> dict[str, Any]:
+    """Train a wave to its end: from the start, or from its newest checkpoint, or not at all where a sweep's is finished.
+
+    extra: callbacks that draw, before the summary is written. Returns the summary. Raises ValueError, Interrupted.
+    """
+    programs = plan.program_list[wave.program].compiled_for(wave.layout)
+    if not plan.alone:
+        if wave.finished:
+            return documents.read(wave.directory / SUMMARY, documents.RUN_SUMMARY)
+        if not wave.begun:
+            shutil.rmtree(wave.directory, ignore_errors=True)  # killed before it was made
+            about = directory.about()
+            described = wave.experiment.to_json() | directory.describe(wave) | about
+            directory.create(wave.directory, {"kind": "wave", **described})
+    if not (wave.directory / CONFIG).is_file():
+        raise InputError(f"{wave.directory} has no {CONFIG}")
+    values = documents.read_config(wave.directory)
+    directory.check_here(wave.directory, values, wave.layout, options.anyway)
+    with contextlib.nullcontext() if plan.alone else directory.held(wave.directory, options.patience):
+        restored = files.restore(wave, programs.trainer)
+        if restored and restored.meta["total_steps"] != programs.trainer.total_steps and not plan.extended:
+            raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
+        group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
+        told = [
+            *map(callbacks.make, [*plan.callbacks, *options.callbacks]),
+            *extra,
+            files.Files(wave, options.checkpoint_every, restored),
+            *sinks.make(wave, options.tensorboard, options.wandb, group, restored),
+            Progress(f"{wave.experiment.env} {wave.experiment.agent} {options.label}".rstrip()),
+        ]
+        with Training(wave, programs, told, restored, stop) as training:
+            training.advance()
+            return training.conclude()
+
+
+def numbered(folder: Path) -> list[tuple[int, Path]]:
+    """The waves' directories that were made, each with its program's number, in order."""
+    paths = [path for path in (folder / directory.WAVES).glob("*/") if (path / CONFIG).is_file()]
     numbers = {path: re.fullmatch(r"(\d+)-(\d+)", path.name) for path in paths}
     named = sorted((int(match[1]), int(match[2]), path) for path, match in numbers.items() if match)
-    return [(group, path) for group, _, path in named]
+    return [(program, path) for program, _, path in named]
 
 
-def _run_of(group: Group, path: Path, eval_every: int) -> Run:
-    """A wave as its config.json describes it, with the group's own members. Raises ValueError."""
-    known = {metrics.name_of(member.label): member for member in group.members}
-    members, layout = rundir.read_members(path)
+def _wave_of(program: Program, path: Path, eval_every: int) -> Wave:
+    """A wave as its config.json describes it, with the program's own members. Raises ValueError."""
+    known = {member.name: member for member in program.members}
+    members, layout = directory.read_members(path)
     for member in members:
-        if metrics.name_of(member.label) not in known:
+        if member.name not in known:
             raise InputError(f"{path} is damaged: its program has no member {member.label}")
-    return Run(group.experiment, tuple(known[metrics.name_of(m.label)] for m in members), eval_every, layout)
+    own = tuple(known[member.name] for member in members)
+    return Wave(program.experiment, own, layout, eval_every, program.number, path)

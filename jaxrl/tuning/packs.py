@@ -1,7 +1,7 @@
 """Trials trained side by side that can be cut between chunks: the survivors are packed into a narrower program.
 
-A trial is a configuration with all its seeds. Programs have widths full, full/2, full/4 …, so that few are compiled, and a
-member's bits do not depend on which of them it runs in.
+A trial is a configuration with all its seeds; the trials of one static configuration are a wave. Programs have widths full,
+full/2, full/4 …, so that few are compiled, and a member's bits do not depend on which of them it runs in.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
-from jaxrl.core.types import PyTree
 from jaxrl.devices.layout import Layout
-from jaxrl.devices.programs import CHUNK, FINAL_EPISODES, Programs
+from jaxrl.devices.memory import available_bytes, readable
+from jaxrl.devices.programs import Programs
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Setting
-from jaxrl.runs.rundir import Member, Run
-from jaxrl.sweeps import planning
+from jaxrl.runs.driver import Stop, Training
+from jaxrl.runs.wave import Wave
+from jaxrl.sweeps.plan import members_of
 
 
-class Shelf:
+class ProgramCache:
     """Compiled programs by static configuration and width, for as many members at once as `full`."""
 
     def __init__(self, full: int) -> None:
@@ -49,9 +49,9 @@ class Shelf:
             layout = Layout.over_all_devices(width)
             layout = dataclasses.replace(layout, members=layout.padded, width=layout.padded)
             found = Programs(self.trainer(experiment), layout)
-            needed, free = found.peak_bytes(), planning.available_bytes()
+            needed, free = found.peak_bytes(), available_bytes()
             if needed > free:
-                sizes = f"{planning.readable(needed)} of {planning.readable(free)}"
+                sizes = f"{readable(needed)} of {readable(free)}"
                 raise InputError(f"{width} members at once need {sizes} memory; give fewer parallel trials or seeds")
             self._programs[key] = found
         return self._programs[key]
@@ -65,29 +65,20 @@ class Shelf:
 class Pack:
     """Trials of one static configuration, in training."""
 
-    def __init__(self, shelf: Shelf, experiment: Experiment, trials: Sequence[int], members: Sequence[Member]) -> None:
-        """members: those of each trial in turn, equally many of each."""
-        self.trials = list(trials)
-        self._shelf, self._experiment, self._seeds = shelf, experiment, len(members) // len(trials)
-        self.trainer = shelf.trainer(experiment)
-        self.done = 0
-        self._diverged = np.zeros(len(members), bool)
-        self._arrange()
-        run = Run(experiment, tuple(members), 0, self._layout)
-        self.states: PyTree = self._programs.start(run.arguments(self.trainer))
-
-    def advance(self, iterations: int) -> None:
-        """Train until so many iterations are done in all."""
-        while self.done < iterations:
-            n = min(CHUNK, iterations - self.done)
-            self.states, rows = self._programs.chunk(self.states, np.int32(n))
-            self._diverged |= np.asarray(rows["diverged"])[: self._diverged.size, :n].any(1)
-            self.done += n
+    def __init__(
+        self, cache: ProgramCache, experiment: Experiment, trials: dict[int, Setting], seeds: Sequence[int], stop: Stop
+    ) -> None:
+        self.trials, self._seeds, self._cache = list(trials), len(seeds), cache
+        members = [member for n in trials for member in members_of(experiment, trials[n], n, seeds)]
+        programs = cache.programs(experiment, len(members))
+        layout = dataclasses.replace(programs.layout, members=len(members))
+        self.training = Training(Wave(experiment, tuple(members), layout), programs, stop=stop)
+        self.trainer = self.training.trainer
 
     def scores(self) -> np.ndarray:
         """A greedy evaluation of each trial, mean over episodes and seeds, float [trials]; NaN where a seed diverged."""
-        returns = self._layout.unpad(self._programs.evaluate(self.states, FINAL_EPISODES, self.done)).returns
-        of_members = np.where(self._diverged, np.nan, returns.mean(1))
+        returns = self.training.evaluate().returns.mean(1)
+        of_members = np.where(self.training.diverged, np.nan, returns)
         return of_members.reshape(len(self.trials), self._seeds).mean(1)
 
     def keep(self, trials: Sequence[int]) -> None:
@@ -96,23 +87,17 @@ class Pack:
         if len(kept) == len(self.trials):
             return
         index = np.concatenate([np.arange(i * self._seeds, (i + 1) * self._seeds) for i in kept])
-        self.trials, self._diverged = [self.trials[i] for i in kept], self._diverged[index]
-        self._arrange()
-        self.states = self._programs.place(self._layout.pad(jax.tree.map(lambda x: x[index], self.states)))
-
-    def _arrange(self) -> None:
-        count = len(self.trials) * self._seeds
-        self._programs = self._shelf.programs(self._experiment, count)
-        self._layout = dataclasses.replace(self._programs.layout, members=count)
+        programs = self._cache.programs(self.training.wave.experiment, len(index))
+        layout = dataclasses.replace(programs.layout, members=len(index))
+        self.training.keep(index, programs, self.training.wave.keep(index, layout))
+        self.trials = [self.trials[i] for i in kept]
 
 
-def packed(shelf: Shelf, base: Experiment, trials: dict[int, Setting], seeds: Sequence[int]) -> list[Pack]:
+def packed(
+    cache: ProgramCache, base: Experiment, trials: dict[int, Setting], seeds: Sequence[int], stop: Stop
+) -> list[Pack]:
     """Trials {number: setting} as one Pack for each static configuration, at their start."""
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Any, dict[int, Setting]] = {}
     for number, setting in trials.items():
-        groups.setdefault(search_space.applied(base, setting).config, []).append(number)
-    packs = []
-    for config, numbers in groups.items():
-        members = [member for n in numbers for member in planning.members(base, trials[n], n, seeds)]
-        packs.append(Pack(shelf, dataclasses.replace(base, config=config), numbers, members))
-    return packs
+        groups.setdefault(search_space.applied(base, setting).config, {})[number] = setting
+    return [Pack(cache, base.replace(config=config), theirs, seeds, stop) for config, theirs in groups.items()]

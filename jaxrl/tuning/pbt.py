@@ -1,16 +1,16 @@
-"""Population-based training (Jaderberg et al. 2017), in one compiled program.
+"""Population-based training (Jaderberg et al. 2017): selection and perturbation.
 
-Every round a population trains for some iterations; then each member of the worst fifth takes over the hyper-parameters
-and what was learnt (parameters, optimiser state, running statistics) of a member drawn from the best fifth, and its
-hyper-parameters are perturbed ("truncation selection" and "perturb"): in a log range multiplied by 0.8 or 1.2, as in the
-paper; in a uniform range moved by a tenth of it, since a fifth of γ = 0.99 is beyond any sensible range. Both within the
-range. Keys, environments and replay stay the member's own. A member that diverged is worse than any other: it is
+Every round a population trains for some iterations. Between two rounds each member of the worst fifth takes over the
+hyper-parameters and what was learnt (parameters, optimiser state, running statistics) of a member drawn from the best fifth,
+and its hyper-parameters are perturbed ("truncation selection" and "perturb"): in a log range multiplied by 0.8 or 1.2, as in
+the paper; in a uniform range moved by a tenth of it, since a fifth of γ = 0.99 is beyond any sensible range. Both within the
+range. Keys, environments and experience stay the member's own. A member that diverged is worse than any other: it is
 replaced even outside the worst fifth, and nobody goes on from it while another is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core import trees
-from jaxrl.core.loop import Trainer, stream
 from jaxrl.core.types import Key, PyTree, TrainState
 from jaxrl.devices.layout import Layout
 from jaxrl.experiment.search_space import Span
@@ -94,36 +93,14 @@ def exploit_and_explore(
     return states._replace(hparams=hparams, agent=inherited(states.agent, parent)), parent
 
 
-def make_round(
-    trainer: Trainer, layout: Layout, spans: Mapping[str, Span], iterations: int
-) -> Callable[[TrainState, Key, jax.Array], tuple[TrainState, Round]]:
-    """The jitted (states [P], root key, number of the round) -> (states, Round); the states' buffers are given away.
+def scores(returns: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+    """The mean return of the training episodes that ended in a round, float32 [P]; -inf without one.
 
-    The population must be as large as the layout computes: padding would take part in the selection.
+    returns: means of the episodes that ended in each iteration, episodes: how many, both [P, iterations].
     """
-
-    def train(state: TrainState) -> tuple[TrainState, jax.Array, jax.Array]:
-        """One member for a round: its state and score, and whether it diverged."""
-
-        def one(_: jax.Array, carry: tuple) -> tuple:
-            state, total, count, diverged = carry
-            state, row = trainer.step(state)
-            ended = row["episodes"].astype(jnp.float32)
-            total += jnp.where(ended > 0, row["episode_return"] * ended, 0.0)
-            return state, total, count + ended, diverged | row["diverged"]
-
-        start = (state, jnp.float32(0), jnp.float32(0), jnp.bool(False))
-        state, total, count, diverged = jax.lax.fori_loop(0, iterations, one, start)
-        return state, jnp.where(count > 0, total / jnp.maximum(count, 1.0), -jnp.inf), diverged
-
-    step = layout.spread(train)
-
-    def one_round(states: TrainState, root: Key, number: jax.Array) -> tuple[TrainState, Round]:
-        states, score, diverged = step(states)
-        states, parent = exploit_and_explore(states, score, diverged, spans, stream(root, number))
-        return states, Round(score, diverged, parent, {name: getattr(states.hparams, name) for name in spans})
-
-    return jax.jit(one_round, donate_argnums=0)
+    total = np.where(episodes > 0, returns.astype(np.float64) * episodes, 0.0).sum(1)
+    count = episodes.sum(1)
+    return np.where(count > 0, total / np.maximum(count, 1), -np.inf).astype(np.float32)
 
 
 def layout_of(population: int) -> Layout:

@@ -1,11 +1,14 @@
-"""Population-based training on the host: rounds of `pbt.make_round`, their log, and checkpoints to resume from."""
+"""Population-based training on the host: a wave that trains in rounds, with selection (pbt.py) between them.
+
+In a directory the population is written as any wave is; rounds.jsonl has a line for each round. A checkpoint never stands
+between a round's end and the selection after it, so that a resumed population knows which selections were made.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import time
+import functools
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +18,27 @@ import numpy as np
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
-from jaxrl.core.loop import Trainer
+from jaxrl.core.loop import Trainer, stream
 from jaxrl.core.types import PyTree, TrainState
-from jaxrl.devices.programs import CHUNK, FINAL_EPISODES, Programs
+from jaxrl.devices.programs import Programs
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
+from jaxrl.experiment.members import Member
 from jaxrl.experiment.search_space import Axis, Setting, Span
-from jaxrl.runs import checkpoint, metrics, rundir
-from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.runs import files, metrics
+from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.directory import ROUNDS
+from jaxrl.runs.driver import Stop, Training
+from jaxrl.runs.metrics import METRICS, Table, plain
 from jaxrl.runs.progress import Progress
-from jaxrl.runs.rundir import Member, Run
+from jaxrl.runs.wave import Wave
+from jaxrl.sweeps.waves import DEFAULTS, Options
 from jaxrl.tuning import pbt
 from jaxrl.tuning.pbt import Round
 from jaxrl.tuning.studies import Tuning
 
-ROUNDS = "rounds.jsonl"
 PBT_KEY = 2**31 - 1  # the root key of selection and perturbation: no member's seed
-CHECKPOINT_SECONDS = 30.0
+ROUND_ROW = {"score": list, "diverged": list[bool], "parent": list[int], "hparams": dict}
 
 
 @dataclasses.dataclass
@@ -39,7 +46,7 @@ class PopulationResult:
     """final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged.
 
     best: the hyper-parameters that the best member ended with. rounds: scores, divergence, parents and hyper-parameters,
-    fields [R, P]. schedule: {name: [R]}, under which the best was trained.
+    fields [R, P]. schedule: {name: [R]}, under which the best was trained. states: leaves [P, ...].
     """
 
     trainer: Trainer
@@ -55,6 +62,11 @@ class PopulationResult:
         """The policy of member i: `jaxrl.evaluate(trainer, state, key)`."""
         return self.trainer, trees.member(self.states, i)
 
+    def table(self) -> dict[str, list[Any]]:
+        """Equal columns, a row for each member, as `pandas.DataFrame` takes them."""
+        last = {name: values[-1].tolist() for name, values in self.rounds.hparams.items()}
+        return {"member": list(range(len(self.final_return))), **last, "final_return": self.final_return.tolist()}
+
 
 def check(base: Experiment, axes: Mapping[str, Axis], settings: Tuning) -> None:
     """Raises ValueError where what is varied cannot be perturbed, or there are more rounds than iterations."""
@@ -67,105 +79,153 @@ def check(base: Experiment, axes: Mapping[str, Axis], settings: Tuning) -> None:
         raise InputError(f"rounds = {settings.rounds} is out of range: training has {iterations} iterations")
 
 
-def train(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, directory: Path | None = None) -> PopulationResult:
-    """Train a population, one seed a member, from `settings.seed` on; in a directory, from its newest checkpoint."""
-    spans: dict[str, Span] = {name: axis for name, axis in axes.items() if isinstance(axis, Span)}
-    size, trainer = settings.population, base.trainer()
-    drawn = search_space.sample(spans, size, settings.seed)
+def wave_of(base: Experiment, spans: Mapping[str, Axis], settings: Tuning, folder: Path | None) -> Wave:
+    """The population as a wave: one seed a member, from `settings.seed` on, each with hyper-parameters of its own."""
+    drawn = search_space.sample(spans, settings.population, settings.seed)
     members = tuple(Member(settings.seed + i, i, setting) for i, setting in enumerate(drawn))
-    layout = pbt.layout_of(size)
-    programs, run = Programs(trainer, layout), Run(base, members, 0, layout)
-    each = trainer.num_iterations // settings.rounds
-    program, root = pbt.make_round(trainer, layout, spans, each), jax.random.key(PBT_KEY)
-    with ExitStack() as stack:
-        log = _Log(directory, run, trainer, stack)
-        states = programs.place(log.restored) if log.done else programs.start(run.arguments(trainer))
-        progress = stack.enter_context(
-            Progress(f"pbt {base.agent} on {base.env}", settings.rounds, log.done, unit="rounds", value="best score")
-        )
-        for number in range(log.done, settings.rounds):
-            states, row = program(states, root, jnp.int32(number))
-            row = jax.device_get(row)
-            log.add(row, states)
-            progress.update(number + 1, float(np.max(row.score, where=~row.diverged, initial=-np.inf)))
-        log.save(states)
-        rounds = jax.tree.map(lambda *x: np.stack(x), *log.rounds)
-    states, lost = _remainder(programs, states, trainer.num_iterations - each * settings.rounds)
-    lost |= rounds.diverged[-1][rounds.parent[-1]]
-    returns = np.where(lost, np.nan, programs.evaluate(states, FINAL_EPISODES, trainer.num_iterations).returns.mean(-1))
+    return Wave(base, members, pbt.layout_of(settings.population), path=folder)
+
+
+def train(
+    base: Experiment,
+    axes: Mapping[str, Axis],
+    settings: Tuning,
+    folder: Path | None = None,
+    options: Options = DEFAULTS,
+    stop: Stop | None = None,
+) -> PopulationResult:
+    """Train a population; in a directory, from its newest checkpoint."""
+    spans = {name: axis for name, axis in axes.items() if isinstance(axis, Span)}
+    wave = wave_of(base, axes, settings, folder)
+    programs = Programs(base.trainer(), wave.layout)
+    restored = files.restore(wave, programs.trainer, same_settings=False) if folder else None
+    each, total = programs.trainer.num_iterations // settings.rounds, programs.trainer.num_iterations
+    made = max(0, -(-(restored.meta["iteration"] if restored else 0) // each) - 1)  # selections before the checkpoint
+    made = min(made, settings.rounds - 1)
+    window, log = _Window(made * each), _Rounds(folder, made)
+    writes = [files.Files(wave, options.checkpoint_every, restored)] if folder else []
+    progress = Progress(f"pbt {base.agent} on {base.env}")
+    with Training(wave, programs, [*writes, window, log, progress], restored, stop) as training:
+        select = _selection(training, spans)
+        for number in range(made, settings.rounds):
+            last = number == settings.rounds - 1
+            training.advance(total if last else (number + 1) * each)
+            log.add(select(window.take(), number, last))
+        summary = training.conclude()
+        return _result(training, summary, log.rounds, wave)
+
+
+def _selection(training: Training, spans: Mapping[str, Span]) -> Any:
+    """(metrics of a round, its number, whether it is the last) -> Round; the states go on as selected and perturbed."""
+    program = jax.jit(
+        functools.partial(pbt.exploit_and_explore, spans=spans),
+        out_shardings=(training.wave.layout.sharding, None),
+        donate_argnums=0,
+    )
+    root = jax.random.key(PBT_KEY)
+
+    def select(table: Table, number: int, last: bool) -> Round:
+        score = pbt.scores(table["episode_return"], table["episodes"])
+        lost = training.diverged.copy()
+        parent = np.arange(len(score), dtype=np.int32)
+        if not last:
+            key = stream(root, number)
+            training.states, chosen = program(training.states, jnp.asarray(score), jnp.asarray(lost), key=key)
+            parent = np.asarray(chosen)
+            training.diverged = lost[parent]
+        hparams = {name: np.asarray(getattr(training.states.hparams, name)) for name in spans}
+        return Round(score, lost, parent, hparams)  # type: ignore[arg-type]
+
+    return select
+
+
+def _result(training: Training, summary: dict[str, Any], rounds: Round, wave: Wave) -> PopulationResult:
+    listed = summary["final_return"]["per_seed"]
+    returns = np.where(training.diverged, np.nan, [np.nan if x is None else x for x in listed])
     if np.isnan(returns).all():
-        raise InputError(f"every member of the population ({size}) diverged")
+        raise InputError(f"every member of the population ({len(returns)}) diverged")
     best = int(np.nanargmax(returns))
-    initial = {name: np.array([setting[name] for setting in drawn]) for name in spans}
+    initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
     return PopulationResult(
-        trainer=trainer,
-        states=states,
+        trainer=training.trainer,
+        states=training.states,
         final_return=returns,
         rounds=rounds,
         best_member=best,
-        best={name: float(rounds.hparams[name][-1, best]) for name in spans},
+        best={name: float(values[-1, best]) for name, values in rounds.hparams.items()},
         schedule=pbt.schedule(initial, rounds, best),
-        env_steps=trainer.total_steps * size,
+        env_steps=summary["env_steps"],
     )
 
 
-def _remainder(programs: Programs, states: PyTree, iterations: int) -> tuple[PyTree, np.ndarray]:
-    """What the rounds leave of the iterations, without selection after it; and who diverged in it, bool [P]."""
-    states = programs.place(states)  # selection across devices leaves them laid out otherwise
-    lost = np.zeros(programs.layout.padded, bool)
-    for done in range(0, iterations, CHUNK):
-        n = min(CHUNK, iterations - done)
-        states, rows = programs.chunk(states, np.int32(n))
-        lost |= np.asarray(rows["diverged"])[:, :n].any(1)
-    return states, lost
+class _Window(Callback):
+    """The metrics of the round in training; of one that was begun by an earlier process, what metrics.jsonl has of it."""
+
+    def __init__(self, first: int) -> None:
+        self._first, self._parts = first, list[Table]()
+
+    def start(self, training: Training) -> None:
+        """Take up what an earlier process left."""
+        if training.done > self._first:
+            path = training.wave.directory / METRICS
+            table = metrics.table(metrics.read(path), [member.name for member in training.wave.members], path)
+            self._parts = [{name: x[:, self._first :] for name, x in table.items()}]
+
+    def wants_state(self, done: int) -> bool:
+        """It keeps metrics only."""
+        return False
+
+    def update(self, event: Event) -> None:
+        """Keep what selection needs."""
+        self._parts += [chunk.metrics for chunk in event.chunks]
+
+    def take(self) -> Table:
+        """{name: [P, iterations]} of the round, which ends here."""
+        names = ("episode_return", "episodes")
+        found = {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
+        self._parts = []
+        return found
 
 
-class _Log:
-    """Rounds so far; in a directory also as rounds.jsonl, with checkpoints now and then."""
+class _Rounds(Callback):
+    """Rounds so far; in a directory also as rounds.jsonl."""
 
-    def __init__(self, directory: Path | None, run: Run, trainer: Trainer, stack: ExitStack) -> None:
-        self.rounds: list[Round] = []
-        self.restored: Any = None
+    def __init__(self, folder: Path | None, keep: int) -> None:
+        """keep: rounds of an earlier process that count."""
+        self._rounds: list[Round] = []
         self._file: metrics.JsonLines | None = None
-        self._last = time.perf_counter()
-        if directory is None:
+        if folder is None:
             return
-        self._checkpoints = Checkpoints(directory / rundir.CHECKPOINTS)
-        found = self._checkpoints.restore(rundir.states_template(run, trainer))
-        path = directory / ROUNDS
-        if found:
-            self.restored, meta = found
-            self._file = metrics.JsonLines(path, meta["bytes"])
-            self.rounds = [_round(row) for row in metrics.read(path)]
-        else:
-            self._file = metrics.JsonLines(path, 0)
-        stack.callback(self._file.close)
+        path = folder / ROUNDS
+        if keep:
+            self._rounds = [_round(row) for row in metrics.read(path, ROUND_ROW)[:keep]]
+            if len(self._rounds) < keep:
+                raise InputError(f"{path} is damaged: it has fewer rounds than its checkpoint says")
+        lines = path.read_bytes().split(b"\n")[:keep] if keep else []
+        self._file = metrics.JsonLines(path, sum(len(line) + 1 for line in lines))
+
+    def wants_state(self, done: int) -> bool:
+        """It keeps rounds only."""
+        return False
 
     @property
-    def done(self) -> int:
-        """Rounds so far."""
-        return len(self.rounds)
+    def rounds(self) -> Round:
+        """All of them, fields [R, P]."""
+        return jax.tree.map(lambda *x: np.stack(x), *self._rounds)
 
-    def add(self, row: Round, states: PyTree) -> None:
-        """Keep a round's row; the states only where the last checkpoint is old."""
-        self.rounds.append(row)
+    def add(self, row: Round) -> None:
+        """Keep a round."""
+        self._rounds.append(row)
         if self._file:
-            hparams = {name: metrics.plain(values) for name, values in row.hparams.items()}
-            told = {
-                "score": metrics.plain(row.score),
-                "diverged": row.diverged.tolist(),
-                "parent": row.parent.tolist(),
-                "hparams": hparams,
-            }
-            self._file.write([told])
-        if time.perf_counter() - self._last > CHECKPOINT_SECONDS:
-            self.save(states)
+            hparams = {name: plain(values) for name, values in row.hparams.items()}
+            told = {"score": plain(row.score), "diverged": row.diverged.tolist(), "parent": row.parent.tolist()}
+            self._file.write([told | {"hparams": hparams}])
+            self._file.flush()
 
-    def save(self, states: PyTree) -> None:
-        """A checkpoint of where it stands."""
+    def close(self) -> None:
+        """Close the file."""
         if self._file:
-            self._checkpoints.save(self.done, checkpoint.to_host(states), {"bytes": self._file.flush()})
-        self._last = time.perf_counter()
+            self._file.close()
 
 
 def _round(row: dict[str, Any]) -> Round:

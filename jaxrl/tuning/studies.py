@@ -16,7 +16,7 @@ from jaxrl.core.settings import Count, NonNegative, Range, build
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Axis, Choice, Span
-from jaxrl.runs.rundir import check_seeds
+from jaxrl.experiment.members import check_seeds
 
 if TYPE_CHECKING:
     import optuna

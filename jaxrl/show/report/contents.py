@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl.core import stats
+from jaxrl.devices import memory
 from jaxrl.devices.layout import Layout
 from jaxrl.experiment import search_space
 from jaxrl.runs.metrics import plain
@@ -19,8 +20,7 @@ from jaxrl.show import plot, sweep_plot
 from jaxrl.show.plot import Curve
 from jaxrl.show.report import policies
 from jaxrl.show.report.sources import Source
-from jaxrl.sweeps import planning
-from jaxrl.sweeps.sweeping import ranked
+from jaxrl.sweeps.result import WaveResult, ranked
 
 LEVELS = 60  # thresholds of a performance profile
 RESAMPLES = 500  # of its band
@@ -53,35 +53,36 @@ def _short(x: Any) -> Any:
 def _source(source: Source) -> dict[str, Any]:
     """What is known of a directory as a whole."""
     plan, base = source.result.plan, source.result.plan.base
-    summaries = [wave.summary for wave in source.waves]
+    summaries = [found.summary for found in source.result.waves]
     train, evaluations = (sum(s.get(name, 0.0) for s in summaries) for name in ("run_s", "eval_s"))
     return {
         "dir": str(source.directory),
-        "kind": "sweep" if source.swept else "run",
+        "kind": "run" if plan.alone else "sweep",
         "agent": base.agent,
         "env": base.env,
         "preset": base.preset,
-        "programs": [_program(source, i) for i in range(plan.programs)] if source.swept else [],
+        "programs": [] if plan.alone else [_program(source, i) for i in range(plan.programs)],
         "time": {"compile": round(source.result.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
         "steps_per_s": round(plan.env_steps / max(source.result.run_s, 1e-9)),
-        "waves": [_wave(source, i) for i in range(len(source.waves))],
-        "memory_limit": planning.readable(plan.memory_limit) if plan.memory_limit else None,
+        "waves": [_wave(source, found) for found in source.result.waves],
+        "memory_limit": memory.readable(plan.memory_limit) if plan.memory_limit else None,
         "commands": source.commands,
+        "extended": plan.extended,
         **source.about,
     }
 
 
 def _program(source: Source, number: int) -> dict[str, Any]:
     """A line of a sweep's plan."""
-    plan, group = source.result.plan, source.result.plan.groups[number]
+    plan, program = source.result.plan, source.result.plan.program_list[number]
     return {
         "program": number,
-        "members": len(group.members),
-        "waves": len([wave for wave in source.waves if wave.part.group == number]),
-        "layout": _layout(group.programs.layout) if group.bytes else None,
-        "bytes": group.bytes,
-        "memory": planning.readable(group.bytes) if group.bytes else None,
-        "statics": plan.statics(group),
+        "members": len(program.members),
+        "waves": len([found for found in source.result.waves if found.wave.program == number]),
+        "layout": _layout(program.compiled.layout) if program.bytes else None,
+        "bytes": program.bytes,
+        "memory": memory.readable(program.bytes) if program.bytes else None,
+        "statics": plan.statics(program),
     }
 
 
@@ -89,25 +90,24 @@ def _layout(layout: Layout) -> str:
     return f"{layout.devices} × {layout.padded // layout.devices}"
 
 
-def _wave(source: Source, number: int) -> dict[str, Any]:
-    wave = source.waves[number]
-    peak = wave.summary.get("peak_bytes")
+def _wave(source: Source, found: WaveResult) -> dict[str, Any]:
+    peak, plan = found.summary.get("peak_bytes"), source.result.plan
     return {
-        "name": wave.part.path.name if source.swept else "run",
-        "members": len(wave.part.run.members),
-        "layout": _layout(wave.part.run.layout),
-        "train": wave.summary["run_s"],
-        "evaluate": wave.summary.get("eval_s", 0.0),
-        "steps_per_s": wave.summary["steps_per_s"],
+        "name": "run" if plan.alone else found.wave.directory.name,
+        "members": len(found.wave.members),
+        "layout": _layout(found.wave.layout),
+        "train": found.summary["run_s"],
+        "evaluate": found.summary.get("eval_s", 0.0),
+        "steps_per_s": found.summary["steps_per_s"],
         "bytes": peak,
-        "memory": planning.readable(peak) if peak else None,
+        "memory": memory.readable(peak) if peak else None,
     }
 
 
 def _label(source: Source, config: int) -> str:
     """What tells a configuration from the others of its source."""
     plan = source.result.plan
-    return search_space.text(plan.settings[config]) or f"{plan.base.agent} {source.directory.name}"
+    return search_space.text(plan.configurations[config]) or f"{plan.base.agent} {source.directory.name}"
 
 
 def _series(number: int, source: Source) -> list[dict[str, Any]]:
@@ -161,7 +161,8 @@ def _thinned(values: np.ndarray, like: Curve) -> Curve:
 
 def _seconds(source: Source, config: int, steps: np.ndarray) -> np.ndarray:
     """Seconds of training at `steps` of a seed: of the wave that trained it, with whatever ran beside; mean over waves."""
-    clocks = [w.clock for w in source.waves if any((m.config or 0) == config for m in w.part.run.members)]
+    pairs = zip(source.result.waves, source.clocks, strict=True)
+    clocks = [clock for found, clock in pairs if any((m.config or 0) == config for m in found.wave.members)]
     return np.mean([np.interp(steps, *clock) for clock in clocks], 0)
 
 
@@ -181,9 +182,10 @@ def _effects(source: Source) -> list[dict[str, Any]]:
 def _members(number: int, source: Source) -> list[dict[str, Any]]:
     """Every member: its final return, and the interval over the episodes that it was evaluated in."""
     result, intervals = source.result, dict[tuple[int, int], list[float | None]]()
-    for wave in source.waves:
-        ends = wave.summary.get("per_seed_interval") or [[None, None]] * len(wave.part.run.members)
-        intervals |= {(m.config or 0, m.seed): x for m, x in zip(wave.part.run.members, ends, strict=True)}
+    for wave_result in result.waves:
+        members = wave_result.wave.members
+        ends = wave_result.summary.get("per_seed_interval") or [[None, None]] * len(members)
+        intervals |= {(m.config or 0, m.seed): x for m, x in zip(members, ends, strict=True)}
     found = []
     for c, (s, seed) in itertools.product(range(len(result.configs)), enumerate(result.seeds)):
         low, high = intervals[c, seed]

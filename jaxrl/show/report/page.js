@@ -245,6 +245,7 @@ function source(one) {
   ], one.programs);
   const facts = { agent: one.agent, environment: one.env, preset: one.preset, commit: one.git_commit || "none" };
   if (one.memory_limit) facts["memory limit"] = one.memory_limit;
+  for (const change of one.extended) facts.extended = `from ${change.from} to ${change.to} steps a seed`;
   const list = (values) => make("dl", {}, ...Object.entries(values || {}).flatMap(([name, value]) =>
     [make("dt", { textContent: name }), make("dd", { textContent: value })]));
   const commands = one.commands.map((text) => {

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxrl.core import loop
 from jaxrl.core.types import Env
 from jaxrl.show import render
-from jaxrl.sweeps.sweeping import SweepResult
+from jaxrl.sweeps.result import SweepResult
 
 FRAMES = 120  # of a film, at most
 

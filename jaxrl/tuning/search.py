@@ -16,10 +16,11 @@ from jaxrl.core.errors import InputError
 from jaxrl.experiment import registry, search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Axis, Setting
-from jaxrl.sweeps import planning, sweeping
-from jaxrl.sweeps.sweeping import SweepResult
+from jaxrl.runs.driver import Stop
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps.result import SweepResult
 from jaxrl.tuning import studies
-from jaxrl.tuning.packs import Shelf, packed
+from jaxrl.tuning.packs import ProgramCache, packed
 from jaxrl.tuning.studies import DIVERGED, Tuning, best_value, finished, value_of
 
 if TYPE_CHECKING:
@@ -65,13 +66,14 @@ def search(
     settings: Tuning,
     study: optuna.Study,
     news: Callable[[int, float], None] = lambda *_: None,
+    stop: Stop | None = None,
 ) -> tuple[int, int]:
     """Ask, train and tell until the study has its trials: how many programs were compiled, and environment steps taken.
 
     news: told the trials finished and the best value so far, after each batch. Trials that a killed process left running
     are tried again.
     """
-    shelf, steps = Shelf(settings.parallel * settings.seeds), 0
+    cache, steps = ProgramCache(settings.parallel * settings.seeds), 0
     distributions = {name: studies.distribution(axis) for name, axis in axes.items()}
     with studies.quiet() as optuna:
         states = optuna.trial.TrialState
@@ -81,12 +83,12 @@ def search(
         while (done := finished(study)) < settings.trials:
             batch = [study.ask(distributions) for _ in range(min(settings.parallel, settings.trials - done))]
             asked = {t.number: {name: value_of(axes[name], t.params[name]) for name in axes} for t in batch}
-            values, batch_steps = _train(base, asked, settings, shelf, {t.number: t for t in batch})
+            values, batch_steps = _train(base, asked, settings, cache, {t.number: t for t in batch}, stop or Stop())
             steps += batch_steps
             for trial in batch:
                 _tell(study, trial, *values[trial.number], states)
             news(finished(study), best_value(study))
-    return shelf.compiled, steps
+    return cache.compiled, steps
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, value: float, whole: bool, states: Any) -> None:
@@ -99,22 +101,28 @@ def _tell(study: optuna.Study, trial: optuna.Trial, value: float, whole: bool, s
 
 
 def _train(
-    base: Experiment, asked: dict[int, Setting], settings: Tuning, shelf: Shelf, trials: Mapping[int, optuna.Trial]
+    base: Experiment,
+    asked: dict[int, Setting],
+    settings: Tuning,
+    cache: ProgramCache,
+    trials: Mapping[int, optuna.Trial],
+    stop: Stop,
 ) -> tuple[dict[int, tuple[float, bool]], int]:
     """Each trial's last value and whether it was trained to the end; and environment steps taken in all."""
-    packs = packed(shelf, base, asked, range(settings.seed, settings.seed + settings.seeds))
+    packs = packed(cache, base, asked, range(settings.seed, settings.seed + settings.seeds), stop)
     values: dict[int, tuple[float, bool]] = {}
     steps = 0
     for rung, share in enumerate(rung_shares(settings), 1):
         last = rung == len(rung_shares(settings))
         for pack in packs:
-            before, total = pack.done, pack.trainer.num_iterations
-            pack.advance(total if last else max(1, round(share * total)))
-            steps += (pack.done - before) * pack.trainer.steps_per_iteration * len(pack.trials) * settings.seeds
+            before, total = pack.training.env_steps, pack.trainer.num_iterations
+            pack.training.advance(total if last else max(1, round(share * total)))
+            done = pack.training.env_steps
+            steps += (done - before) * len(pack.trials) * settings.seeds
             for number, score in zip(pack.trials, pack.scores(), strict=True):
                 values[number] = float(score), last
-                if np.isfinite(score) and len(rung_shares(settings)) > 1 and pack.done > before:
-                    trials[number].report(float(score), pack.done * pack.trainer.steps_per_iteration)
+                if np.isfinite(score) and len(rung_shares(settings)) > 1 and done > before:
+                    trials[number].report(float(score), done)
         if not last:
             survivors = _survivors({n: values[n][0] for pack in packs for n in pack.trials}, settings, trials)
             packs = [pack for pack in packs if set(pack.trials) & set(survivors)]
@@ -156,12 +164,12 @@ def result(base: Experiment, axes: Mapping[str, Axis], study: optuna.Study, prog
     return TuneResult(study, best["setting"], best["value"], trials, None, programs, env_steps)
 
 
-def confirmation_plan(base: Experiment, best: Setting, settings: Tuning) -> planning.Plan:
+def confirmation_plan(base: Experiment, best: Setting, settings: Tuning) -> plans.Plan:
     """The best setting and the one tuning began from, on seeds that no trial has seen."""
     known = search_space.fields(base)
     began = {name: _present(base, name, known[name].kind) for name in best}
     first = settings.seed + settings.seeds
-    return sweeping.make_plan(base, [best, began], settings.confirm, first)
+    return plans.make(base, [best, began], settings.confirm, first)
 
 
 def _present(base: Experiment, name: str, kind: str) -> Any:

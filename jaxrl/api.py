@@ -1,0 +1,164 @@
+"""The library's front door: train, sweep, tune and load as the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxrl.core.errors import InputError
+from jaxrl.core.settings import check
+from jaxrl.experiment import search_space
+from jaxrl.experiment.experiment import experiment_of
+from jaxrl.runs import callbacks as callback_room
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps.result import RunResult, SweepResult
+from jaxrl.sweeps.waves import Options
+from jaxrl.tuning import directory as tunings
+
+
+def train(
+    experiment: Any,
+    env: Any = None,
+    *,
+    seeds: int = 1,
+    seed: int = 0,
+    eval_every: int = 0,
+    out: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    overwrite: bool = False,
+    **kwargs: Any,
+) -> RunResult:
+    """Train seeds of one experiment.
+
+    experiment: an Experiment; or an agent, with `env` and the keywords of `Experiment` (total_steps, config, hparams, ...).
+    seeds: how many, from `seed` on. eval_every: environment steps between greedy evaluations in training, 0 for none.
+    out: a new directory to write, which `jaxrl resume` goes on with; None keeps all in memory.
+    callbacks: objects that are told between chunks of training what is new (see `jaxrl.Callback`), or their names
+    ("stop_at_return(475)", "keep_best", "path/file.py:Name(3)"); names are recorded, and take part in a resume too.
+
+    Raises ValueError before any compile.
+    """
+    base = experiment_of(experiment, env, **kwargs)
+    names, objects = _parted(callbacks)
+    plan = plans.make_run(base, seeds, seed, eval_every=eval_every, callback_names=names)
+    callback_room.check(objects, eval_every)
+    if out is None:
+        return RunResult(sweeps.in_memory(plan, objects))
+    from jaxrl.show import pictures  # draws with matplotlib, which takes a while to import
+
+    sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw)
+    return load_run(out)
+
+
+def load_run(folder: str | Path) -> RunResult:
+    """A run's directory."""
+    found = sweeps.load(folder)
+    assert isinstance(found, RunResult)
+    return found
+
+
+def sweep(
+    experiment: Any,
+    env: Any = None,
+    *,
+    grid: Mapping[str, Any] | None = None,
+    random: Mapping[str, Any] | None = None,
+    samples: int = 0,
+    seeds: int = 8,
+    seed: int = 0,
+    eval_every: int = 0,
+    memory_limit: int | None = None,
+    out: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
+    overwrite: bool = False,
+    engine: str = "local",
+    **kwargs: Any,
+) -> SweepResult:
+    """Train configurations × seeds: one program for each static configuration, its members vmapped over all devices.
+
+    experiment, env, kwargs, eval_every, callbacks: as in `train`; callbacks are told of each wave in turn.
+    grid: {setting: values}; every combination is a configuration. random: {setting: values, or "log:LOW,HIGH", or
+    "uniform:LOW,HIGH"}, drawn `samples` times (with a grid: at each of its points). A setting is a field of Config or
+    HParams, or `env.NAME`, a traced parameter of the environment. seeds: how many, from `seed` on, the same for every
+    configuration. memory_limit: bytes; default: what is free. out: a directory that the sweep is written to, and can be
+    resumed from; None keeps all in memory. engine: "local", this process; with `out` also "ray", the workers of the running
+    Ray cluster (extra: ray).
+
+    A member's numbers are those of the same configuration and seed in any other sweep or run of several seeds, bit for bit
+    on CPU. Raises ValueError before any compile.
+    """
+    base = experiment_of(experiment, env, **kwargs)
+    configurations, asked = search_space.configurations(base, grid or {}, random or {}, samples, seed)
+    check("engine", engine, Literal["local", "ray"])
+    names, objects = _parted(callbacks)
+    callback_room.check(objects, eval_every)
+    if out is None and engine == "ray":
+        raise InputError("engine = 'ray' needs out, a directory that all workers see")
+    if out is not None:
+        base.check_rebuildable()
+    plan = plans.make(
+        base,
+        configurations,
+        seeds,
+        seed,
+        asked,
+        eval_every=eval_every,
+        memory_limit=memory_limit,
+        fit=engine == "local",
+        callback_names=names,
+    )
+    if out is None:
+        return sweeps.in_memory(plan, objects)
+    from jaxrl.show import pictures
+
+    sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw, engine=engine)
+    found = sweeps.load(out)
+    assert isinstance(found, SweepResult)
+    return found
+
+
+def tune(
+    experiment: Any,
+    env: Any = None,
+    *,
+    search: Mapping[str, Any] | None = None,
+    storage: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    **kwargs: Any,
+) -> tunings.Found:
+    """Search for better settings of an experiment.
+
+    experiment, env: as in `train`. search: {setting: "log:LOW,HIGH", "uniform:LOW,HIGH" or values}; default: the agent's own
+    in presets/search.toml. storage: an Optuna storage's URL (`sqlite:///study.db`), where a study of the same work is
+    continued; None keeps it in memory, or in `out`. kwargs: fields of `Tuning` (trials, parallel, seeds, method, pruner);
+    the rest as in `train`.
+
+    Returns a TuneResult, for method "pbt" a PopulationResult. Raises ValueError before any compile.
+    """
+    settings = {name: kwargs.pop(name) for name in tunings.SETTINGS if name in kwargs}
+    base = experiment_of(experiment, env, **kwargs)
+    plan = tunings.make_plan(base, search, settings, storage)
+    if out is None:
+        return tunings.in_memory(plan)
+    from jaxrl.show import pictures
+
+    return tunings.train(plan, Path(out), overwrite, pictures.draw_tuning)[1]
+
+
+def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> Any:
+    """What was trained into a directory: a RunResult or a SweepResult; of a tuning its confirmation; of a population itself.
+
+    `trainer, states = jaxrl.load(DIR)` gives the policies, leaves [seeds, ...]; of a sweep those of its best configuration.
+    best: the policies that the callback keep_best kept. anyway: although an own file has changed since.
+
+    Raises ValueError for a directory that is none of ours, is damaged, or has no checkpoint yet.
+    """
+    return tunings.load(Path(folder), best=best, anyway=anyway)
+
+
+def _parted(callbacks: Sequence[Any]) -> tuple[list[str], list[Any]]:
+    """Names, which are recorded, and objects, which are not."""
+    return [c for c in callbacks if isinstance(c, str)], [c for c in callbacks if not isinstance(c, str)]

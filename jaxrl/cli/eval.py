@@ -1,0 +1,66 @@
+"""`jaxrl eval`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxrl.cli import flags
+from jaxrl.cli.options import EvalOptions
+from jaxrl.core.errors import InputError
+from jaxrl.core.settings import build
+from jaxrl.devices import platform
+
+
+def main(args: Sequence[str]) -> int:
+    """Evaluate the policies of a run, or of a sweep's best configuration, greedily."""
+    options = build(EvalOptions, vars(flags.parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
+    if options.gif:
+        flags.check_writable("--gif", options.gif, (".gif",))
+    platform.configure(1)
+    import jax
+
+    from jaxrl.core import evaluation, loop, trees
+    from jaxrl.show import render, value_map
+
+    trainer, states, config = _policies(options.dir, options.config, options.best)
+
+    def one(state: Any) -> Any:
+        return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
+
+    result = jax.device_get(jax.vmap(one)(states))
+    first = trees.member(states, 0)
+    if options.gif:
+        render.policy_gif(trainer, first, loop.stream(first.key, loop.RENDER), options.gif)
+    if options.json:
+        values = {name: x.tolist() for name, x in result._asdict().items()}
+        which = {} if config is None else {"config": config}
+        print(json.dumps({**which, **values, "mean": float(result.returns.mean())}))
+        return 0
+    if config is not None:
+        print(f"configuration {config}")
+    table = value_map.q_table(trainer, first)
+    if table is not None:
+        print(f"action values of member 0, * greedy\n{value_map.text(trainer.env.spec, table)}")
+    for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        print(f"member {seed}: return {returns.mean():.2f} ± {returns.std():.2f}, length {lengths.mean():.1f}")
+    print(f"mean return {result.returns.mean():.2f} over {result.returns.size} episodes")
+    return 0
+
+
+def _policies(directory: Path, config: int | None, best: bool) -> tuple[Any, Any, int | None]:
+    """A trainer, states [seeds, ...] and the configuration's number (None of a run)."""
+    from jaxrl.sweeps import directory as sweeps
+    from jaxrl.sweeps.result import SweepResult
+
+    result = sweeps.load(directory, best=best)
+    if not isinstance(result, SweepResult):
+        if config is not None:
+            raise InputError(f"--config is for sweeps, and {directory} is none")
+        return *result, None
+    if config is not None and config >= len(result.configs):
+        raise InputError(f"config {config} is out of range: {directory} has {len(result.configs)}, from 0 on")
+    chosen = result.best() if config is None else config
+    return *result.policies(chosen), chosen

@@ -1,0 +1,105 @@
+"""What the commands that train print at their end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxrl.experiment import search_space
+from jaxrl.runs.directory import TRIALS
+from jaxrl.runs.driver import Interrupted
+
+SHOWN = 10  # configurations of a sweep's result
+
+
+def finish(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
+    """Train, then print the summary; the exit code, 128 + signal where training was stopped."""
+    try:
+        summary = work()
+    except Interrupted as stopped:
+        print(f"jaxrl: {stopped}", file=sys.stderr)
+        return 128 + stopped.number
+    if as_json:
+        print(json.dumps(summary))
+    elif "method" in summary:
+        _print_tuning(summary)
+    elif "configs" in summary:
+        _print_sweep(summary)
+    else:
+        _print_run(summary)
+    return 0
+
+
+def _number(x: float | None) -> str:
+    return "no number" if x is None else f"{x:.1f}"
+
+
+def _print_run(summary: dict[str, Any]) -> None:
+    final, out = summary["final_return"], Path(summary["out"])
+    interval = "" if final["ci_low"] is None else f", 95 % [{final['ci_low']:.1f}, {final['ci_high']:.1f}]"
+    what = f"{summary['agent']} on {summary['env']}"
+    print(
+        f"{what}: greedy return {_number(final['mean'])} (IQM {_number(final['iqm'])}{interval}) "
+        f"over {summary['seeds']} seed(s); {_pace(summary)}"
+    )
+    if summary["diverged"]:
+        print(f"diverged (something was not finite): seeds {', '.join(map(str, summary['diverged']))}")
+    if "stopped" in summary:
+        print(f"stopped: {summary['stopped']}")
+    _print_pictures(out, {"curve": "curve.png", "values": "values.png", "policy": "policy.gif"})
+    print(f"run     {out}")
+
+
+def _print_sweep(summary: dict[str, Any]) -> None:
+    """The best configurations with their intervals, those that diverged, and where the rest lies."""
+    import numpy as np
+
+    from jaxrl.core import stats
+    from jaxrl.sweeps.result import ranked
+
+    out = Path(summary["out"])
+    returns = np.array(summary["final_return"], float)
+    means, order = returns.mean(1), ranked(returns)
+    print(
+        f"{summary['agent']} on {summary['env']}: {len(returns)} configurations × {summary['seeds']} seeds; {_pace(summary)}"
+    )
+    print(f"{'config':>6} {'return':>10} {'95 % interval':>22}  settings")
+    for c in order[:SHOWN]:
+        low, high = stats.bootstrap_interval(returns[c])
+        interval = "" if np.isnan(low) else f"[{low:.1f}, {high:.1f}]"
+        print(f"{c:>6} {means[c]:>10.1f} {interval:>22}  {search_space.text(summary['configs'][c])}")
+    if len(order) > SHOWN:
+        print(f"and {len(order) - SHOWN} more in {out / 'summary.json'}")
+    for c, seed in summary["diverged"]:
+        print(f"diverged (something was not finite): config {c} seed {seed}  {search_space.text(summary['configs'][c])}")
+    _print_pictures(out, {"curves": "curves.png", "effects": "effects.png"})
+    print(f"sweep   {out}")
+
+
+def _print_tuning(summary: dict[str, Any]) -> None:
+    """The best setting, and how it does on fresh seeds beside the one tuning began from."""
+    print(f"{summary['agent']} on {summary['env']}, {summary['method']}: best value {_number(summary['value'])} with")
+    print(f"  {search_space.text(summary['best'])}")
+    for name, found in (summary.get("confirmation") or {}).items():
+        low, high = found["interval"]
+        interval = "" if low is None else f", 95 % [{low:.1f}, {high:.1f}]"
+        print(f"{name:7} {_number(found['mean'])}{interval} on {len(found['per_seed'])} fresh seeds")
+    print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled")
+    _print_pictures(Path(summary["out"]), {"picture": TRIALS})
+    print(f"tuning  {summary['out']}")
+
+
+def _print_pictures(out: Path, names: dict[str, str]) -> None:
+    for name, file in names.items():
+        if (out / file).exists():
+            print(f"{name:8}{out / file}")
+
+
+def _pace(summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s "
+        f"({summary['steps_per_s']:,} steps/s), compiled in {summary['compile_s']:.1f} s"
+    )

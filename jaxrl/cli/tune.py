@@ -1,0 +1,27 @@
+"""`jaxrl tune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxrl.cli import experiments, flags, output
+from jaxrl.cli.options import TuneOptions
+from jaxrl.devices import platform
+from jaxrl.runs import directory
+
+
+def main(args: Sequence[str]) -> int:
+    """Search for better settings into a directory."""
+    if experiments.wants_help("tune", args):
+        return 0
+    options, experiment_of = experiments.read("tune", TuneOptions, args)
+    search = flags.lists("--search", options.search)
+    platform.configure()
+    from jaxrl.show import pictures
+    from jaxrl.tuning import directory as tunings
+
+    experiment = experiment_of()
+    out = options.out or experiments.new_directory(experiment)
+    directory.check_free(out, options.overwrite)
+    plan = tunings.make_plan(experiment, search, vars(options.tuning), options.storage)
+    return output.finish(lambda: tunings.train(plan, out, options.overwrite, pictures.draw_tuning)[0], options.json)

@@ -1,0 +1,9 @@
+"""TEMPORARY until branch durable."""
+
+
+def bits():
+    return {}
+
+
+def differences(recorded, here):
+    return []

@@ -1,0 +1,299 @@
+"""Training a plan: in memory, or into a directory that can be gone on with and read back.
+
+A run's directory is its only wave's. A sweep's holds
+
+config.json     the plan: every setting, configuration, seed, program and layout; versions
+waves/P-W/      a folder for each wave (see runs/directory.py); one with a summary.json is finished
+summary.json    the finished sweep's result; curves.png and effects.png: its pictures
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.core.errors import InputError
+from jaxrl.core.types import PyTree
+from jaxrl.runs import callbacks, checkpoint, directory, documents, files, metrics
+from jaxrl.runs.callbacks import BEST
+from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.runs.documents import CONFIG, SUMMARY
+from jaxrl.runs.driver import Interrupted, Stop, Training, states_template, stop_signals
+from jaxrl.runs.metrics import METRICS
+from jaxrl.runs.wave import Wave
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps import waves
+from jaxrl.sweeps.plan import Plan
+from jaxrl.sweeps.result import Recorder, RunResult, SweepResult, WaveResult
+from jaxrl.sweeps.waves import DEFAULTS, Options
+
+KINDS = ("run", "sweep")
+Engine = Callable[[Plan, Path, Options, Stop], tuple[float, int]]
+"""Trains the waves of a sweep that are left; gives the seconds of compiling, and how many workers there were at once."""
+Drawing = Callable[[Any, Path], None]
+"""Draws pictures of a result into its directory."""
+
+
+def in_memory(plan: Plan, callback_objects: Sequence[Any] = ()) -> SweepResult:
+    """Train a plan without writing anything; final states are kept on the host."""
+    done, before = [], plan.compile_s
+    for program in plan.program_list:
+        for wave in program.waves(plan.eval_every):
+            recorder = Recorder()
+            told = [*map(callbacks.make, [*plan.callbacks, *callback_objects]), recorder]
+            with Training(wave, program.compiled_for(wave.layout), told) as training:
+                training.advance()
+                summary, host = training.conclude(), training.host_states()
+            done.append(WaveResult(wave, recorder.metrics, _returns(summary), lambda host=host: host, summary))  # type: ignore[misc]
+    return SweepResult(plan, done, plan.compile_s - before, sum(found.summary["run_s"] for found in done))
+
+
+def train(
+    plan: Plan,
+    folder: Path,
+    options: Options = DEFAULTS,
+    overwrite: bool = False,
+    draw: Drawing | None = None,
+    **engine: Any,
+) -> dict[str, Any]:
+    """Train a plan into a new directory and return its summary. Raises ValueError, Interrupted.
+
+    draw: makes the pictures. engine: what trains, as keywords of `engine_of`; default: this process.
+    """
+    plan.base.check_rebuildable()
+    with engine_of(**engine) as run_waves:
+        described = plan.to_json() | directory.about()
+        if plan.alone:
+            described |= directory.describe(plan.program_list[0].waves(plan.eval_every)[0])
+        directory.create(folder, described, overwrite)
+        return _finish(plan, folder, options, run_waves, draw)
+
+
+def resume(
+    folder: Path,
+    options: Options = DEFAULTS,
+    draw: Drawing | None = None,
+    total_steps: int | None = None,
+    **engine: Any,
+) -> dict[str, Any]:
+    """Go on with a run or a sweep, bit for bit: finished waves stay, others go on from their checkpoints.
+
+    total_steps: train on to so many environment steps of each member, more than before. engine: as in `train`, and not
+    always the one that it was begun with.
+    """
+    if total_steps is not None:
+        extend(folder, total_steps)
+    plan = read_plan(folder, options.anyway)
+    with engine_of(**engine) as run_waves:
+        return _finish(plan, folder, options, run_waves, draw)
+
+
+def extend(folder: Path, total_steps: int) -> None:
+    """Set a longer training in config.json, which says so under `extended`. Schedules then span the new total.
+
+    Raises ValueError where it is not longer, or somebody trains there.
+    """
+    values = documents.read_config(folder, *KINDS)
+    before = values["total_steps"]
+    if total_steps == before:
+        return
+    if total_steps < before:
+        raise InputError(f"total_steps = {total_steps:,} must be more than the {before:,} that {folder} was made for")
+    directory.read_experiment(folder, values | {"total_steps": total_steps}).trainer()  # refused here if it cannot be
+    with directory.held(folder):
+        for path in [folder, *(path for _, path in waves.numbered(folder))]:
+            described = documents.read_config(path)
+            change = {"from": before, "to": total_steps}
+            described |= {"total_steps": total_steps, "extended": [*described.get("extended", []), change]}
+            (path / SUMMARY).unlink(missing_ok=True)
+            documents.write(path / CONFIG, described)
+
+
+def read_plan(folder: Path, anyway: bool = False) -> Plan:
+    """The plan of a run or a sweep, nothing compiled. Raises ValueError."""
+    values = documents.read_config(folder, *KINDS)
+    base = directory.read_experiment(folder, values, anyway)
+    for program in values["programs"]:
+        documents.check(program, f"{folder / CONFIG}: programs", PROGRAM)
+    try:
+        return plans.from_json(base, values, alone=values["kind"] == "run")
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise InputError(f"{folder / CONFIG} is damaged: {error!r}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{folder / CONFIG} is damaged: {error}") from error
+
+
+PROGRAM = {"devices": int, "width": int, "bytes": int | None, "members": int}
+
+
+def devices(folder: Path) -> int:
+    """Over how many devices something is laid: as planned, and as unfinished waves are. Raises ValueError."""
+    values = documents.read_config(folder)
+    if values["kind"] == "population" or values["kind"] == "run":
+        return directory.read_members(folder)[1].devices
+    begun = [path for _, path in waves.numbered(folder) if not (path / SUMMARY).exists()]
+    for program in values.get("programs", []):
+        documents.check(program, f"{folder / CONFIG}: programs", PROGRAM)
+    planned = [program["devices"] for program in values.get("programs", []) if program["bytes"] is not None]
+    return max([1, *planned, *(directory.read_members(path)[1].devices for path in begun)])
+
+
+@contextmanager
+def engine_of(engine: str = "local", ray_address: str | None = None, cpus_per_worker: int | None = None) -> Iterator[Engine]:
+    """What trains a sweep: "local", this process; or "ray", the workers of a cluster (see ray_engine.py).
+
+    Raises ValueError where there is no such cluster.
+    """
+    if engine == "local":
+        yield train_here
+        return
+    from jaxrl.sweeps import ray_engine
+
+    with ray_engine.workers(ray_address, cpus_per_worker) as train_there:
+        yield train_there
+
+
+def train_here(plan: Plan, folder: Path, options: Options, stop: Stop) -> tuple[float, int]:
+    """The engine "local": wave after wave in this process."""
+    if devices(folder) > jax.local_device_count():
+        raise InputError(f"{folder} ran on {devices(folder)} devices, here are {jax.local_device_count()}")
+    planned = waves.planned(plan, folder)
+    for number, wave in enumerate(planned, 1):
+        with_label = dataclasses.replace(options, label=f"wave {number}/{len(planned)}")
+        try:
+            waves.finish(plan, wave, with_label, stop)
+        except Interrupted as stopped:
+            raise Interrupted(f"stopped in wave {number} of {len(planned)}", stopped.number) from stopped
+    return plan.compile_s, 1
+
+
+def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> RunResult | SweepResult:
+    """A run or a sweep; policies are read when asked for. Of a run that goes on, what there is so far.
+
+    best: the policies that the callback keep_best kept, instead of the last ones. Raises ValueError where a sweep is not
+    finished, or nothing can be read.
+    """
+    path = Path(folder)
+    plan = read_plan(path, anyway)
+    result = _result(plan, path, best=best)
+    summary = path / SUMMARY
+    if summary.is_file():  # else it was stopped behind its last wave
+        values = documents.read(summary, documents.RUN_SUMMARY if plan.alone else documents.SWEEP_SUMMARY)
+        result.compile_s, result.run_s = values["compile_s"], values["run_s"]
+    return RunResult(result) if plan.alone else result
+
+
+def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw: Drawing | None) -> dict[str, Any]:
+    with directory.held(folder, options.patience), stop_signals() as stop:
+        try:
+            if plan.alone:
+                (wave,) = waves.found(plan, folder)
+                pictures = [_Pictures(plan, folder, draw)] if draw else []
+                return waves.finish(plan, wave, options, stop, pictures)
+            compile_s, workers = run_waves(plan, folder, options, stop)
+            result = _result(plan, folder, compile_s, workers)
+            if draw:
+                draw(result, folder)
+            summary = _summary(result, folder)
+            documents.write(folder / SUMMARY, summary)
+            return summary
+        except Interrupted as stopped:
+            raise Interrupted(f"{stopped}; go on with: jaxrl resume {folder}", stopped.number) from stopped
+
+
+class _Pictures(callbacks.Callback):
+    """Draws a run's pictures before its summary is written."""
+
+    def __init__(self, plan: Plan, folder: Path, draw: Drawing) -> None:
+        self._plan, self._folder, self._draw = plan, folder, draw
+
+    def wants_state(self, done: int) -> bool:
+        """Not before the end."""
+        return False
+
+    def finish(self, training: Training, summary: dict[str, Any]) -> None:
+        """Draw what was trained."""
+        host = training.host_states()
+        table = read_metrics(training.wave)
+        found = WaveResult(training.wave, table, _returns(summary), lambda: host, summary)
+        self._draw(RunResult(SweepResult(self._plan, [found], summary["compile_s"], summary["run_s"])), self._folder)
+
+
+def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:
+    """What a sweep's summary.json says."""
+    plan = result.plan
+    steps = sum(found.summary["env_steps"] for found in result.waves)
+    return {
+        "agent": plan.base.agent,
+        "env": plan.base.env,
+        "configs": plan.configurations,
+        "seeds": plan.seeds,
+        "env_steps": steps,
+        "programs": plan.programs,
+        "final_return": metrics.plain(result.final_return),
+        "diverged": [[int(c), result.seeds[s]] for c, s in np.argwhere(result.diverged)],
+        "compile_s": round(result.compile_s, 3),
+        "run_s": round(result.run_s, 6),
+        "steps_per_s": round(steps / max(result.run_s, 1e-9)),
+        "out": str(folder),
+    }
+
+
+def _result(plan: Plan, folder: Path, compile_s: float = 0.0, workers: int = 1, best: bool = False) -> SweepResult:
+    """run_s: of the waves together; of several workers, the mean of what each took."""
+    there = waves.found(plan, folder)
+    left = sum(map(len, waves.missing(plan, there)))
+    if left:
+        raise InputError(f"{left} members of {folder} are in no wave yet; go on with: jaxrl resume {folder}")
+    done = [read_wave(plan, wave, best) for wave in there]
+    run_s = sum(found.summary.get("run_s", 0.0) for found in done) / workers
+    return SweepResult(plan, done, compile_s, run_s)
+
+
+def read_metrics(wave: Wave) -> metrics.Table:
+    """A wave's metrics.jsonl as {name: [members, iterations]}. Raises ValueError."""
+    path = wave.directory / METRICS
+    rows = metrics.read(path)
+    if not rows:
+        raise InputError(f"{wave.directory} has no metrics yet")
+    return metrics.table(rows, [member.name for member in wave.members], path)
+
+
+def read_wave(plan: Plan, wave: Wave, best: bool = False) -> WaveResult:
+    """What a wave gave; a sweep's must be finished. best: with the states that keep_best kept."""
+    path, trainer = wave.directory, plan.program_list[wave.program].compiled.trainer
+    if not wave.finished and not plan.alone:
+        raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")
+    summary = documents.read(path / SUMMARY, documents.RUN_SUMMARY) if wave.finished else {}
+    returns = _returns(summary) if summary else np.full(len(wave.members), np.nan)
+    if returns.shape != (len(wave.members),):
+        raise InputError(f"{path / SUMMARY} is damaged: final_return is not one number for each member")
+
+    @functools.cache
+    def states() -> PyTree:
+        if best:
+            found = Checkpoints(path / BEST).restore(states_template(wave, trainer)) if (path / BEST).is_dir() else None
+        else:
+            found = files.restore(wave, trainer)
+        if found is None:
+            raise InputError(f"{path} has no {'policies kept by keep_best' if best else 'checkpoint yet'}")
+        return checkpoint.to_host(found[0])
+
+    return WaveResult(wave, read_metrics(wave), returns, states, summary)
+
+
+def _returns(summary: dict[str, Any]) -> np.ndarray:
+    """final_return of a wave's summary, float [members]."""
+    listed = summary["final_return"].get("per_seed")
+    if not isinstance(listed, list) or not all(x is None or isinstance(x, int | float) for x in listed):
+        raise InputError("summary.json is damaged: final_return has no per_seed numbers")
+    return np.array([np.nan if x is None else x for x in listed], float)
