@@ -52,10 +52,10 @@ def main(args: Sequence[str]) -> int:
 
 def _policies(directory: Path, config: int | None, best: bool) -> tuple[Any, Any, int | None]:
     """A trainer, states [seeds, ...] and the configuration's number (None of a run)."""
-    from jaxrl.sweeps import directory as sweeps
     from jaxrl.sweeps.result import SweepResult
+    from jaxrl.tuning import directory as tunings
 
-    result = sweeps.load(directory, best=best)
+    result = tunings.load(directory, best=best)
     if not isinstance(result, SweepResult):
         if config is not None:
             raise InputError(f"--config is for sweeps, and {directory} is none")

@@ -162,9 +162,9 @@ class Training:
 
     def keep(self, index: np.ndarray, programs: Programs, wave: Wave) -> None:
         """Go on with the members at `index` only, in other programs; `wave` are these members, laid out for them."""
-        host = trees.take(self.host_states(), index)
+        kept = trees.take(self.states, index)
         self.wave, self.programs, self.diverged = wave, programs, self.diverged[index]
-        self.states = self._place(host)
+        self.states = self._place(kept)
 
     def host_states(self) -> PyTree:
         """A copy of the members' states on the host, leaves [members, ...]; typed keys as their raw data."""
@@ -198,8 +198,9 @@ class Training:
             told.call("finish", self, summary)
         return summary
 
-    def _place(self, host: PyTree) -> PyTree:
-        return self.programs.place(self.wave.layout.pad(host))
+    def _place(self, states: PyTree) -> PyTree:
+        """The members' states [members, ...] on the devices that compute them, padded."""
+        return self.programs.place(self.wave.layout.pad(states))
 
     def _where(self, number: int) -> str:
         total = self.trainer.total_steps

@@ -144,10 +144,15 @@ def _tuned(
     return summary, found
 
 
-def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult | SweepResult:
+def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult | SweepResult | PopulationResult:
     """What was trained into a directory of any kind: of a tuning its confirmation. Raises ValueError."""
     kind = documents.kind_of(folder)
+    if kind == "population":
+        plan = read(folder, anyway)
+        return population.load(plan.base, plan.axes, plan.settings, folder)
     if kind == "tuning":
+        if not (folder / CONFIRMATION / CONFIG).is_file():
+            raise InputError(f"{folder} has no confirmation yet, whose policies could be looked at")
         folder = folder / CONFIRMATION
     return sweeps.load(folder, best=best, anyway=anyway)
 

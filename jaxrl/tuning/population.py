@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
 from jaxrl.experiment.search_space import Axis, Setting, Span
-from jaxrl.runs import files, metrics
+from jaxrl.runs import documents, files, metrics
 from jaxrl.runs.callbacks import Callback, Event
 from jaxrl.runs.directory import ROUNDS
 from jaxrl.runs.driver import Stop, Training
@@ -46,7 +46,8 @@ class PopulationResult:
     """final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged.
 
     best: the hyper-parameters that the best member ended with. rounds: scores, divergence, parents and hyper-parameters,
-    fields [R, P]. schedule: {name: [R]}, under which the best was trained. states: leaves [P, ...].
+    fields [R, P]. schedule: {name: [R]}, under which the best was trained. states: leaves [P, ...]. Unpacks as
+    `trainer, states`.
     """
 
     trainer: Trainer
@@ -57,6 +58,9 @@ class PopulationResult:
     best: Setting
     schedule: dict[str, list[float]]
     env_steps: int
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (self.trainer, self.states)
 
     def agent(self, i: int) -> tuple[Trainer, TrainState]:
         """The policy of member i: `jaxrl.evaluate(trainer, state, key)`."""
@@ -112,7 +116,21 @@ def train(
             training.advance(total if last else (number + 1) * each)
             log.add(select(window.take(), number, last))
         summary = training.conclude()
-        return _result(training, summary, log.rounds, wave)
+        return _result(wave, training.trainer, training.states, training.diverged, summary, log.rounds)
+
+
+def load(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, folder: Path) -> PopulationResult:
+    """A finished population out of its directory. Raises ValueError."""
+    wave, trainer = wave_of(base, axes, settings, folder), base.trainer()
+    if not wave.finished:
+        raise InputError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
+    summary = documents.read(folder / documents.SUMMARY, documents.RUN_SUMMARY)
+    restored = files.restore(wave, trainer, same_settings=False)
+    if restored is None:
+        raise InputError(f"{folder} has no checkpoint")
+    log, names = _Rounds(folder, settings.rounds, append=False), restored.meta["diverged"]
+    lost = np.array([member.label in names for member in wave.members])
+    return _result(wave, trainer, restored.states, lost, summary, log.rounds)
 
 
 def _selection(training: Training, spans: Mapping[str, Span]) -> Any:
@@ -139,16 +157,18 @@ def _selection(training: Training, spans: Mapping[str, Span]) -> Any:
     return select
 
 
-def _result(training: Training, summary: dict[str, Any], rounds: Round, wave: Wave) -> PopulationResult:
+def _result(
+    wave: Wave, trainer: Trainer, states: PyTree, lost: np.ndarray, summary: dict[str, Any], rounds: Round
+) -> PopulationResult:
     listed = summary["final_return"]["per_seed"]
-    returns = np.where(training.diverged, np.nan, [np.nan if x is None else x for x in listed])
+    returns = np.where(lost, np.nan, [np.nan if x is None else x for x in listed])
     if np.isnan(returns).all():
         raise InputError(f"every member of the population ({len(returns)}) diverged")
     best = int(np.nanargmax(returns))
     initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
     return PopulationResult(
-        trainer=training.trainer,
-        states=training.states,
+        trainer=trainer,
+        states=states,
         final_return=returns,
         rounds=rounds,
         best_member=best,
@@ -190,8 +210,8 @@ class _Window(Callback):
 class _Rounds(Callback):
     """Rounds so far; in a directory also as rounds.jsonl."""
 
-    def __init__(self, folder: Path | None, keep: int) -> None:
-        """keep: rounds of an earlier process that count."""
+    def __init__(self, folder: Path | None, keep: int, *, append: bool = True) -> None:
+        """keep: rounds of an earlier process that count. append: whether more are to come."""
         self._rounds: list[Round] = []
         self._file: metrics.JsonLines | None = None
         if folder is None:
@@ -201,6 +221,8 @@ class _Rounds(Callback):
             self._rounds = [_round(row) for row in metrics.read(path, ROUND_ROW)[:keep]]
             if len(self._rounds) < keep:
                 raise InputError(f"{path} is damaged: it has fewer rounds than its checkpoint says")
+        if not append:
+            return
         lines = path.read_bytes().split(b"\n")[:keep] if keep else []
         self._file = metrics.JsonLines(path, sum(len(line) + 1 for line in lines))
 

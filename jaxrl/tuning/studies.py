@@ -15,8 +15,8 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, NonNegative, Range, build
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
-from jaxrl.experiment.search_space import Axis, Choice, Span
 from jaxrl.experiment.members import check_seeds
+from jaxrl.experiment.search_space import Axis, Choice, Span
 
 if TYPE_CHECKING:
     import optuna
