@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from jaxrl.core.errors import InputError, unknown
+from jaxrl.core.errors import InputError, printable, unknown
 
 COMMANDS = {
     "list": "list agents and environments: jaxrl list [agents|envs]",
@@ -38,7 +38,7 @@ def main(args: Sequence[str] | None = None) -> int:
             raise unknown("command", words[0], COMMANDS)
         return importlib.import_module(f"jaxrl.cli.{words[0]}").main(words[1:])
     except InputError as error:
-        print(f"jaxrl: error: {error}", file=sys.stderr)
+        print(f"jaxrl: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `jaxrl list | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 
 from jaxrl.cli import experiments, flags, output
@@ -12,6 +11,7 @@ from jaxrl.core.settings import build
 from jaxrl.devices import memory, platform
 from jaxrl.experiment import search_space
 from jaxrl.runs import directory, sinks
+from jaxrl.runs.progress import say
 
 
 def main(args: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def main(args: Sequence[str]) -> int:
         fit=local,
         callback_names=experiments.callback_names(options),
     )
-    print("\n".join(planned.lines()), file=sys.stderr if options.json else sys.stdout, flush=True)
+    say("\n".join(planned.lines()), result=not options.json)
     if options.dry_run:
         if options.json:
             print(json.dumps(planned.summary()))

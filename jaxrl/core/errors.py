@@ -13,6 +13,11 @@ class InputError(ValueError):
     """
 
 
+def printable(text: str) -> str:
+    """Text that a terminal takes for no command: control characters are shown, not sent."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The valid names nearest to `name`, for a message; where none is near, the valid ones."""
     names = sorted(map(str, valid))

@@ -62,7 +62,10 @@ def create(directory: Path, values: Mapping[str, Any], overwrite: bool = False) 
         with held(directory):
             clear(directory)
     try:
+        missing = [p for p in (directory, *directory.absolute().parents) if not p.exists()]
         directory.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            documents.sync_folder(made.absolute().parent)
         documents.write(directory / CONFIG, {"jaxrl": documents.FORMAT, **values})
     except OSError as error:
         raise InputError(f"--out {directory} cannot be written to: {error.strerror}") from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
 import sys
 import time
 
@@ -17,10 +17,13 @@ from jaxrl.runs.driver import Training
 LINE_EVERY = 5.0  # seconds between lines where there is no terminal
 
 
-def say(line: str) -> None:
-    """Print to standard error; training goes on where nobody reads it any more."""
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
+def say(text: str, *, result: bool = False) -> None:
+    """Print to standard error, a result to standard output; training goes on where nobody reads it any more."""
+    stream = sys.stdout if result else sys.stderr
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Bar:

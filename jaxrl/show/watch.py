@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from jaxrl.core.errors import printable
 from jaxrl.show.watchers import Look, Watcher
 
 QUIET = 60.0  # seconds without news after which a run may have stopped
@@ -64,7 +65,7 @@ def view(look: Look) -> RenderableType:
 
 def escape(text: str) -> str:
     """Text that neither rich nor the terminal takes for commands: control characters are shown, not sent."""
-    return markup_escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return markup_escape(printable(text))
 
 
 def _status(look: Look) -> str:
