@@ -1,0 +1,221 @@
+"""Callbacks: objects that are told on the host, between chunks of training, what is new.
+
+A callback is any object with some of the methods of `Callback`. It can read the new rows and the state, write somewhere, or
+ask training to stop. It cannot change the numbers of a member.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl.core.errors import InputError, unknown
+from jaxrl.core.types import PyTree
+from jaxrl.experiment import lookup
+from jaxrl.runs.checkpoint import Checkpoints, to_host
+from jaxrl.runs.metrics import Row, plain, rows_of
+
+if TYPE_CHECKING:
+    from jaxrl.runs.driver import Training
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Iterations that were trained. metrics: {name: [members, count]} on the host. first: the iterations before it.
+
+    evaluated: {name: [members]} of a greedy evaluation after it; empty where there was none.
+    seconds, eval_seconds: what training and evaluation took.
+    """
+
+    first: int
+    metrics: dict[str, np.ndarray]
+    evaluated: dict[str, np.ndarray]
+    seconds: float
+    eval_seconds: float
+
+    @property
+    def count(self) -> int:
+        """How many iterations."""
+        return int(next(iter(self.metrics.values())).shape[1])
+
+
+class Event(NamedTuple):
+    """What a callback is told. chunks: those since it was told last, one or more.
+
+    env_steps: of each member so far. progress: in [0, 1]. state: gives the TrainStates on the host, leaves [members, ...];
+    only a callback that wants it (see `Callback.wants_state`) may call it. stop: ends training here, with a reason.
+    """
+
+    training: Training
+    chunks: Sequence[Chunk]
+    env_steps: int
+    progress: float
+    state: Callable[[], PyTree]
+    stop: Callable[[str], None]
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each iteration and member, as in metrics.jsonl."""
+        labels = [member.label for member in self.training.wave.members]
+        return [row for chunk in self.chunks for row in rows_of(chunk.first, chunk.metrics, chunk.evaluated, labels)]
+
+    @property
+    def evaluation(self) -> dict[str, np.ndarray]:
+        """The newest evaluation's means, {"eval_return", "eval_length": [members]}; empty where none is new."""
+        return next((chunk.evaluated for chunk in reversed(self.chunks) if chunk.evaluated), {})
+
+
+class Callback:
+    """What a callback may do; inherit from it, or have any of these methods.
+
+    every: environment steps of a member between two calls of `update`, which then come at the same iterations whatever the
+    machine's pace; 0: after every chunk.
+    """
+
+    every: int = 0
+    needs_evaluations: bool = False  # whether it is of no use without `eval_every`
+
+    def start(self, training: Training) -> None:
+        """Training begins, or goes on after `training.done` iterations."""
+
+    def wants_state(self, done: int) -> bool:
+        """Whether the next `update`, after `done` iterations, reads the state; the device then waits for it."""
+        return True
+
+    def update(self, event: Event) -> None:
+        """Something was trained."""
+
+    def leave(self, event: Event) -> None:
+        """Training ends here: it is done, was stopped by a callback, or interrupted. `event.state` may be read."""
+
+    def finish(self, training: Training, summary: dict[str, Any]) -> None:
+        """Trained and evaluated; `summary` is what summary.json says."""
+
+    def close(self) -> None:
+        """Give back what is open, also after an error."""
+
+
+class StopAtReturn(Callback):
+    """Stops once a greedy evaluation, averaged over all members, reaches a return. Needs evaluations (`eval_every`)."""
+
+    needs_evaluations = True
+
+    def __init__(self, value: float) -> None:
+        self.value = float(value)
+
+    def wants_state(self, done: int) -> bool:
+        """It reads evaluations only."""
+        return False
+
+    def update(self, event: Event) -> None:
+        """Look at the newest evaluation."""
+        if event.evaluation and (mean := float(np.mean(event.evaluation["eval_return"]))) >= self.value:
+            event.stop(f"return {mean:.6g} >= {self.value:g}")
+
+
+class Told:
+    """A callback, and the chunks that it was not told of yet. What it has not of `Callback`'s methods is taken from there."""
+
+    def __init__(self, callback: Any) -> None:
+        self.callback, self.every = callback, int(getattr(callback, "every", 0))
+        self.pending: list[Chunk] = []
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call one of its methods."""
+        found = getattr(self.callback, name, None)
+        return getattr(Callback, name)(self, *args) if found is None else found(*args)
+
+
+class KeepBest(Callback):
+    """Keeps each member's policy of its best greedy evaluation, in the folder `best`. Needs evaluations (`eval_every`).
+
+    `jaxrl.load(DIR, best=True)` reads it. returns: the best so far, float [members].
+    """
+
+    needs_evaluations = True
+
+    def start(self, training: Training) -> None:
+        """Go on from what an earlier process kept: it went the same way, so nothing of it can be better than what comes."""
+        self.returns = np.full(len(training.wave.members), -np.inf)
+        self._kept: PyTree = None
+        self._files = None if training.wave.path is None else Checkpoints(training.wave.path / BEST)
+        found = self._files.restore(training.template()) if self._files else None
+        if found:
+            self._kept, self.returns = to_host(found[0]), np.array(found[1]["returns"], float)
+
+    def wants_state(self, done: int) -> bool:
+        """The state is there after every evaluation."""
+        return False
+
+    def update(self, event: Event) -> None:
+        """Keep the members whose newest evaluation is their best."""
+        returns = event.evaluation.get("eval_return")
+        if returns is None or not (better := returns > self.returns).any():
+            return
+        state = event.state()
+        self._kept = state if self._kept is None else jax.tree.map(lambda new, old: _where(better, new, old), state, self._kept)
+        self.returns = np.where(better, returns, self.returns)
+        if self._files:
+            self._files.save(event.training.done, self._kept, {"returns": [float(x) for x in self.returns]})
+
+    def finish(self, training: Training, summary: dict[str, Any]) -> None:
+        """The best evaluations are part of the summary."""
+        summary["best_return"] = plain(self.returns)
+
+
+def _where(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+
+BUILT_IN: dict[str, Callable[..., Any]] = {"stop_at_return": StopAtReturn, "keep_best": KeepBest}
+METHODS = ("start", "update", "leave", "finish")
+BEST = "best"  # the folder of KeepBest
+
+
+def make(callback: Any) -> Any:
+    """A callback from its name with arguments, `stop_at_return(475)` or `path/file.py:Solved(475)`; an object as it is.
+
+    Raises ValueError for a name that does not exist, or arguments that do not fit.
+    """
+    if not isinstance(callback, str):
+        return callback
+    name, arguments = _called(callback)
+    if ":" not in name and name not in BUILT_IN:
+        raise unknown("callback", name, BUILT_IN)
+    factory = lookup.find(name) if ":" in name else BUILT_IN[name]
+    if not callable(factory):
+        return factory
+    try:
+        inspect.signature(factory).bind(*arguments)
+    except TypeError as error:
+        raise InputError(f"callback {callback!r}: {error}") from error
+    return factory(*arguments)
+
+
+def check(callbacks: Iterable[Any], eval_every: int) -> None:
+    """Raises ValueError where a callback cannot be made, or needs evaluations and there are none."""
+    for callback in callbacks:
+        made = make(callback)
+        if not any(hasattr(made, name) for name in METHODS):
+            raise InputError(f"callback {callback!r} has none of a callback's methods: {', '.join(METHODS)}")
+        if getattr(made, "needs_evaluations", False) and not eval_every:
+            raise InputError(f"callback {callback!r} needs evaluations in training: give eval_every (--eval-every)")
+
+
+def _called(text: str) -> tuple[str, list[Any]]:
+    """`name(1, "a")` as the name and its arguments."""
+    name, bracket, rest = text.partition("(")
+    if not bracket:
+        return text, []
+    try:
+        if not rest.endswith(")"):
+            raise ValueError("a bracket is not closed")
+        return name, list(ast.literal_eval(f"[{rest[:-1]}]"))
+    except (ValueError, SyntaxError) as error:
+        raise InputError(f"callback {text!r} must look like name or name(1, 2.5, 'text'): {error}") from error

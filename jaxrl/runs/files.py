@@ -1,0 +1,106 @@
+"""The callback that writes a wave's files: metrics.jsonl, timing.jsonl, checkpoints and, at its end, summary.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl.core.errors import InputError
+from jaxrl.runs import documents
+from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.runs.driver import Restored, Training, states_template
+from jaxrl.runs.metrics import METRICS, TIMING, JsonLines
+from jaxrl.runs.wave import CHECKPOINTS, SUMMARY, Wave
+
+
+def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Restored | None:
+    """The newest intact checkpoint of a wave's directory; None where none was written yet.
+
+    same_settings: whether hyper-parameters are what config.json says, as they are but in a population. Raises ValueError.
+    """
+    if not (wave.directory / CHECKPOINTS).is_dir():
+        return None
+    found = Checkpoints(wave.directory / CHECKPOINTS).restore(states_template(wave, trainer))
+    if found and same_settings:
+        _check_settings(wave, trainer, found[0])
+    return found and Restored(*found)
+
+
+def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
+    """Raises ValueError where config.json's settings are not those that the checkpoint was trained with."""
+    arguments = wave.layout.unpad(wave.arguments(trainer))
+    for said, trained in ((arguments.hparams, states.hparams), (arguments.env_params, states.env_params)):
+        leaves = zip(jax.tree_util.tree_leaves_with_path(said), jax.tree.leaves(trained), strict=True)
+        for (path, x), y in leaves:
+            if not np.array_equal(np.asarray(x, y.dtype), y, equal_nan=y.dtype.kind == "f"):
+                name = jax.tree_util.keystr(path, simple=True)
+                raise InputError(
+                    f"{wave.directory}: config.json says {name} = {np.ravel(x)[0]:.6g}, its checkpoint was trained with "
+                    f"{np.ravel(y)[0]:.6g}; a changed setting is a new run"
+                )
+
+
+class Files(Callback):
+    """Writes what is new after each chunk, and a checkpoint every so many seconds and where training ends.
+
+    Rows are on disk before the checkpoint that records how many bytes of them belong to it.
+    """
+
+    def __init__(self, wave: Wave, checkpoint_every: float, restored: Restored | None) -> None:
+        """checkpoint_every: seconds of training. restored: where the files are gone on from; None: from nothing."""
+        self._directory, self._every = wave.directory, checkpoint_every
+        self._checkpoints = Checkpoints(self._directory / CHECKPOINTS)
+        self._bytes = restored.meta["metrics_bytes"] if restored else 0
+        self._unsaved, self._saved = 0.0, restored.meta["iteration"] if restored else -1
+        self._due = False  # whether the next `update` saves
+
+    def start(self, training: Training) -> None:
+        """Cut what comes after the checkpoint."""
+        self._checkpoints.discard_after(training.done)
+        self._log = JsonLines(self._directory / METRICS, self._bytes)
+        self._timing = JsonLines(self._directory / TIMING)
+        documents.sync_folder(self._directory)
+
+    def wants_state(self, done: int) -> bool:
+        """For a checkpoint that is due."""
+        self._due = self._unsaved >= self._every
+        return self._due
+
+    def update(self, event: Event) -> None:
+        """Write the rows; save where a checkpoint is due."""
+        self._log.write(event.rows)
+        per = event.training.trainer.steps_per_iteration
+        for chunk in event.chunks:
+            steps = (chunk.first + chunk.count) * per
+            row = {"env_steps": steps, "iterations": chunk.count, "seconds": round(chunk.seconds, 6)}
+            self._timing.write([row | ({"eval_seconds": round(chunk.eval_seconds, 6)} if chunk.evaluated else {})])
+            self._unsaved += chunk.seconds
+        if self._due:
+            self._save(event)
+            self._due = False
+        elif event.evaluation:
+            self._log.flush()  # whoever watches the run sees it
+
+    def leave(self, event: Event) -> None:
+        """Save where training ends."""
+        if self._saved != event.training.done or event.training.stopped:
+            self._save(event)
+
+    def finish(self, training: Training, summary: dict[str, Any]) -> None:
+        """Write summary.json, which tells that the wave is finished."""
+        documents.write(self._directory / SUMMARY, summary)
+
+    def close(self) -> None:
+        """Close the files that are open."""
+        for file in (getattr(self, "_log", None), getattr(self, "_timing", None)):
+            if file:
+                file.close()
+
+    def _save(self, event: Event) -> None:
+        self._timing.flush()
+        meta = event.training.meta() | {"metrics_bytes": self._log.flush()}
+        self._checkpoints.save(event.training.done, event.state(), meta)
+        self._saved, self._unsaved = event.training.done, 0.0
