@@ -159,7 +159,9 @@ class KeepBest(Callback):
         if returns is None or not (better := returns > self.returns).any():
             return
         state = event.state()
-        self._kept = state if self._kept is None else jax.tree.map(lambda new, old: _where(better, new, old), state, self._kept)
+        self._kept = (
+            state if self._kept is None else jax.tree.map(lambda new, old: _where(better, new, old), state, self._kept)
+        )
         self.returns = np.where(better, returns, self.returns)
         if self._files:
             self._files.save(event.training.done, self._kept, {"returns": [float(x) for x in self.returns]})

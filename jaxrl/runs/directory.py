@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,21 @@ def clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
+class Lock:
+    """A directory's config.json, held by this process alone."""
+
+    def __init__(self, directory: Path, exits: ExitStack) -> None:
+        self._directory, self._exits = directory, exits
+
+    def rewrite(self, values: Mapping[str, Any]) -> None:
+        """Replace config.json; the new file is held before it is there."""
+        draft = self._directory / (CONFIG + ".tmp")
+        _locked(self._exits.enter_context(open(draft, "w")).fileno())
+        documents.write(self._directory / CONFIG, values)
+
+
 @contextmanager
-def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
+def held(directory: Path, patience: float = 0.0) -> Iterator[Lock]:
     """Be the only process that trains into a directory, known by its config.json.
 
     The system gives the lock back when a process ends, however it ends. Raises ValueError where another process keeps it for
@@ -121,14 +134,14 @@ def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
     """
     deadline = time.monotonic() + LOCK_SECONDS + patience
     while True:
-        opened = _open(directory / CONFIG)
-        with opened:
+        with ExitStack() as exits:
+            opened = exits.enter_context(_open(directory / CONFIG))
             while not _locked(opened.fileno()):
                 if time.monotonic() > deadline:
                     raise InputError(f"{directory} is being trained by another process")
                 time.sleep(0.1)
             if _same(opened.fileno(), directory / CONFIG):  # else it was replaced before we had the lock
-                yield
+                yield Lock(directory, exits)
                 return
 
 

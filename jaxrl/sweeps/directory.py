@@ -107,13 +107,13 @@ def extend(folder: Path, total_steps: int) -> None:
     if total_steps < before:
         raise InputError(f"total_steps = {total_steps:,} must be more than the {before:,} that {folder} was made for")
     directory.read_experiment(folder, values | {"total_steps": total_steps}).trainer()  # refused here if it cannot be
-    with directory.held(folder):
-        for path in [folder, *(path for _, path in waves.numbered(folder))]:
+    change = {"from": before, "to": total_steps}
+    with directory.held(folder) as lock:
+        for path in [*(path for _, path in waves.numbered(folder)), folder]:
             described = documents.read_config(path)
-            change = {"from": before, "to": total_steps}
             described |= {"total_steps": total_steps, "extended": [*described.get("extended", []), change]}
             (path / SUMMARY).unlink(missing_ok=True)
-            documents.write(path / CONFIG, described)
+            lock.rewrite(described) if path == folder else documents.write(path / CONFIG, described)
 
 
 def read_plan(folder: Path, anyway: bool = False) -> Plan:
