@@ -120,7 +120,7 @@ class StopAtReturn(Callback):
 
 
 class Told:
-    """A callback, and the chunks that it was not told of yet. What it has not of `Callback`'s methods is taken from there."""
+    """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s."""
 
     def __init__(self, callback: Any) -> None:
         self.callback, self.every = callback, int(getattr(callback, "every", 0))
