@@ -43,12 +43,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxrl.runs import checkpoint
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Row, Trainer
-from jaxrl.replay.ring import Replay
 from jaxrl.core.trees import ENVS
 from jaxrl.core.types import Key, PyTree, TrainState
+from jaxrl.replay.ring import Replay
+from jaxrl.runs import checkpoint
 
 
 def start(coordinator: str, count: int, index: int) -> None:

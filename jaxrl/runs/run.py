@@ -19,16 +19,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrl.runs import checkpoint, metrics, rundir, sinks
-from jaxrl.show import plot, render, value_map
 from jaxrl.core import stats, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.evaluation import Evaluation
 from jaxrl.core.loop import RENDER, stream
+from jaxrl.core.types import PyTree
 from jaxrl.devices.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Programs
+from jaxrl.runs import checkpoint, metrics, rundir, sinks
 from jaxrl.runs.progress import Progress
 from jaxrl.runs.rundir import Run
-from jaxrl.core.types import PyTree
+from jaxrl.show import plot, render, value_map
 
 CHUNK_SECONDS = 0.3
 

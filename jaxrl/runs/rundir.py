@@ -24,15 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.experiment import experiment, registry
-from jaxrl.devices import platform
-from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.core.errors import InputError
-from jaxrl.experiment.experiment import Experiment
-from jaxrl.devices.layout import Layout
 from jaxrl.core.loop import Trainer
-from jaxrl.devices.programs import Arguments
 from jaxrl.core.types import PyTree
+from jaxrl.devices import platform
+from jaxrl.devices.layout import Layout
+from jaxrl.devices.programs import Arguments
+from jaxrl.experiment import experiment, registry
+from jaxrl.experiment.experiment import Experiment
+from jaxrl.runs.checkpoint import Checkpoints
 
 CONFIG, METRICS, TIMING, SUMMARY = "config.json", "metrics.jsonl", "timing.jsonl", "summary.json"
 CHECKPOINTS, CURVE, VALUES, GIF = "checkpoints", "curve.png", "values.png", "policy.gif"

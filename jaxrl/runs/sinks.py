@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from jaxrl.runs import metrics, rundir
 from jaxrl.core.errors import InputError
+from jaxrl.runs import metrics, rundir
 from jaxrl.runs.rundir import Member
 
 FOLLOWER = Path(__file__).with_name("wandb_follower.py")
