@@ -18,7 +18,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "throughput": 15,
     "compile_time": 2,
     "memory": 3,
-    "scaling": 5,
+    "scaling": 4,
     "learning": 75,
     "threshold": 2,
     "phases": 2,

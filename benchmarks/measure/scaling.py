@@ -31,17 +31,17 @@ def members(smoke: bool) -> Iterator[Row]:
     """The best of some sweeps, one process."""
     for agent, steps in WORKS[-1:] if smoke else WORKS:
         for count in MEMBERS[: 1 if smoke else None]:
-            found, steps_each = run_seconds(agent, count, 1_000 if smoke else steps)
+            found, steps_each = run_seconds(agent, count, *((1_000, 1) if smoke else (steps, REPEATS)))
             work = f"{agent.upper()} CartPole-v1, {steps_each:,} steps"
             yield {"work": work, "members": count, "seconds_per_member": round(min(found) / count, 4), "runs_s": found}
 
 
-def run_seconds(agent: str, count: int, steps: int) -> tuple[list[float], int]:
+def run_seconds(agent: str, count: int, steps: int, repeats: int) -> tuple[list[float], int]:
     """Seconds of sweeps over so many seeds, compiling apart; and the steps of a seed, in whole iterations."""
     base = resolve(agent, "CartPole-v1", total_steps=steps, config=CONFIG)
     grid = {"learning_rate": [base.hparams.learning_rate]}
     sweep = partial(jaxrl.sweep, agent, "CartPole-v1", grid=grid, seeds=count, total_steps=steps, config=CONFIG)
-    return [sweep().run_s for _ in range(REPEATS)], base.total_steps
+    return [sweep().run_s for _ in range(repeats)], base.total_steps
 
 
 def envs(smoke: bool) -> Iterator[Row]:
@@ -76,7 +76,7 @@ def devices(smoke: bool) -> Iterator[Row]:
 def on_devices(count: int, smoke: bool) -> dict[str, Any]:
     """Seconds of 8 seeds on so many CPU devices."""
     platform.configure(count)
-    found, _ = run_seconds("ppo", 8, 1_000 if smoke else 100_000)
+    found, _ = run_seconds("ppo", 8, *((1_000, 1) if smoke else (100_000, REPEATS)))
     return {"devices": count, "seconds": min(found), "runs_s": found}
 
 
