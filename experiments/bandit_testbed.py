@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
-from benchmarks import record
+from benchmarks.harness import result_files
 from jaxrl.devices.layout import Layout
 
 PROBLEMS, STEPS, REGRET_STEPS, REGRET_RUNS = 2000, 1000, 20_000, 100
@@ -274,7 +274,7 @@ def main(out: Path, problems: int) -> None:
         draw(figure, results[name], out / f"{name}.png")
     draw_regret(regrets, out / "regret.png")
     for row in rows:
-        record.show(row)
+        result_files.show(row)
     print(f"{problems} problems: figures {seconds:.1f} s, with regret {whole:.1f} s; pictures in {out}")
     if problems == PROBLEMS:
         rows.append(
@@ -284,9 +284,9 @@ def main(out: Path, problems: int) -> None:
                 "with_regret": round(whole, 1),
             }
         )
-        record.save("bandit_testbed", rows)
+        result_files.save("bandit_testbed", rows)
         for name in (*FIGURES, "regret"):
-            shutil.copyfile(out / f"{name}.png", record.RESULTS / f"bandit_{name}.png")
+            shutil.copyfile(out / f"{name}.png", result_files.RESULTS / f"bandit_{name}.png")
 
 
 if __name__ == "__main__":

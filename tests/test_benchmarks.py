@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import beside, compare, drawing, harness, measures, record, report
+from benchmarks.harness import compare, processes, result_files, runner
+from benchmarks.measure import learning
+from benchmarks.peers import libraries
+from benchmarks.readme import charts, tables
 
 
 def write(path, rows):
@@ -59,24 +62,24 @@ def test_every_benchmark_is_listed(capsys):
 @pytest.mark.parametrize("name", program.NAMES)
 def test_every_benchmark_runs(name, keep_platform, monkeypatch):
     """A smoke: every part gives rows, which are plain values and tell their works apart; nothing is kept."""
-    monkeypatch.setattr(harness, "one_device", lambda: None)  # it is for a process of its own
-    monkeypatch.setattr(record, "save", lambda *_: pytest.fail("a smoke keeps nothing"))
-    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(processes, "one_device", lambda: None)  # it is for a process of its own
+    monkeypatch.setattr(result_files, "save", lambda *_: pytest.fail("a smoke keeps nothing"))
+    module = importlib.import_module(f"benchmarks.measure.{name}")
     smokes = getattr(module, "SMOKES", module.PARTS)
-    rows = harness.measure(name, module.PARTS, smokes, smoke=True)
+    rows = runner.measure(name, smoke=True)
     assert {row.get("part", row.get("name")) for row in rows} == set(smokes)
-    assert len({record.identity(row) for row in rows}) == len(rows)
+    assert len({result_files.identity(row) for row in rows}) == len(rows)
     json.dumps(rows)
     assert all(set(row["measured"]) == {"date", "git_commit", "load"} for row in rows)
 
 
 def test_a_row_takes_the_place_of_the_same_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
-    record.keep(
+    monkeypatch.setattr(result_files, "RESULTS", tmp_path)
+    result_files.keep(
         "speed", [{"part": "b", "work": "w", "seeds": 1, "x": 1}, {"part": "b", "work": "w", "seeds": 8, "x": 2}], ["a", "b"]
     )
-    record.keep("speed", [{"part": "a", "work": "w", "x": 3}], ["a", "b"])
-    record.keep("speed", [{"part": "b", "work": "w", "seeds": 8, "x": 4}], ["a", "b"])
+    result_files.keep("speed", [{"part": "a", "work": "w", "x": 3}], ["a", "b"])
+    result_files.keep("speed", [{"part": "b", "work": "w", "seeds": 8, "x": 4}], ["a", "b"])
     kept = json.loads((tmp_path / "speed.json").read_text())
     assert [row["x"] for row in kept["rows"]] == [3, 1, 4]
     assert {"date", "device", "processor", "versions", "git_commit"} <= set(kept)
@@ -93,34 +96,34 @@ def test_peers_take_turns_and_a_missing_one_is_said():
     def fails():
         order.append("fails")
         if order.count("fails") == 2:
-            raise beside.Missing("overran 300 s")
+            raise libraries.Missing("overran 300 s")
         return {"steps_per_s": 2.0}
 
-    found, missing = beside.in_turn({"works": works, "fails": fails}, 3)
+    found, missing = libraries.in_turn({"works": works, "fails": fails}, 3)
     assert order == ["works", "fails", "works", "fails", "works"]
     assert missing == {"fails": "overran 300 s"} and len(found["works"]) == 3 and len(found["fails"]) == 1
 
 
 def test_a_peer_that_hangs_or_breaks_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(beside, "HOME", tmp_path)
-    monkeypatch.setattr(beside, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(libraries, "HOME", tmp_path)
+    monkeypatch.setattr(libraries, "SCRIPTS", tmp_path)
     (tmp_path / "rejax" / "bin").mkdir(parents=True)
     (tmp_path / "rejax" / "installed").touch()
     (tmp_path / "rejax" / "bin" / "python").symlink_to("/bin/sh")
     (tmp_path / "rejax_peer.py").write_text("exit 3")
-    with pytest.raises(beside.Missing, match="failed with exit code 3"):
-        beside.run("rejax", "ppo")
+    with pytest.raises(libraries.Missing, match="failed with exit code 3"):
+        libraries.run("rejax", "ppo")
     (tmp_path / "rejax_peer.py").write_text("sleep 60")
-    monkeypatch.setattr(harness, "TIME_LIMIT", 0.2)
-    with pytest.raises(beside.Missing, match="overran"):
-        beside.run("rejax", "ppo")
+    monkeypatch.setattr(processes, "TIME_LIMIT", 0.2)
+    with pytest.raises(libraries.Missing, match="overran"):
+        libraries.run("rejax", "ppo")
     (tmp_path / "rejax_peer.py").write_text('echo "{\\"steps_per_s\\": 5}"')
-    monkeypatch.setattr(harness, "TIME_LIMIT", 20.0)
-    assert beside.run("rejax", "ppo") == {"steps_per_s": 5}
+    monkeypatch.setattr(processes, "TIME_LIMIT", 20.0)
+    assert libraries.run("rejax", "ppo") == {"steps_per_s": 5}
 
 
 def test_what_is_measured_apart_is_measured_in_another_process():
-    assert harness.apart(False, record.identity, {"work": "w", "seeds": 2}) == "w, 2 seeds"
+    assert processes.apart(False, result_files.identity, {"work": "w", "seeds": 2}) == "w, 2 seeds"
 
 
 def test_curves_overlap_where_their_intervals_do():
@@ -129,10 +132,10 @@ def test_curves_overlap_where_their_intervals_do():
     assert compare.overlap(old, new) == (2, 3)
 
 
-def test_pictures_are_drawn_from_rows(tmp_path, monkeypatch):
+def test_charts_are_drawn_from_rows(tmp_path, monkeypatch):
     """What the lines show: time a member as a share of one alone, thousands of steps/s, seconds; means of curves."""
     drawn = []
-    monkeypatch.setattr(drawing.plot, "save", lambda fig, out: drawn.append([ax.lines for ax in fig.axes]))
+    monkeypatch.setattr(charts.plot, "save", lambda fig, out: drawn.append([ax.lines for ax in fig.axes]))
     rows = [
         {"part": "members", "work": "PPO CartPole-v1", "members": 1, "seconds_per_member": 2.0},
         {"part": "members", "work": "PPO CartPole-v1", "members": 4, "seconds_per_member": 0.5},
@@ -140,10 +143,10 @@ def test_pictures_are_drawn_from_rows(tmp_path, monkeypatch):
         {"part": "devices", "work": "PPO", "devices": 1, "seconds": 3.0},
         {"part": "devices", "work": "PPO", "devices": 2, "seconds": 1.5},
     ]
-    drawing.scaling(rows, tmp_path / "a.png")
+    charts.scaling(rows, tmp_path / "a.png")
     curve = {"env_steps": [10, 20, 30], "mean": [None, 2.0, 3.0], "low": [None, 1.0, 2.0], "high": [None, 3.0, 4.0]}
     rows = [{"name": "dqn CartPole-v1 (preset)", "curve": curve}, {"name": "dqn Acrobot-v1", "curve": curve}]
-    drawing.curves(rows, tmp_path / "b.png")
+    charts.curves(rows, tmp_path / "b.png")
     (members, envs, devices), ((one,),) = drawn
     found = [[line.get_xydata().tolist() for line in lines] for lines in (members, envs, devices)]
     assert found == [[[[1, 1], [4, 0.25]]], [[[16, 9]]], [[[1, 3], [2, 1.5]]]]
@@ -153,26 +156,26 @@ def test_pictures_are_drawn_from_rows(tmp_path, monkeypatch):
 
 def test_a_curve_by_hand(monkeypatch):
     """Two seeds, four iterations, two points: episodes weigh alike; a part in which a seed ended none has no mean."""
-    monkeypatch.setattr(measures, "POINTS", 2)
+    monkeypatch.setattr(learning, "POINTS", 2)
     metrics = {
         "episode_return": np.array([[1.0, 4.0, np.nan, 8.0], [10.0, np.nan, np.nan, np.nan]]),
         "episodes": np.array([[2, 1, 0, 1], [3, 0, 0, 0]]),
         "env_steps": np.array([[10, 20, 30, 40]] * 2),
     }
-    found = measures.curve(metrics)
+    found = learning.curve(metrics)
     assert found["env_steps"] == [20, 40] and found["mean"] == [(2 + 10) / 2, None]
     assert found["low"] == [2, None] and found["high"] == [10, None]
 
 
 def test_readme_says_what_the_result_files_say():
-    assert report.filled(report.README.read_text(), report.read()) == report.README.read_text()
+    assert tables.filled(tables.README.read_text(), tables.read()) == tables.README.read_text()
 
 
 def test_a_new_figure_comes_into_readme():
     """Another mean of one row changes that row of the table and nothing else."""
-    results = report.read()
+    results = tables.read()
     results["learning"] = [row | {"mean": 123.4} if row["name"].startswith("a2c") else row for row in results["learning"]]
-    before, after = report.README.read_text().split("\n"), report.filled(report.README.read_text(), results).split("\n")
+    before, after = tables.README.read_text().split("\n"), tables.filled(tables.README.read_text(), results).split("\n")
     (changed,) = [new for old, new in zip(before, after, strict=True) if old != new]
     assert changed.startswith("| a2c |") and "| 123.4 [" in changed
 

@@ -15,7 +15,7 @@ from jaxrl.experiment import registry
 from jaxrl.runs import run, rundir
 from jaxrl.runs.checkpoint import Checkpoints
 from tests.command_line import command, flags, jaxrl_cli, wait_for
-from tests.small import assert_trees_equal, home, small_config
+from tests.small import assert_trees_equal
 
 
 def contents(directory):

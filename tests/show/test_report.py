@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks import browser
+from benchmarks.harness import browser
 from jaxrl.cli import main as cli
 from jaxrl.core import stats
 from jaxrl.runs import rundir

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.machines import another_machine, busy_workers, cluster
+from benchmarks.harness.ray_cluster import another_machine, busy_workers, cluster
 from jaxrl.cli import main as cli
 from jaxrl.core.errors import InputError
 from jaxrl.experiment.experiment import resolve

@@ -1,10 +1,5 @@
 """Sweeps: the plan, the sameness of members, waves, divergence, and a sweep's directory through kills and damage."""
 
-import hashlib
-import json
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +10,7 @@ from jaxrl.devices import programs
 from jaxrl.devices.layout import Layout
 from jaxrl.experiment.experiment import resolve
 from jaxrl.sweeps import planning, sweeping
+from tests.same_bits import on_devices, sweep_of_nine
 from tests.small import assert_trees_equal, small_config
 
 GRID = {"learning_rate": [1e-2, 1e-3, 3e-3], "hidden_sizes": [(16,), (24,)]}
@@ -190,39 +186,10 @@ def test_draws_at_each_point_of_a_grid():
     assert [c["learning_rate"] for c in found[:3]] == [c["learning_rate"] for c in found[3:]]
 
 
-DEVICES = """
-import sys, json
-import jax
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-from tests.sweeps.test_sweeping import of_nine
-print(json.dumps(of_nine()))
-"""
-
-
-def of_nine():
-    """[digest of all numbers of a sweep of nine members, devices, width, final returns], on this process's devices."""
-    result = jaxrl.sweep("reinforce", "CartPole-v1", grid={"learning_rate": [1e-2, 1e-3, 3e-3]}, seeds=3, total_steps=600,
-                         config=small_config("reinforce"), preset="none")  # fmt: skip
-    digest = hashlib.sha256()
-    for name in sorted(result.metrics):
-        digest.update(result.metrics[name].tobytes())
-    for member in np.ndindex(3, 3):
-        for leaf in jax.tree.leaves(result.agent(*member)[1].agent):
-            digest.update(np.asarray(leaf).tobytes())
-    layout = result.plan.groups[0].programs.layout
-    return [digest.hexdigest(), layout.devices, layout.padded, result.final_return.tolist()]
-
-
 @pytest.mark.exact
 def test_one_two_and_eight_devices_give_the_same_bits():
     """Nine members and one of padding: five on each of this process's two; 5 after 5 on one; 2 on each of five of eight."""
-    commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]
-    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
-    found = [of_nine()]
-    for process in running:
-        printed = process.communicate(timeout=300)[0]
-        assert process.returncode == 0
-        found.append(json.loads(printed.splitlines()[-1]))
+    found = on_devices(sweep_of_nine, 1, 8)
     assert [row[1:3] for row in found] == [[2, 10], [1, 10], [5, 10]]
     assert len({row[0] for row in found}) == 1
     assert found[0][3] == found[1][3] == found[2][3]

@@ -1,9 +1,5 @@
 """Population-based training: selection, perturbation and inheritance by hand; what it finds; the same bits everywhere."""
 
-import hashlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +10,7 @@ from jaxrl.experiment.experiment import resolve
 from jaxrl.experiment.search_space import Span
 from jaxrl.tuning import pbt, population, studies, tuning
 from jaxrl.tuning.pbt import Round
+from tests.same_bits import on_devices, population_of_eight
 from tests.small import assert_trees_equal, small_config
 from tests.toys import Level, level_env
 
@@ -191,32 +188,8 @@ def test_bad_input(words, message):
     assert message in str(refused.value)
 
 
-DEVICES = """
-import sys
-import jax
-jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-from tests.tuning.test_pbt import of_eight
-print(*of_eight())
-"""
-
-
-def of_eight():
-    """The digest of all numbers of a population of eight, and over how many devices it lay."""
-    found = jaxrl.tune("q_learning", "RandomGame", method="pbt", population=8, rounds=4, seed=3, total_steps=10_000,
-                       config=small_config("q_learning"), preset="none")  # fmt: skip
-    digest = hashlib.sha256()
-    for leaf in [*jax.tree.leaves(found.states.agent), *jax.tree.leaves(found.rounds)]:
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest(), len(jax.tree.leaves(found.states.agent)[0].sharding.device_set)
-
-
 @pytest.mark.exact
 def test_one_two_and_eight_devices_give_the_same_bits():
-    commands = [[sys.executable, "-c", DEVICES, str(devices)] for devices in (1, 8)]
-    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for words in commands]
-    found = [of_eight()]
-    for process in running:
-        digest, devices = process.communicate(timeout=300)[0].split()
-        found.append((digest, int(devices)))
+    found = on_devices(population_of_eight, 1, 8)
     assert [devices for _, devices in found] == [2, 1, 4]
     assert len({digest for digest, _ in found}) == 1

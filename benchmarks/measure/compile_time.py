@@ -1,4 +1,4 @@
-"""What comes before the first step: tracing, compiling, starting a command: `python -m benchmarks run compile`.
+"""What comes before the first step: tracing, compiling, starting a command: `python -m benchmarks run compile_time`.
 
 programs: from `make_trainer` to a compiled `jit(trainer.train)`, CartPole-v1, nothing cached; imports do not count.
 start: from process start to the first progress of `make train`'s command, with an empty compile cache and with a warm one.
@@ -18,8 +18,8 @@ from pathlib import Path
 import jax
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Row
 from jaxrl.experiment import registry
 
 COMMAND = ["train", "dqn", "--env", "CartPole-v1", "--seeds", "4"]
@@ -27,7 +27,7 @@ COMMAND = ["train", "dqn", "--env", "CartPole-v1", "--seeds", "4"]
 
 def seconds(agent: str) -> dict[str, float]:
     """What each stage takes."""
-    harness.one_device()
+    processes.one_device()
     registry.find_agent(agent)
     registry.find_env("CartPole-v1")  # both import what they need; this one starts the backend
     marks = [time.perf_counter()]
@@ -45,11 +45,11 @@ def seconds(agent: str) -> dict[str, float]:
 def programs(smoke: bool) -> Iterator[Row]:
     """Each agent in processes of their own."""
     for agent in ("dqn",) if smoke else ("dqn", "ppo"):
-        runs = [harness.apart(smoke, seconds, agent) for _ in range(1 if smoke else 5)]
+        runs = [processes.apart(smoke, seconds, agent) for _ in range(1 if smoke else 5)]
         stages = {stage: [run[stage] for run in runs] for stage in runs[0]}
         yield {
             "work": f"{agent.upper()} CartPole-v1, jit(train)",
-            "median_s": {stage: harness.median(found) for stage, found in stages.items()},
+            "median_s": {stage: timing.median(found) for stage, found in stages.items()},
             "runs_s": stages,
             "must": "<= 2.5",
         }
@@ -79,7 +79,7 @@ def start(smoke: bool) -> Iterator[Row]:
     cold, warm = times[0], times[1:] or times  # a smoke starts it once
     yield {
         "command": " ".join(["jaxrl", *COMMAND]),
-        "median_s": harness.median(warm),
+        "median_s": timing.median(warm),
         "runs_s": [round(s, 2) for s in warm],
         "first_run_s": round(cold, 2),
         "must": "<= 4",
@@ -87,6 +87,3 @@ def start(smoke: bool) -> Iterator[Row]:
 
 
 PARTS = {"programs": programs, "start": start}
-
-if __name__ == "__main__":
-    harness.main("compile", PARTS)

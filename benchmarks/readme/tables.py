@@ -1,21 +1,18 @@
-"""README's figures and pictures out of the result files: `python -m benchmarks report`.
-
-Words stay; what was not measured stays too. Pictures that a run draws come from `python -m benchmarks run pictures`.
-"""
+"""README's figures out of the result files: `python -m benchmarks report`. Words stay; what was not measured stays too."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks import drawing, harness, record
+from benchmarks.harness import result_files
+from benchmarks.harness.result_files import Row
+from benchmarks.harness.timing import median
 from jaxrl.core.errors import InputError
 
-README = Path(__file__).parent.parent / "README.md"
-Row = Mapping[str, Any]
+README = Path(__file__).parents[2] / "README.md"
 
 
 class Figure(NamedTuple):
@@ -91,13 +88,13 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; []
 FILES = (
     "learning",
     "throughput",
-    "compile",
+    "compile_time",
     "threshold",
     "phases",
     "overhead",
     "sweeps",
     "machines",
-    "reporting",
+    "report_time",
     "memory",
     "scaling",
 )
@@ -157,9 +154,9 @@ def part(rows: list[Row], name: str) -> list[Row]:
 
 def facts(results: Mapping[str, list[Row]]) -> list[str]:
     """What else of speed was measured, beside what steps/s do not say."""
-    compiled = part(results["compile"], "programs")
-    (start,) = part(results["compile"], "start")
-    (learning,), (page,) = part(results["phases"], "gemm"), results["reporting"]
+    compiled = part(results["compile_time"], "programs")
+    (start,) = part(results["compile_time"], "start")
+    (learning,), (page,) = part(results["phases"], "gemm"), results["report_time"]
     shares = {row["part"]: row["share"] for row in results["phases"] if "share" in row}
     threshold, overhead = results["threshold"], [row for row in results["overhead"] if "driver_over_bare" in row]
 
@@ -236,7 +233,7 @@ def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
             f"{kills['lost']} members lost, {kills['twice']} trained twice, {kills['other_bits']} with other bits"
         ),
         f"{slower['work']}, on {slower['workers']} workers of Ray over without Ray": (
-            f"{slower['ratio']:.2f}, Ray's start of {harness.median(slower['rounds']['ray_start']):.1f} s apart"
+            f"{slower['ratio']:.2f}, Ray's start of {median(slower['rounds']['ray_start']):.1f} s apart"
         ),
     }
     return [f"| {what} | {value} |" for what, value in found.items()]
@@ -259,12 +256,9 @@ def filled(text: str, results: Mapping[str, list[Row]]) -> str:
 
 def read() -> dict[str, list[Row]]:
     """The rows of every result file that README tells of."""
-    return {name: json.loads((record.RESULTS / f"{name}.json").read_text())["rows"] for name in FILES}
+    return {name: result_files.read(result_files.RESULTS / f"{name}.json") for name in FILES}
 
 
-def main() -> None:
-    """Write README.md anew, and draw what was measured."""
-    results = read()
-    README.write_text(filled(README.read_text(), results))
-    drawing.scaling(results["scaling"], record.RESULTS / "scaling.png")
-    drawing.curves(results["learning"], record.RESULTS / "learning.png")
+def write() -> None:
+    """Write README.md anew."""
+    README.write_text(filled(README.read_text(), read()))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes
+from benchmarks.harness.runner import Part, Row
 from jaxrl.core.errors import InputError
 
 
@@ -67,7 +67,7 @@ def measured(part: str, smoke: bool) -> Iterator[Row]:
     work = WORKS[part]
     row: Row = {"work": f"PPO {work.env}, {work.steps:,} steps", "seeds": work.seeds, "published_s": work.published_s}
     try:
-        found = harness.apart(smoke, seconds, part, smoke, limit=work.limit_s)
+        found = processes.apart(smoke, seconds, part, smoke, limit=work.limit_s)
     except subprocess.TimeoutExpired:
         yield {**row, "missing": f"overran {work.limit_s:.0f} s"}
         return
@@ -81,8 +81,5 @@ def measured(part: str, smoke: bool) -> Iterator[Row]:
     }
 
 
-PARTS: dict[str, harness.Part] = {part: partial(measured, part) for part in WORKS}
+PARTS: dict[str, Part] = {part: partial(measured, part) for part in WORKS}
 SMOKES = ("cartpole",)
-
-if __name__ == "__main__":
-    harness.main("gpu", PARTS, SMOKES)

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import harness
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Row
 
-HOME = harness.ROOT / ".peers"
-SCRIPTS = Path(__file__).parent / "peers"
+HOME = processes.ROOT / ".peers"
+SCRIPTS = Path(__file__).parent
 
 
 class Peer(NamedTuple):
@@ -58,21 +59,21 @@ def run(name: str, *work: Any) -> dict[str, Any]:
     peer = PEERS[name]
     script, *words = peer.words
     try:
-        return harness.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], harness.TIME_LIMIT)
+        return processes.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], processes.TIME_LIMIT)
     except subprocess.TimeoutExpired as error:
         raise Missing(f"overran {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:
         raise Missing(f"failed with exit code {error.returncode}") from error
 
 
-def row(runs: Mapping[str, Callable[[], dict[str, Any]]], must: dict[str, float], rounds: int) -> harness.Row:
+def row(runs: Mapping[str, Callable[[], dict[str, Any]]], must: dict[str, float], rounds: int) -> Row:
     """Median steps/s of ours, `runs["jaxrl"]`, and of the peers, taking turns; and how many times theirs ours is.
 
     must: the ratio that is asked for, by peer.
     """
     found, missing = in_turn(runs, rounds)
     speeds = {name: [round(x["steps_per_s"]) for x in turns] for name, turns in found.items() if turns}
-    medians = {name: round(harness.median(turns)) for name, turns in speeds.items()}
+    medians = {name: round(timing.median(turns)) for name, turns in speeds.items()}
     return {
         "steps_per_s": medians,
         "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},

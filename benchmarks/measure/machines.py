@@ -7,14 +7,9 @@ kills:    the same, a worker killed at random moments: members lost, trained twi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,10 +19,9 @@ from unittest import mock
 
 import jax
 import numpy as np
-import psutil
 
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, ray_cluster, timing
+from benchmarks.harness.runner import Row
 from jaxrl.devices import platform
 from jaxrl.experiment.experiment import resolve
 from jaxrl.runs import metrics, run, rundir
@@ -36,7 +30,7 @@ from jaxrl.sweeps import sweepdir, sweeping, waves
 WORKERS, ROUNDS, KILLS = 2, 3, 5
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), 16
 STEPS = {"overhead": 300_000, "kills": 100_000}
-SMOKES = ("overhead",)  # a kill costs the seconds of a worker's start; tests/test_ray_engine.py has some
+SMOKES = ("overhead",)  # a kill costs the seconds of a worker's start; tests/sweeps/test_ray_engine.py has some
 LIMIT = 900.0  # seconds of a sweep
 
 
@@ -46,33 +40,31 @@ def overhead(smoke: bool) -> Iterator[Row]:
     found: dict[str, list[float]] = {"local": [], "ray": [], "ray_start": []}
     for _ in range(1 if smoke else ROUNDS):
         with nothing_compiled(smoke), directory() as home:
-            row = harness.apart(smoke, swept, str(home / "out"), None, steps, limit=LIMIT)
+            row = processes.apart(smoke, swept, str(home / "out"), None, steps, limit=LIMIT)
         found["local"].append(row["seconds"])
-        with nothing_compiled(smoke), directory() as home, cluster() as address:
-            row = harness.apart(False, swept, str(home / "out"), address, steps, limit=LIMIT)
+        with nothing_compiled(smoke), directory() as home, ray_cluster.cluster(WORKERS) as address:
+            row = processes.apart(False, swept, str(home / "out"), address, steps, limit=LIMIT)
         found["ray"].append(row["seconds"] - row["start_s"])
         found["ray_start"].append(row["start_s"])
-    ratio = harness.median(found["ray"]) / harness.median(found["local"])
+    ratio = timing.median(found["ray"]) / timing.median(found["local"])
     yield {"work": work(steps), "workers": WORKERS, "rounds": found, "ratio": round(ratio, 3), "must": 1.1}
 
 
 def kills(smoke: bool) -> Iterator[Row]:
     """A worker is killed, and 3 to 15 seconds later again."""
     steps, killed = 0 if smoke else STEPS["kills"], 0
-    with cluster() as address, directory() as home:
+    with ray_cluster.cluster(WORKERS) as address, directory() as home:
         whole, out = home / "whole", home / "killed"
-        harness.apart(False, swept, str(whole), None, steps, limit=LIMIT)
-        words = [sys.executable, "-m", "benchmarks.harness", "benchmarks.machines", "swept"]
-        words.append(json.dumps([str(out), address, steps]))
+        processes.apart(False, swept, str(whole), None, steps, limit=LIMIT)
         begin = time.perf_counter()
-        process = subprocess.Popen(words, cwd=harness.ROOT)
-        while killed < (1 if smoke else KILLS) and process.poll() is None:
+        sweep = subprocess.Popen(processes.command(swept, str(out), address, steps), cwd=processes.ROOT)
+        while killed < (1 if smoke else KILLS) and sweep.poll() is None:
             time.sleep(0.1 if smoke else random.uniform(3, 15))
-            for worker in random.sample(alive := busy_workers(address), min(1, len(alive))):
+            for worker in random.sample(alive := ray_cluster.busy_workers(address), min(1, len(alive))):
                 worker.kill()
                 killed += 1
-        if process.wait(LIMIT):
-            raise RuntimeError(f"the sweep failed with exit code {process.returncode}")
+        if sweep.wait(LIMIT):
+            raise RuntimeError(f"the sweep failed with exit code {sweep.returncode}")
         seconds = time.perf_counter() - begin
         yield {
             "work": work(steps),
@@ -147,61 +139,4 @@ def nothing_compiled(smoke: bool) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def cluster(workers: int = WORKERS) -> Iterator[str]:
-    """A cluster of this machine alone, with room for so many workers of one core: its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    head = ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
-    with _started(workers, *head):
-        yield f"127.0.0.1:{port}"
-
-
-@contextlib.contextmanager
-def another_machine(address: str, workers: int) -> Iterator[subprocess.Popen]:
-    """A second machine of a cluster, played by this one: the process above all of its processes."""
-    with _started(workers, f"--address={address}") as process:
-        yield process
-
-
-@contextlib.contextmanager
-def _started(workers: int, *words: str) -> Iterator[subprocess.Popen]:
-    """`ray start` until the end.
-
-    Workers have this process's environment, and its priority: Ray's own choice is to let others go first.
-    """
-    home = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets lie there: their paths must be short
-    program = str(Path(sys.executable).with_name("ray"))
-    common = ["--block", f"--num-cpus={workers}", "--node-ip-address=127.0.0.1", "--dashboard-agent-listen-port=0"]
-    common += [f"--temp-dir={home}"]
-    with open(home / "out", "w") as out:
-        environment = os.environ | {"RAY_worker_niceness": "0"}
-        process = subprocess.Popen([program, "start", *common, *words], stdout=out, stderr=out, env=environment)
-    try:
-        while "Ray runtime started" not in (said := (home / "out").read_text()):
-            if process.poll() is not None:
-                raise RuntimeError(f"Ray did not start: {said}")
-            time.sleep(0.1)
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def busy_workers(address: str) -> list[psutil.Process]:
-    """The processes of the cluster there that train a wave at this moment: Ray names them after what they are at."""
-    port, found = address.rpartition(":")[2], []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if " ".join(process.cmdline()).startswith("ray::Worker.train"):
-                parent = process.parent()
-                found += [process] if parent and any(word.endswith(f":{port}") for word in parent.cmdline()) else []
-    return found
-
-
 PARTS = {"overhead": overhead, "kills": kills}
-
-if __name__ == "__main__":
-    harness.main("machines", PARTS, SMOKES)

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import harness, record
-from benchmarks.harness import Row
+from benchmarks.harness import processes, result_files
+from benchmarks.harness.runner import Row
 
 TRAIN = ["train", "dqn", "--env", "CartPole-v1", "--seeds", "4"]
 RATES = "learning_rate=1e-4,3e-4,1e-3,3e-3,1e-2"
@@ -25,9 +25,9 @@ def drawn(words: list[str], pictures: dict[str, str], smoke: bool) -> Iterator[R
     """`jaxrl WORDS`, and its pictures {in its directory: in the results}."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        subprocess.run([sys.executable, "-m", "jaxrl", *words, "--out", str(out)], check=True, cwd=harness.ROOT)
+        subprocess.run([*processes.JAXRL, *words, "--out", str(out)], check=True, cwd=processes.ROOT)
         for made, kept in pictures.items():
-            shutil.copyfile(out / made, (Path(folder) if smoke else record.RESULTS) / kept)
+            shutil.copyfile(out / made, (Path(folder) if smoke else result_files.RESULTS) / kept)
     yield {"command": " ".join(["jaxrl", *words]), "pictures": list(pictures.values())}
 
 
@@ -47,13 +47,10 @@ def bandits(smoke: bool) -> Iterator[Row]:
     """bandit_*.png, which the experiment keeps itself."""
     with tempfile.TemporaryDirectory() as folder:
         few = ["--problems", "4"] if smoke else []
-        words = [str(harness.ROOT / "experiments" / "bandit_testbed.py"), "--out", folder, *few]
-        subprocess.run([sys.executable, *words], check=True, cwd=harness.ROOT)
+        words = [str(processes.ROOT / "experiments" / "bandit_testbed.py"), "--out", folder, *few]
+        subprocess.run([sys.executable, *words], check=True, cwd=processes.ROOT)
     yield {"command": "python experiments/bandit_testbed.py"}
 
 
 PARTS = {"train": train, "sweep": sweep, "bandits": bandits}
 SMOKES = ("train",)
-
-if __name__ == "__main__":
-    harness.main("pictures", PARTS, SMOKES)

@@ -1,14 +1,21 @@
-"""Pictures of what was measured."""
+"""README's charts of what was measured, in benchmarks/results: `python -m benchmarks report`.
+
+Pictures that a run draws come from `python -m benchmarks run pictures`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from benchmarks.harness import result_files
+from benchmarks.harness.result_files import Row
 from jaxrl.show import plot
 
-Row = Mapping[str, Any]
+
+def draw() -> None:
+    """scaling.png and learning.png."""
+    for chart, name in ((scaling, "scaling"), (curves, "learning")):
+        chart(result_files.read(result_files.RESULTS / f"{name}.json"), result_files.RESULTS / f"{name}.png")
 
 
 def scaling(rows: list[Row], out: Path) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes
+from benchmarks.harness.runner import Row
 from jaxrl.core import trees
 from jaxrl.devices import platform
 from jaxrl.devices.layout import Layout
@@ -60,7 +60,7 @@ def replay(smoke: bool) -> Iterator[Row]:
 def plan(smoke: bool) -> Iterator[Row]:
     """Each count of members in a process of its own."""
     for members in MEMBERS[: 1 if smoke else None]:
-        found = harness.apart(smoke, grown, members, 2_000 if smoke else REPLAY["replay_capacity"])
+        found = processes.apart(smoke, grown, members, 2_000 if smoke else REPLAY["replay_capacity"])
         work = "DQN Breakout-MinAtar, replay of 200,000"
         yield {"work": work, **found, "ratio": found["predicted"] / found["measured"], "must": "0.8 to 1.2"}
 
@@ -89,6 +89,3 @@ def grown(members: int, capacity: int) -> dict[str, Any]:
 
 
 PARTS = {"programs": programs, "replay": replay, "plan": plan}
-
-if __name__ == "__main__":
-    harness.main("memory", PARTS)

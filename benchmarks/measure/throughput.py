@@ -11,7 +11,6 @@ seed for 50,000 steps, after 12,000 that do not count. Figures are medians of th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -19,8 +18,9 @@ from typing import Any
 import jax
 
 import jaxrl
-from benchmarks import beside, harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Row
+from benchmarks.peers import libraries
 from jaxrl.devices import platform
 from jaxrl.experiment.experiment import resolve
 
@@ -48,28 +48,23 @@ def ours(agent: str, env: str, steps: int, seeds: int, settings: dict[str, Any],
         rate = resolve(agent, env, **settings).hparams.learning_rate
         sweep = partial(jaxrl.sweep, agent, env, grid={"learning_rate": [rate]}, seeds=seeds, total_steps=steps, **settings)
         return {"steps_per_s": max(run.plan.env_steps / run.run_s for run in (sweep() for _ in range(repeats)))}
-    harness.one_device()
+    processes.one_device()
     trainer = jaxrl.make_trainer(agent, env, total_steps=steps, **settings)
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(train(key))
-        times.append(time.perf_counter() - start)
-    return {"steps_per_s": trainer.total_steps / min(times)}
+    return {"steps_per_s": trainer.total_steps / min(timing.seconds(train, key) for _ in range(repeats))}
 
 
 def row(agent: str, env: str, seeds: int, settings: dict[str, Any], must: dict[str, float], smoke: bool) -> Row:
     """One work beside the peers that `must` names, with the ratio that each must reach."""
     steps = SMOKE_STEPS if smoke else STEPS
-    runs = {"jaxrl": partial(harness.apart, smoke, ours, agent, env, steps, seeds, settings, 1 if smoke else 2)}
+    runs = {"jaxrl": partial(processes.apart, smoke, ours, agent, env, steps, seeds, settings, 1 if smoke else 2)}
     for peer in () if smoke else must:
         words = (agent, env, steps, seeds) if peer == "rejax" else (agent, SHORT)
-        runs[peer] = partial(beside.run, peer, *words)
+        runs[peer] = partial(libraries.run, peer, *words)
     return {
         "work": f"{agent.upper()} {env}",
         "seeds": seeds,
-        **beside.row(runs, must, 1 if smoke else ROUNDS),
+        **libraries.row(runs, must, 1 if smoke else ROUNDS),
         "settings": resolve(agent, env, total_steps=steps, **settings).to_json(),
     }
 
@@ -94,6 +89,3 @@ def pqn(smoke: bool) -> Iterator[Row]:
 
 PARTS = {"dqn": dqn, "ppo": ppo, "pqn": pqn}
 SMOKES = ("dqn",)  # one seed, and several
-
-if __name__ == "__main__":
-    harness.main("throughput", PARTS, SMOKES)

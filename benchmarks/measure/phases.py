@@ -10,7 +10,6 @@ descent; and both beside what a core reaches in products of those shapes. Progra
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes
+from benchmarks.harness.runner import Part, Row, part_apart
+from benchmarks.harness.timing import fastest
 from jaxrl import Clock, Rollout, Trainer, TrainState, Transition
 from jaxrl.core.types import PyTree
 
@@ -30,19 +30,6 @@ WORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "breakout": ("ppo", "Breakout-MinAtar", {"num_epochs": 4, "num_minibatches": 8}),
 }
 BATCH, UNITS, LAYERS = 128, 64, ((4, 64), (64, 64))  # of a minibatch of PPO on CartPole-v1, and of each network's torso
-
-
-def fastest(programs: dict[str, tuple[Callable[..., Any], tuple]], rounds: int) -> dict[str, float]:
-    """Seconds of compiled programs that take turns: the fastest run of each."""
-    best = {name: float("inf") for name in programs}
-    for program, args in programs.values():
-        jax.block_until_ready(program(*args))  # compiles
-    for _ in range(rounds):
-        for name, (program, args) in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(program(*args))
-            best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def environments(trainer: Trainer) -> Callable[[TrainState], PyTree]:
@@ -78,10 +65,10 @@ def rollout(trainer: Trainer, steps: int) -> Callable[[TrainState], Rollout]:
             act_key, env_keys = xs
             clock = Clock(jnp.int32(0), jnp.float32(0))
             action, memory, extras = agent.act(state.hparams, state.agent, memory, obs, first, clock, act_key)
-            env, following, pool, out = vec.step(env_keys, env, pool, action, state.env_params)
+            env, next_obs, pool, out = vec.step(env_keys, env, pool, action, state.env_params)
             valid = jnp.broadcast_to(out.valid, out.reward.shape)
             row = Transition(obs, first, action, out.reward, out.terminated, out.truncated, out.obs, extras, valid)
-            return (env, pool, following, out.terminated | out.truncated, memory), row
+            return (env, pool, next_obs, out.terminated | out.truncated, memory), row
 
         pool = vec.prepare(jax.random.key(1), state.env_params)
         carry = (state.env, pool, state.obs, state.first, state.memory)
@@ -102,10 +89,10 @@ def learning(trainer: Trainer) -> Callable[[TrainState, Rollout, Clock], PyTree]
     return jax.jit(program)
 
 
-def shares(part: str, smoke: bool) -> dict[str, Any]:
+def shares(name: str, smoke: bool) -> dict[str, Any]:
     """Seconds and shares of one work's iteration."""
-    harness.one_device()
-    agent, env, config = WORKS[part]
+    processes.one_device()
+    agent, env, config = WORKS[name]
     if smoke:
         config = {**config, "num_envs": 4, "rollout_length": 16}
     trainer = jaxrl.make_trainer(agent, env, config=config)
@@ -132,7 +119,7 @@ def shares(part: str, smoke: bool) -> dict[str, Any]:
         "work": f"{agent.upper()} {env}",
         "steps_per_s": round(trainer.steps_per_iteration / whole),
         "seconds": times,
-        "share": {name: seconds / whole for name, seconds in parts.items()},
+        "share": {kind: seconds / whole for kind, seconds in parts.items()},
     }
 
 
@@ -158,7 +145,7 @@ def products(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def gemm_limit(smoke: bool) -> dict[str, Any]:
     """PPO's learning beside the bare products, and FLOP/s."""
-    harness.one_device()
+    processes.one_device()
     trainer = jaxrl.make_trainer("ppo", "CartPole-v1")
     state = jax.jit(trainer.init)(jax.random.key(0))
     steps = rollout(trainer, trainer.rollout_length)(state)
@@ -196,22 +183,10 @@ def gemm_limit(smoke: bool) -> dict[str, Any]:
 def gemm(smoke: bool) -> Iterator[Row]:
     """The run in the middle of some, in processes of their own: buffers lie better in some than in others."""
     runs = sorted(
-        (harness.apart(smoke, gemm_limit, smoke) for _ in range(1 if smoke else PROCESSES)), key=lambda run: run["ratio"]
+        (processes.apart(smoke, gemm_limit, smoke) for _ in range(1 if smoke else PROCESSES)), key=lambda run: run["ratio"]
     )
     yield {**runs[len(runs) // 2], "ratios": [run["ratio"] for run in runs]}
 
 
-def part(name: str) -> harness.Part:
-    """The phases of one work, in a process of its own."""
-
-    def measured(smoke: bool) -> Iterator[Row]:
-        yield harness.apart(smoke, shares, name, smoke)
-
-    return measured
-
-
-PARTS: dict[str, harness.Part] = {**{name: part(name) for name in WORKS}, "gemm": gemm}
+PARTS: dict[str, Part] = {**{name: part_apart(shares, name) for name in WORKS}, "gemm": gemm}
 SMOKES = ("dqn", "gemm")
-
-if __name__ == "__main__":
-    harness.main("phases", PARTS, SMOKES)

@@ -17,8 +17,8 @@ from typing import Any
 
 import jax
 
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Part, Row, part_apart
 from jaxrl.devices import platform
 from jaxrl.devices.layout import Layout
 from jaxrl.devices.programs import Programs
@@ -30,7 +30,7 @@ ROUNDS = 5
 
 def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     """Seconds of training bare, in the driver, and in the driver with ten evaluations, whose own are apart."""
-    harness.one_device()
+    processes.one_device()
     steps = 2_000 if smoke else 500_000
     experiment = resolve(agent, "CartPole-v1", total_steps=steps)
     trainer, one = experiment.trainer(), Layout(1, 1)
@@ -41,15 +41,13 @@ def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     found: dict[str, list[float]] = {"bare": [], "driver": [], "watched driver": [], "evaluation": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(1 if smoke else ROUNDS):
-            start = time.perf_counter()
-            jax.block_until_ready(train(key))
-            found["bare"].append(time.perf_counter() - start)
+            found["bare"].append(timing.seconds(train, key))
             summary = run.train(silent, Path(folder) / "run", options, overwrite=True, programs=programs)
             found["driver"].append(summary["run_s"])
             summary = run.train(watched, Path(folder) / "run", options, overwrite=True, programs=programs)
             found["watched driver"].append(summary["run_s"])
             found["evaluation"].append(summary["eval_s"])
-    medians = {name: harness.median(values) for name, values in found.items()}
+    medians = {name: timing.median(values) for name, values in found.items()}
     return {
         "work": f"{agent.upper()} CartPole-v1, {trainer.total_steps:,} steps, one seed",
         "median_s": medians,
@@ -59,15 +57,6 @@ def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
         "must": "driver <= 1.03, evaluation <= 0.1",
         "runs_s": found,
     }
-
-
-def part(agent: str) -> harness.Part:
-    """One agent, in a process of its own."""
-
-    def measured(smoke: bool) -> Iterator[Row]:
-        yield harness.apart(smoke, beside_bare, agent, smoke)
-
-    return measured
 
 
 def beside_files_alone(sink: str, seeds: int, smoke: bool) -> dict[str, Any]:
@@ -93,7 +82,7 @@ def beside_files_alone(sink: str, seeds: int, smoke: bool) -> dict[str, Any]:
                 found[f"{way}, whole"].append(time.perf_counter() - start)
                 found[f"{way}, cpu"].append(time.process_time() - cpu)
                 found[way].append(summary["run_s"])
-    medians = {name: harness.median(values) for name, values in found.items()}
+    medians = {name: timing.median(values) for name, values in found.items()}
     return {
         "work": f"PPO CartPole-v1, {trainer.total_steps:,} steps, {sink}",
         "seeds": seeds,
@@ -106,19 +95,16 @@ def beside_files_alone(sink: str, seeds: int, smoke: bool) -> dict[str, Any]:
     }
 
 
-def sink_part(sink: str) -> harness.Part:
+def sink_part(sink: str) -> Part:
     """One seed and eight, each in a process of its own."""
 
     def measured(smoke: bool) -> Iterator[Row]:
         for seeds in (1,) if smoke else (1, 8):
-            yield harness.apart(smoke, beside_files_alone, sink, seeds, smoke, limit=600.0)
+            yield processes.apart(smoke, beside_files_alone, sink, seeds, smoke, limit=600.0)
 
     return measured
 
 
 AGENTS, SINKS = ("dqn", "ppo"), ("tensorboard", "wandb")
-PARTS = {agent: part(agent) for agent in AGENTS} | {sink: sink_part(sink) for sink in SINKS}
+PARTS = {agent: part_apart(beside_bare, agent) for agent in AGENTS} | {sink: sink_part(sink) for sink in SINKS}
 SMOKES = ("dqn", "tensorboard")
-
-if __name__ == "__main__":
-    harness.main("overhead", PARTS, SMOKES)

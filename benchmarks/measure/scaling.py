@@ -7,19 +7,17 @@ devices: the same 8 seeds on 1, 2, 4 and 8 CPU devices, of which the machine has
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Row
 from jaxrl.devices import platform
 from jaxrl.experiment.experiment import resolve
-from jaxrl.sweeps import planning
 
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
 ENVS = (4, 16, 64, 256, 1024)
@@ -30,45 +28,41 @@ REPEATS = 3
 
 
 def members(smoke: bool) -> Iterator[Row]:
-    """The best of some runs of the compiled program, one process."""
+    """The best of some sweeps, one process."""
     for agent, steps in WORKS[-1:] if smoke else WORKS:
-        base = resolve(agent, "CartPole-v1", total_steps=1_000 if smoke else steps, config=CONFIG)
         for count in MEMBERS[: 1 if smoke else None]:
-            found = run_seconds(base, count)
-            work = f"{agent.upper()} CartPole-v1, {base.total_steps:,} steps"
+            found, steps_each = run_seconds(agent, count, *((1_000, 1) if smoke else (steps, REPEATS)))
+            work = f"{agent.upper()} CartPole-v1, {steps_each:,} steps"
             yield {"work": work, "members": count, "seconds_per_member": round(min(found) / count, 4), "runs_s": found}
 
 
-def run_seconds(base: Any, count: int) -> list[float]:
-    """Of the program of so many seeds, compiled."""
-    (group,) = planning.make(base, [{}], count, 0).groups
-    run, trainer = group.waves(0)[0], group.programs.trainer
-    found = []
-    for _ in range(REPEATS):
-        state = group.programs.start(run.arguments(trainer))
-        begin = time.perf_counter()
-        jax.block_until_ready(group.programs.chunk(state, np.int32(trainer.num_iterations)))
-        found.append(time.perf_counter() - begin)
-    return found
+def run_seconds(agent: str, count: int, steps: int, repeats: int) -> tuple[list[float], int]:
+    """Seconds of sweeps over so many seeds, compiling apart; and the steps of a seed, in whole iterations."""
+    base = resolve(agent, "CartPole-v1", total_steps=steps, config=CONFIG)
+    grid = {"learning_rate": [base.hparams.learning_rate]}
+    sweep = partial(jaxrl.sweep, agent, "CartPole-v1", grid=grid, seeds=count, total_steps=steps, config=CONFIG)
+    return [sweep().run_s for _ in range(repeats)], base.total_steps
 
 
 def envs(smoke: bool) -> Iterator[Row]:
     """PPO, 32 steps a rollout, 4 epochs × 4 minibatches, on one device."""
     for count in ENVS[: 1 if smoke else None]:
-        yield {"work": "PPO CartPole-v1, 32 steps a rollout", **harness.apart(smoke, steps_per_s, count, smoke)}
+        yield {"work": "PPO CartPole-v1, 32 steps a rollout", **processes.apart(smoke, steps_per_s, count, smoke)}
 
 
 def steps_per_s(num_envs: int, smoke: bool) -> dict[str, Any]:
     """Of about a second's work."""
-    harness.one_device()
+    processes.one_device()
     config = {**CONFIG, "num_envs": num_envs, "rollout_length": 32}
     trainer = jaxrl.make_trainer(
         "ppo", "CartPole-v1", total_steps=2_000 if smoke else 200_000 + 500 * num_envs, config=config
     )
-    found = harness.times(jax.jit(trainer.train), jax.random.key(0), repeats=REPEATS)
+    train, key = jax.jit(trainer.train), jax.random.key(0)
+    jax.block_until_ready(train(key))  # compiles
+    found = [timing.seconds(train, key) for _ in range(REPEATS)]
     return {
         "num_envs": num_envs,
-        "steps_per_s": round(trainer.total_steps / harness.median(found)),
+        "steps_per_s": round(trainer.total_steps / timing.median(found)),
         "runs_s": found,
     }
 
@@ -76,18 +70,14 @@ def steps_per_s(num_envs: int, smoke: bool) -> dict[str, Any]:
 def devices(smoke: bool) -> Iterator[Row]:
     """Each count in a process of its own, for JAX is told once."""
     for count in DEVICES[: 1 if smoke else None]:
-        yield {"work": "PPO CartPole-v1, 8 seeds of 100,000 steps", **harness.apart(smoke, on_devices, count, smoke)}
+        yield {"work": "PPO CartPole-v1, 8 seeds of 100,000 steps", **processes.apart(smoke, on_devices, count, smoke)}
 
 
 def on_devices(count: int, smoke: bool) -> dict[str, Any]:
     """Seconds of 8 seeds on so many CPU devices."""
     platform.configure(count)
-    base = resolve("ppo", "CartPole-v1", total_steps=1_000 if smoke else 100_000, config=CONFIG)
-    found = run_seconds(base, 8)
+    found, _ = run_seconds("ppo", 8, *((1_000, 1) if smoke else (100_000, REPEATS)))
     return {"devices": count, "seconds": min(found), "runs_s": found}
 
 
 PARTS = {"members": members, "envs": envs, "devices": devices}
-
-if __name__ == "__main__":
-    harness.main("scaling", PARTS)

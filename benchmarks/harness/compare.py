@@ -7,7 +7,6 @@ Learning curves are compared point by point.
 
 from __future__ import annotations
 
-import json
 import numbers
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from benchmarks import record
-from jaxrl.core.errors import InputError
+from benchmarks.harness import result_files
 
 NO_REPEATS = ("ci", "interval", "improvement_interval", "curve", "settings")  # lists that are none
 
@@ -47,13 +45,7 @@ class Difference(NamedTuple):
 
 def read(file: Path) -> dict[str, Mapping[str, Any]]:
     """Rows of a result file by the work that they measured. Raises ValueError where it is none."""
-    try:
-        rows = json.loads(file.read_text())["rows"]
-    except FileNotFoundError:
-        raise InputError(f"no result file {file}") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is no result file: {error!r}") from error
-    return {record.identity(row): row for row in rows}
+    return {result_files.identity(row): row for row in result_files.read(file)}
 
 
 def differences(old: Mapping[str, Mapping[str, Any]], new: Mapping[str, Mapping[str, Any]]) -> Iterator[Difference]:

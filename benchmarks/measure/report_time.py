@@ -1,4 +1,4 @@
-"""The report of a large sweep: `python -m benchmarks run reporting`.
+"""The report of a large sweep, written and opened: `python -m benchmarks run report_time`.
 
 64 members of 1,000 iterations: seconds to write, megabytes, seconds until a browser shows it; and README's picture of it.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import jaxrl
-from benchmarks import browser, harness, record
-from benchmarks.harness import Row
+from benchmarks.harness import browser, processes, result_files, timing
+from benchmarks.harness.runner import Row
 from jaxrl.core.errors import InputError
 
 ROUNDS = 5
@@ -26,24 +25,24 @@ SEEDS, STEPS = 8, 512_000  # an iteration of PPO on CartPole-v1 is 512 steps
 def report(smoke: bool) -> Iterator[Row]:
     """The command's whole time, imports and compiling included; opening: from the request to the page's load event."""
     if not (smoke or browser.available()):
-        raise InputError("reporting needs a browser: Debian's packages chromium and chromium-driver")
+        raise InputError("report_time needs a browser: Debian's packages chromium and chromium-driver")
     with tempfile.TemporaryDirectory() as folder:
         out, page = Path(folder) / "sweep", Path(folder) / "report.html"
         grid: dict[str, Any] = {"gamma": [0.98, 0.99]} if smoke else GRID
         result = jaxrl.sweep(
             "ppo", "CartPole-v1", grid=grid, seeds=2 if smoke else SEEDS, total_steps=2_000 if smoke else STEPS, out=out
         )
-        words = [sys.executable, "-m", "jaxrl", "report", str(out), "--out", str(page)]
+        words = [*processes.JAXRL, "report", str(out), "--out", str(page)]
         written = [_seconds(words) for _ in range(1 if smoke else ROUNDS)]
         opened = [_opening(page) for _ in range(1 if smoke else ROUNDS)] if browser.available() else []
         if not smoke:
             with browser.opened(page) as driver:
-                driver.save_screenshot(str(record.RESULTS / "report.png"))
+                driver.save_screenshot(str(result_files.RESULTS / "report.png"))
         yield {
             "work": f"{result.final_return.size} members, {result.metrics['env_steps'].shape[-1]:,} iterations",
-            "write_s": harness.median(written),
+            "write_s": timing.median(written),
             "megabytes": page.stat().st_size / 1e6,
-            "open_s": harness.median(opened) if opened else None,
+            "open_s": timing.median(opened) if opened else None,
             "runs_s": {"write": written, "open": opened},
             "must": "write <= 20 s, <= 10 MB, open <= 2 s",
         }
@@ -51,7 +50,7 @@ def report(smoke: bool) -> Iterator[Row]:
 
 def _seconds(words: list[str]) -> float:
     begin = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=harness.ROOT)
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, cwd=processes.ROOT)
     return time.perf_counter() - begin
 
 
@@ -61,6 +60,3 @@ def _opening(page: Path) -> float:
 
 
 PARTS = {"report": report}
-
-if __name__ == "__main__":
-    harness.main("reporting", PARTS)

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 
 import jaxrl
-from benchmarks import beside, harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes
+from benchmarks.harness.runner import Row
+from benchmarks.peers import libraries
 from jaxrl.core import stats
 from jaxrl.devices import platform
 from jaxrl.tuning.tuning import TuneResult
@@ -28,12 +29,12 @@ ROUNDS = 2
 def beside_rejax(smoke: bool) -> Iterator[Row]:
     """Total steps/s of ours and of rejax, in turn; the median of the rounds."""
     steps = 1_000 if smoke else STEPS
-    runs = {"jaxrl": partial(harness.apart, smoke, ours, steps)}
+    runs = {"jaxrl": partial(processes.apart, smoke, ours, steps)}
     if not smoke:
         rates = ",".join(map(str, RATES))
-        runs["rejax"] = partial(beside.run, "rejax", "ppo", "CartPole-v1", steps, SEEDS, rates)
+        runs["rejax"] = partial(libraries.run, "rejax", "ppo", "CartPole-v1", steps, SEEDS, rates)
     work = f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
-    yield {"work": work, **beside.row(runs, {"rejax": 2.2}, 1 if smoke else ROUNDS)}
+    yield {"work": work, **libraries.row(runs, {"rejax": 2.2}, 1 if smoke else ROUNDS)}
 
 
 def ours(steps: int) -> dict[str, float]:
@@ -91,6 +92,3 @@ def tuning(smoke: bool) -> Iterator[Row]:
 
 
 PARTS = {"beside": beside_rejax, "programs": programs, "tuning": tuning}
-
-if __name__ == "__main__":
-    harness.main("sweeps", PARTS)

@@ -1,10 +1,16 @@
-"""What can be measured of an agent's learning: each function trains, and gives one row of a table as plain values."""
+"""What the agents learn, by the protocol of learning.toml: `python -m benchmarks run learning [WORD...]`.
+
+A word picks the rows whose name contains it. Returns are means of greedy evaluation episodes after training, one a seed, all
+kept; mean, IQM and bootstrap intervals are over seeds. A row's `measure` names the function here that trains and gives it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,13 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
-from benchmarks.oracles import policy_evaluation, value_iteration
+from benchmarks import oracles
+from benchmarks.harness.runner import Part, Row
 from jaxrl.core import stats
 from jaxrl.core.loop import Trainer
 from jaxrl.devices.layout import Layout
 from jaxrl.envs import garnet
 from jaxrl.experiment.experiment import resolve
 
+PROTOCOL = Path(__file__).with_suffix(".toml")
+SMOKE = {"total_steps": 2_000, "seeds": 2}
 EPISODES = 100
 POINTS = 20  # of a learning curve
 GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
@@ -33,10 +42,10 @@ def returns(
     published: str | None = None,
     evaluate_in: dict[str, Any] | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Row:
     """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds, and the curve in training.
 
-    published: the figure to set beside. evaluate_in: arguments of the environment to evaluate in, where they are others.
+    published: the figure to set libraries. evaluate_in: arguments of the environment to evaluate in, where they are others.
     """
     trainer = jaxrl.make_trainer(agent, env, **settings)
     layout = Layout.over_all_devices(seeds)
@@ -101,7 +110,7 @@ def q_error(
     seeds: int = 8,
     env_kwargs: dict | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> Row:
     """Train a tabular agent and compare its values with `oracle` on pairs visited at least so often: the worst error."""
     trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
@@ -129,7 +138,7 @@ def garnet_error(
     exploration: str = "epsilon_greedy",
     seeds: int = 20,
     total_steps: int = 500_000,
-) -> dict[str, Any]:
+) -> Row:
     """Learn as many random processes as seeds at once, members of one program: the worst error of a value over all of them.
 
     policy: Q [S, A] -> π [S, A], whose value the learnt one must be; None compares with Q*. Explores uniformly (ε = 1) or
@@ -155,8 +164,8 @@ def garnet_error(
     learnt = jax.vmap(partial(q_table, trainer, 10))(states)
     errors = []
     for q, p, r in zip(*(np.asarray(x, np.float64) for x in (learnt, params.probability, params.reward)), strict=True):
-        oracle = policy_evaluation(p, r, policy(q), GAMMA) if policy else value_iteration(p, r, GAMMA)
-        errors.append(float(np.abs(q - oracle).max()))
+        exact = oracles.policy_evaluation(p, r, policy(q), GAMMA) if policy else oracles.value_iteration(p, r, GAMMA)
+        errors.append(float(np.abs(q - exact).max()))
     return {"steps": trainer.total_steps, "processes": seeds, "max_abs_error": max(errors), "per_seed": errors, "must": must}
 
 
@@ -171,7 +180,7 @@ def boltzmann_policy(q: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def online_return(agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2, **settings: Any) -> dict[str, Any]:
+def online_return(agent: str, env: str, must: str, *, seeds: int = 32, last: float = 0.2, **settings: Any) -> Row:
     """Mean return in training, exploration included, of the episodes that ended in the `last` share of the preset's run."""
     trainer = jaxrl.make_trainer(agent, env, **settings)
     _, metrics = jax.jit(jax.vmap(trainer.train))(jax.vmap(jax.random.key)(jnp.arange(seeds)))
@@ -179,3 +188,25 @@ def online_return(agent: str, env: str, must: str, *, seeds: int = 32, last: flo
     returns, episodes = (np.asarray(metrics[name])[:, rows] for name in ("episode_return", "episodes"))
     mean = float(np.where(episodes > 0, returns * episodes, 0).sum() / episodes.sum())
     return {"steps": trainer.total_steps, "seeds": seeds, "mean": mean, "episodes": int(episodes.sum()), "must": must}
+
+
+MEASURES = {measure.__name__: measure for measure in (returns, q_error, garnet_error, online_return)}
+POLICIES = {policy.__name__: policy for policy in (uniform_policy, boltzmann_policy)}
+
+
+def measured(entry: dict[str, Any], smoke: bool) -> Iterator[Row]:
+    """One row of the protocol."""
+    entry = {"measure": "returns", **entry, **(SMOKE if smoke else {})}
+    name, measure = entry.pop("name"), MEASURES[entry.pop("measure")]
+    if "oracle" in entry:
+        oracle = dict(entry["oracle"])
+        entry["oracle"] = getattr(oracles, oracle.pop("name"))(**oracle)
+    if "policy" in entry:
+        entry["policy"] = POLICIES[entry["policy"]]
+    yield {"name": name, **measure(**entry)}
+
+
+ROWS = tomllib.loads(PROTOCOL.read_text())["row"]
+PARTS: dict[str, Part] = {row["name"]: partial(measured, row) for row in ROWS}
+# One row for each way to measure.
+SMOKES = list({row.get("measure", "returns"): row["name"] for row in reversed(ROWS)}.values())

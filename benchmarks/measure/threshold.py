@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes, timing
+from benchmarks.harness.runner import Part, Row
 
 MARK, EVERY, SEEDS = 475.0, 50_000, 5
 
@@ -37,7 +37,7 @@ def timed(agent: str, seed: int, folder: Path, steps: list[str]) -> dict[str, An
     """One run, watched from outside."""
     out = folder / f"{agent}-{seed}"
     words = ["train", agent, "--env", "CartPole-v1", "--seed", str(seed), "--eval-every", str(EVERY), *steps]
-    command = [sys.executable, "-m", "jaxrl", *words, "--out", str(out), "--json"]
+    command = [*processes.JAXRL, *words, "--out", str(out), "--json"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
@@ -51,18 +51,18 @@ def timed(agent: str, seed: int, folder: Path, steps: list[str]) -> dict[str, An
     return {"mark_s": mark_s, "mark_steps": mark_steps, "end_s": end_s, "final_return": summary["final_return"]["mean"]}
 
 
-def cartpole(agent: str, smoke: bool) -> Row:
+def cartpole(agent: str, smoke: bool) -> Iterator[Row]:
     """The seeds that pass the mark, and when."""
     steps = ["--total-steps", "2000"] if smoke else []
     with tempfile.TemporaryDirectory() as folder:
         seeds = range(1 if smoke else SEEDS + 1)
         runs = [timed(agent, seed, Path(folder), steps) for seed in seeds][0 if smoke else 1 :]
     reached = [run["mark_s"] for run in runs if run["mark_s"]]
-    return {
+    yield {
         "work": f"{agent.upper()} CartPole-v1 (preset), greedy return >= {MARK:.0f}",
         "passed": f"{len(reached)} of {len(runs)} seeds",
-        "median_s": harness.median(reached) if reached else None,
-        "end_median_s": harness.median(run["end_s"] for run in runs),
+        "median_s": timing.median(reached) if reached else None,
+        "end_median_s": timing.median(run["end_s"] for run in runs),
         "must": "<= 6",
         "seconds": [run["mark_s"] for run in runs],
         "steps": [run["mark_steps"] for run in runs],
@@ -71,18 +71,5 @@ def cartpole(agent: str, smoke: bool) -> Row:
     }
 
 
-def dqn(smoke: bool) -> Iterator[Row]:
-    """DQN's preset."""
-    yield cartpole("dqn", smoke)
-
-
-def ppo(smoke: bool) -> Iterator[Row]:
-    """PPO's preset."""
-    yield cartpole("ppo", smoke)
-
-
-PARTS = {"dqn": dqn, "ppo": ppo}
+PARTS: dict[str, Part] = {agent: partial(cartpole, agent) for agent in ("dqn", "ppo")}
 SMOKES = ("dqn",)
-
-if __name__ == "__main__":
-    harness.main("threshold", PARTS, SMOKES)

@@ -1,0 +1,1 @@
+"""One measurement a file. NAME.py has PARTS: {name: function(smoke) -> rows}, run and kept by harness/runner.py."""

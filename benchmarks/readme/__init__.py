@@ -1,0 +1,1 @@
+"""README.md out of the result files: its tables, and the charts it shows."""
