@@ -13,6 +13,7 @@ from jaxrl.experiment.experiment import experiment_of
 from jaxrl.runs import callbacks as callback_room
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps import reading
 from jaxrl.sweeps.result import RunResult, SweepResult
 from jaxrl.sweeps.waves import Options
 from jaxrl.tuning import directory as tunings
@@ -54,7 +55,7 @@ def train(
 
 def load_run(folder: str | Path) -> RunResult:
     """A run's directory."""
-    found = sweeps.load(folder)
+    found = reading.load(folder)
     assert isinstance(found, RunResult)
     return found
 
@@ -114,7 +115,7 @@ def sweep(
     from jaxrl.show import pictures
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw, engine=engine)
-    found = sweeps.load(out)
+    found = reading.load(out)
     assert isinstance(found, SweepResult)
     return found
 

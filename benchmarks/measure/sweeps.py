@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jaxrl.tuning.tuning import TuneResult
 
 import jaxrl
 from benchmarks.harness import processes
@@ -20,7 +21,6 @@ from benchmarks.harness.runner import Row
 from benchmarks.peers import libraries
 from jaxrl.core import stats
 from jaxrl.devices import platform
-from jaxrl.tuning.tuning import TuneResult
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 ROUNDS = 2

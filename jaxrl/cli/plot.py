@@ -26,9 +26,10 @@ def main(args: Sequence[str]) -> int:
     kinds = [documents.read_config(directory, "run", "sweep")["kind"] for directory in options.dirs]
     out = options.out or (first / (CURVES if kinds[0] == "sweep" else CURVE) if alone else Path("curves.png"))
     flags.check_writable("--out", out, PICTURES)
-    from jaxrl.sweeps import directory as sweeps
 
-    results = [sweeps.load(directory) for directory in options.dirs]
+    from jaxrl.sweeps import reading
+
+    results = [reading.load(directory) for directory in options.dirs]
     for picture in _draw(results, options.dirs, out):
         print(picture)
     return 0

@@ -25,8 +25,9 @@ def main(args: Sequence[str]) -> int:
             if getattr(options, flag):
                 raise InputError(f"--{flag.replace('_', '-')} is for runs and sweeps, and {directory} is a tuning")
     from jaxrl.sweeps import directory as sweeps
+    from jaxrl.sweeps import reading
 
-    platform.configure(max(platform.cores(), sweeps.devices(directory)), cpu_only=where.engine != "local")
+    platform.configure(max(platform.cores(), reading.devices(directory)), cpu_only=where.engine != "local")
     from jaxrl.show import pictures
     from jaxrl.sweeps import waves
     from jaxrl.tuning import directory as tunings

@@ -10,7 +10,6 @@ summary.json    the finished sweep's result; curves.png and effects.png: its pic
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,23 +19,14 @@ import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.core.types import PyTree
-from jaxrl.runs import callbacks, checkpoint, directory, documents, files, metrics
-from jaxrl.runs.callbacks import BEST
-from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.runs import callbacks, directory, documents, metrics
 from jaxrl.runs.documents import CONFIG, SUMMARY
-from jaxrl.runs.driver import Interrupted, Stop, Training, states_template, stop_signals
-from jaxrl.runs.metrics import METRICS
-from jaxrl.runs.wave import Wave
-from jaxrl.sweeps import plan as plans
-from jaxrl.sweeps import waves
+from jaxrl.runs.driver import Interrupted, Stop, Training, stop_signals
+from jaxrl.sweeps import reading, waves
 from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.result import Recorder, RunResult, SweepResult, WaveResult
-from jaxrl.sweeps.waves import DEFAULTS, Options
+from jaxrl.sweeps.waves import DEFAULTS, Engine, Options
 
-KINDS = ("run", "sweep")
-Engine = Callable[[Plan, Path, Options, Stop], tuple[float, int]]
-"""Trains the waves of a sweep that are left; gives the seconds of compiling, and how many workers there were at once."""
 Drawing = Callable[[Any, Path], None]
 """Draws pictures of a result into its directory."""
 
@@ -51,7 +41,7 @@ def in_memory(plan: Plan, callback_objects: Sequence[Any] = ()) -> SweepResult:
             with Training(wave, program.compiled_for(wave.layout), told) as training:
                 training.advance()
                 summary, host = training.conclude(), training.host_states()
-            done.append(WaveResult(wave, recorder.metrics, _returns(summary), lambda host=host: host, summary))  # type: ignore[misc]
+            done.append(WaveResult(wave, recorder.metrics, reading.returns_of(summary), lambda host=host: host, summary))  # type: ignore[misc]
     return SweepResult(plan, done, plan.compile_s - before, sum(found.summary["run_s"] for found in done))
 
 
@@ -90,7 +80,7 @@ def resume(
     """
     if total_steps is not None:
         extend(folder, total_steps)
-    plan = read_plan(folder, options.anyway)
+    plan = reading.read_plan(folder, options.anyway)
     with engine_of(**engine) as run_waves:
         return _finish(plan, folder, options, run_waves, draw)
 
@@ -100,7 +90,7 @@ def extend(folder: Path, total_steps: int) -> None:
 
     Raises ValueError where it is not longer, or somebody trains there.
     """
-    values = documents.read_config(folder, *KINDS)
+    values = documents.read_config(folder, *reading.KINDS)
     before = values["total_steps"]
     if total_steps == before:
         return
@@ -114,37 +104,6 @@ def extend(folder: Path, total_steps: int) -> None:
             described |= {"total_steps": total_steps, "extended": [*described.get("extended", []), change]}
             (path / SUMMARY).unlink(missing_ok=True)
             lock.rewrite(described) if path == folder else documents.write(path / CONFIG, described)
-
-
-def read_plan(folder: Path, anyway: bool = False) -> Plan:
-    """The plan of a run or a sweep, nothing compiled. Raises ValueError."""
-    values = documents.read_config(folder, *KINDS)
-    base = directory.read_experiment(folder, values, anyway)
-    for program in values["programs"]:
-        documents.check(program, f"{folder / CONFIG}: programs", PROGRAM)
-    try:
-        return plans.from_json(base, values, alone=values["kind"] == "run")
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise InputError(f"{folder / CONFIG} is damaged: {error!r}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{folder / CONFIG} is damaged: {error}") from error
-
-
-PROGRAM = {"devices": int, "width": int, "bytes": int | None, "members": int}
-
-
-def devices(folder: Path) -> int:
-    """Over how many devices something is laid: as planned, and as unfinished waves are. Raises ValueError."""
-    values = documents.read_config(folder)
-    if values["kind"] == "population" or values["kind"] == "run":
-        return directory.read_members(folder)[1].devices
-    begun = [path for _, path in waves.numbered(folder) if not (path / SUMMARY).exists()]
-    for program in values.get("programs", []):
-        documents.check(program, f"{folder / CONFIG}: programs", PROGRAM)
-    planned = [program["devices"] for program in values.get("programs", []) if program["bytes"] is not None]
-    return max([1, *planned, *(directory.read_members(path)[1].devices for path in begun)])
 
 
 @contextmanager
@@ -164,8 +123,8 @@ def engine_of(engine: str = "local", ray_address: str | None = None, cpus_per_wo
 
 def train_here(plan: Plan, folder: Path, options: Options, stop: Stop) -> tuple[float, int]:
     """The engine "local": wave after wave in this process."""
-    if devices(folder) > jax.local_device_count():
-        raise InputError(f"{folder} ran on {devices(folder)} devices, here are {jax.local_device_count()}")
+    if reading.devices(folder) > jax.local_device_count():
+        raise InputError(f"{folder} ran on {reading.devices(folder)} devices, here are {jax.local_device_count()}")
     planned = waves.planned(plan, folder)
     for number, wave in enumerate(planned, 1):
         with_label = dataclasses.replace(options, label=f"wave {number}/{len(planned)}")
@@ -176,22 +135,6 @@ def train_here(plan: Plan, folder: Path, options: Options, stop: Stop) -> tuple[
     return plan.compile_s, 1
 
 
-def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> RunResult | SweepResult:
-    """A run or a sweep; policies are read when asked for. Of a run that goes on, what there is so far.
-
-    best: the policies that the callback keep_best kept, instead of the last ones. Raises ValueError where a sweep is not
-    finished, or nothing can be read.
-    """
-    path = Path(folder)
-    plan = read_plan(path, anyway)
-    result = _result(plan, path, best=best)
-    summary = path / SUMMARY
-    if summary.is_file():  # else it was stopped behind its last wave
-        values = documents.read(summary, documents.RUN_SUMMARY if plan.alone else documents.SWEEP_SUMMARY)
-        result.compile_s, result.run_s = values["compile_s"], values["run_s"]
-    return RunResult(result) if plan.alone else result
-
-
 def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw: Drawing | None) -> dict[str, Any]:
     with directory.held(folder, options.patience), stop_signals() as stop:
         try:
@@ -200,7 +143,7 @@ def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw:
                 pictures = [_Pictures(plan, folder, draw)] if draw else []
                 return waves.finish(plan, wave, options, stop, pictures)
             compile_s, workers = run_waves(plan, folder, options, stop)
-            result = _result(plan, folder, compile_s, workers)
+            result = reading.result_of(plan, folder, compile_s, workers)
             if draw:
                 draw(result, folder)
             summary = _summary(result, folder)
@@ -223,8 +166,8 @@ class _Pictures(callbacks.Callback):
     def finish(self, training: Training, summary: dict[str, Any]) -> None:
         """Draw what was trained."""
         host = training.host_states()
-        table = read_metrics(training.wave)
-        found = WaveResult(training.wave, table, _returns(summary), lambda: host, summary)
+        table = reading.read_metrics(training.wave)
+        found = WaveResult(training.wave, table, reading.returns_of(summary), lambda: host, summary)
         self._draw(RunResult(SweepResult(self._plan, [found], summary["compile_s"], summary["run_s"])), self._folder)
 
 
@@ -246,54 +189,3 @@ def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:
         "steps_per_s": round(steps / max(result.run_s, 1e-9)),
         "out": str(folder),
     }
-
-
-def _result(plan: Plan, folder: Path, compile_s: float = 0.0, workers: int = 1, best: bool = False) -> SweepResult:
-    """run_s: of the waves together; of several workers, the mean of what each took."""
-    there = waves.found(plan, folder)
-    left = sum(map(len, waves.missing(plan, there)))
-    if left:
-        raise InputError(f"{left} members of {folder} are in no wave yet; go on with: jaxrl resume {folder}")
-    done = [read_wave(plan, wave, best) for wave in there]
-    run_s = sum(found.summary.get("run_s", 0.0) for found in done) / workers
-    return SweepResult(plan, done, compile_s, run_s)
-
-
-def read_metrics(wave: Wave) -> metrics.Table:
-    """A wave's metrics.jsonl as {name: [members, iterations]}. Raises ValueError."""
-    path = wave.directory / METRICS
-    rows = metrics.read(path)
-    if not rows:
-        raise InputError(f"{wave.directory} has no metrics yet")
-    return metrics.table(rows, [member.name for member in wave.members], path)
-
-
-def read_wave(plan: Plan, wave: Wave, best: bool = False) -> WaveResult:
-    """What a wave gave; a sweep's must be finished. best: with the states that keep_best kept."""
-    path, trainer = wave.directory, plan.program_list[wave.program].compiled.trainer
-    if not wave.finished and not plan.alone:
-        raise InputError(f"wave {path} is not finished; go on with: jaxrl resume {path.parent.parent}")
-    summary = documents.read(path / SUMMARY, documents.RUN_SUMMARY) if wave.finished else {}
-    returns = _returns(summary) if summary else np.full(len(wave.members), np.nan)
-    if returns.shape != (len(wave.members),):
-        raise InputError(f"{path / SUMMARY} is damaged: final_return is not one number for each member")
-
-    @functools.cache
-    def states() -> PyTree:
-        if best:
-            found = Checkpoints(path / BEST).restore(states_template(wave, trainer)) if (path / BEST).is_dir() else None
-        else:
-            found = files.restore(wave, trainer)
-        if found is None:
-            raise InputError(f"{path} has no {'policies kept by keep_best' if best else 'checkpoint yet'}")
-        return checkpoint.to_host(found[0])
-
-    return WaveResult(wave, read_metrics(wave), returns, states, summary)
-
-
-def _returns(summary: dict[str, Any]) -> np.ndarray:
-    """final_return of a wave's summary, float [members]."""
-    listed = summary["final_return"].get("per_seed")
-    if not isinstance(listed, list) or not all(x is None or isinstance(x, int | float) for x in listed):
-        raise InputError("summary.json is damaged: final_return has no per_seed numbers")
-    return np.array([np.nan if x is None else x for x in listed], float)

@@ -27,10 +27,9 @@ from jaxrl.runs.driver import Interrupted, Stop
 from jaxrl.runs.progress import Bar
 from jaxrl.runs.wave import Wave
 from jaxrl.sweeps import waves
-from jaxrl.sweeps.directory import Engine
 from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.ray_worker import Slot, Worker
-from jaxrl.sweeps.waves import Options
+from jaxrl.sweeps.waves import Engine, Options
 
 RETRIES = 50  # of a wave whose worker is lost; Ray counts several while a machine does not answer
 START_SECONDS = 120.0  # for all workers to be started

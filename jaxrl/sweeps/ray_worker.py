@@ -17,8 +17,7 @@ from jaxrl.experiment.members import Member
 from jaxrl.runs import documents
 from jaxrl.runs.driver import stop_signals
 from jaxrl.runs.wave import Wave
-from jaxrl.sweeps import directory as sweeps
-from jaxrl.sweeps import waves
+from jaxrl.sweeps import reading, waves
 from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.waves import Options
 
@@ -80,5 +79,5 @@ class Worker:
 
     def _plan(self, directory: Path) -> Plan:
         if directory not in self._plans:
-            self._plans[directory] = sweeps.read_plan(directory)
+            self._plans[directory] = reading.read_plan(directory)
         return self._plans[directory]

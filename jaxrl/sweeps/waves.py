@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Options:
 
 
 DEFAULTS = Options()
+Engine = Callable[[Plan, Path, Options, Stop], tuple[float, int]]
+"""Trains the waves of a sweep that are left; gives the seconds of compiling, and how many workers there were at once."""
 
 
 def found(plan: Plan, folder: Path) -> list[Wave]:

@@ -25,6 +25,7 @@ from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Interrupted, Stop, stop_signals
 from jaxrl.runs.progress import Bar
 from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from jaxrl.sweeps.result import RunResult, SweepResult
 from jaxrl.sweeps.waves import DEFAULTS, Options
 from jaxrl.tuning import population, search, studies
@@ -154,7 +155,7 @@ def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult
         if not (folder / CONFIRMATION / CONFIG).is_file():
             raise InputError(f"{folder} has no confirmation yet, whose policies could be looked at")
         folder = folder / CONFIRMATION
-    return sweeps.load(folder, best=best, anyway=anyway)
+    return reading.load(folder, best=best, anyway=anyway)
 
 
 def _searched(plan: Plan, study: Any, stop: Stop) -> TuneResult:
@@ -173,7 +174,7 @@ def _confirmed(plan: Plan, result: TuneResult, folder: Path, options: Options) -
         sweeps.resume(where, options)
     else:
         sweeps.train(search.confirmation_plan(plan.base, result.best, plan.settings), where, options)
-    loaded = sweeps.load(where)
+    loaded = reading.load(where)
     assert isinstance(loaded, SweepResult)
     return loaded
 

@@ -13,7 +13,7 @@ from jaxrl.runs.directory import CONFIRMATION
 from jaxrl.runs.documents import SUMMARY
 from jaxrl.runs.metrics import TIMING, TIMING_ROW
 from jaxrl.show import reproduce
-from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from jaxrl.sweeps.result import RunResult, SweepResult
 
 Clock = tuple[np.ndarray, np.ndarray]
@@ -41,7 +41,7 @@ def read(directory: Path) -> Source:
         raise InputError(f"{directory} is a part of a sweep; give {directory.absolute().parent.parent}")
     if not (directory / SUMMARY).is_file():
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
-    loaded = sweeps.load(directory)
+    loaded = reading.load(directory)
     result = loaded.sweep if isinstance(loaded, RunResult) else loaded
     devices = [documents.read_config(found.wave.directory)["device"] for found in result.waves]
     about = {name: values.get(name) for name in ("versions", "git_commit")}
