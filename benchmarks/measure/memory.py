@@ -24,7 +24,7 @@ from jaxrl.devices import platform
 from jaxrl.devices.layout import Layout
 from jaxrl.devices.programs import Programs
 from jaxrl.experiment.experiment import resolve
-from jaxrl.sweeps import planning
+from jaxrl.sweeps import plan as plans
 
 MEMBERS = (1, 2, 4, 8, 16, 32, 64)
 REPLAY = {"replay_capacity": 200_000, "torso": "minatar"}
@@ -75,17 +75,17 @@ def grown(members: int, capacity: int) -> dict[str, Any]:
         preset="none",
         config={**REPLAY, "replay_capacity": capacity},
     )
-    (group,) = planning.make(base, [{}], members, 0).groups
-    run = group.waves(0)[0]
-    arguments = run.arguments(group.programs.trainer)
-    jax.block_until_ready(group.programs.chunk(group.programs.start(arguments), np.int32(1)))
+    (program,) = plans.make(base, [{}], members, 0).program_list
+    wave = program.waves(0)[0]
+    arguments = wave.arguments(program.compiled.trainer)
+    jax.block_until_ready(program.compiled.chunk(program.compiled.start(arguments), np.int32(1)))
     gc.collect()
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
-    jax.block_until_ready(group.programs.chunk(group.programs.start(arguments), np.int32(1)))
+    jax.block_until_ready(program.compiled.chunk(program.compiled.start(arguments), np.int32(1)))
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
     measured = max(1, int(status) * 1024 - before)  # a smoke grows by nothing
-    return {"members": members, "predicted": group.bytes, "measured": measured}
+    return {"members": members, "predicted": program.bytes, "measured": measured}
 
 
 PARTS = {"programs": programs, "replay": replay, "plan": plan}

@@ -20,10 +20,10 @@ import jax
 from benchmarks.harness import processes, timing
 from benchmarks.harness.runner import Part, Row, part_apart
 from jaxrl.devices import platform
-from jaxrl.devices.layout import Layout
-from jaxrl.devices.programs import Programs
 from jaxrl.experiment.experiment import resolve
-from jaxrl.runs import run, rundir
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps.waves import Options
 
 ROUNDS = 5
 
@@ -33,18 +33,17 @@ def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     processes.one_device()
     steps = 2_000 if smoke else 500_000
     experiment = resolve(agent, "CartPole-v1", total_steps=steps)
-    trainer, one = experiment.trainer(), Layout(1, 1)
+    silent = plans.make_run(experiment, 1, 0)
+    watched = dataclasses.replace(silent, eval_every=steps // 10)  # the same compiled programs
+    trainer = silent.program_list[0].compiled.trainer
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
-    silent = rundir.Run(experiment, rundir.seeds_of(0, 1), eval_every=0, layout=one)
-    watched = dataclasses.replace(silent, eval_every=steps // 10)
-    programs, options = Programs(trainer, one), run.Options(pictures=False)
     found: dict[str, list[float]] = {"bare": [], "driver": [], "watched driver": [], "evaluation": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(1 if smoke else ROUNDS):
             found["bare"].append(timing.seconds(train, key))
-            summary = run.train(silent, Path(folder) / "run", options, overwrite=True, programs=programs)
+            summary = sweeps.train(silent, Path(folder) / "run", overwrite=True)
             found["driver"].append(summary["run_s"])
-            summary = run.train(watched, Path(folder) / "run", options, overwrite=True, programs=programs)
+            summary = sweeps.train(watched, Path(folder) / "run", overwrite=True)
             found["watched driver"].append(summary["run_s"])
             found["evaluation"].append(summary["eval_s"])
     medians = {name: timing.median(values) for name, values in found.items()}
@@ -66,19 +65,17 @@ def beside_files_alone(sink: str, seeds: int, smoke: bool) -> dict[str, Any]:
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     platform.configure()
     experiment = resolve("ppo", "CartPole-v1", total_steps=2_000 if smoke else 500_000)
-    trainer, layout = experiment.trainer(), Layout.over_all_devices(seeds)
-    described, programs = rundir.Run(experiment, rundir.seeds_of(0, seeds), 0, layout), Programs(trainer, layout)
-    ways = {"files alone": run.Options(pictures=False)}
-    ways[sink] = run.Options(
-        pictures=False, tensorboard=sink == "tensorboard", wandb="overhead" if sink == "wandb" else None
-    )
+    plan = plans.make_run(experiment, seeds, 0)
+    trainer, layout = plan.program_list[0].compiled.trainer, plan.program_list[0].compiled.layout
+    ways = {"files alone": Options()}
+    ways[sink] = Options(tensorboard=sink == "tensorboard", wandb="overhead" if sink == "wandb" else None)
     found: dict[str, list[float]] = {f"{way}{what}": [] for way in ways for what in ("", ", whole", ", cpu")}
     with tempfile.TemporaryDirectory() as folder:
-        run.train(described, Path(folder) / "run", ways["files alone"], programs=programs)  # compiles
+        sweeps.train(plan, Path(folder) / "run", ways["files alone"])  # compiles
         for _ in range(1 if smoke else ROUNDS):
             for way, options in ways.items():
                 start, cpu = time.perf_counter(), time.process_time()
-                summary = run.train(described, Path(folder) / "run", options, overwrite=True, programs=programs)
+                summary = sweeps.train(plan, Path(folder) / "run", options, overwrite=True)
                 found[f"{way}, whole"].append(time.perf_counter() - start)
                 found[f"{way}, cpu"].append(time.process_time() - cpu)
                 found[way].append(summary["run_s"])

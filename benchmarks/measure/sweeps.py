@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import jax
-from jaxrl.tuning.tuning import TuneResult
 
 import jaxrl
 from benchmarks.harness import processes
@@ -21,6 +20,7 @@ from benchmarks.harness.runner import Row
 from benchmarks.peers import libraries
 from jaxrl.core import stats
 from jaxrl.devices import platform
+from jaxrl.tuning.search import TuneResult
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 ROUNDS = 2
@@ -77,7 +77,7 @@ def tuning(smoke: bool) -> Iterator[Row]:
     assert isinstance(found, TuneResult) and found.confirmation is not None
     confirmed = found.confirmation
     best, preset = confirmed.final_return
-    steps = confirmed.plan.groups[0].programs.trainer.total_steps
+    steps = confirmed.plan.program_list[0].compiled.trainer.total_steps
     yield {
         "work": f"PPO Acrobot-v1, {steps:,} steps a run, 64 trials × 3 seeds",
         "best": {"setting": found.best, "mean": float(best.mean()), "interval": list(confirmed.interval(0))},
