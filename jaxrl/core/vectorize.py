@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.core import trees
+from jaxrl.core.checks import checked, checked_batch
 from jaxrl.core.types import Env, EnvStep, Key, PyTree, VecEnv
 
 MAX_POOL = 2048  # entries; more only where a single environment may need more
@@ -38,8 +39,11 @@ def pool_size(num_envs: int, steps: int) -> int:
 
 
 def vectorize(env: Env, num_envs: int, steps: int = MAX_POOL) -> VecEnv:
-    """`num_envs` copies of `env` with auto-reset. steps: how many environment steps one pool serves."""
-    size = pool_size(num_envs, steps)
+    """`num_envs` copies of `env` with auto-reset, actions clipped to the bounds of its action space.
+
+    steps: how many environment steps one pool serves. Raises InputError, when traced, for what an Env must not give.
+    """
+    env, size = checked(env), pool_size(num_envs, steps)
 
     def init(key: Key, params: PyTree) -> tuple[PyTree, PyTree]:
         return jax.vmap(env.reset, (0, None))(jax.random.split(key, num_envs), params)
@@ -59,3 +63,8 @@ def vectorize(env: Env, num_envs: int, steps: int = MAX_POOL) -> VecEnv:
         return state, obs, ResetPool(pool.entries, next_entry), out
 
     return VecEnv(env.spec, env.params, num_envs, init, prepare, step)
+
+
+def batch_of(env: Env | VecEnv, num_envs: int, steps: int) -> VecEnv:
+    """What the loop steps: `vectorize` of an Env; a VecEnv itself, clipped and checked alike."""
+    return checked_batch(env) if isinstance(env, VecEnv) else vectorize(env, num_envs, steps)
