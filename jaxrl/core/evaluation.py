@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxrl.core import trees
 from jaxrl.core.loop import Trainer
-from jaxrl.core.types import Clock, Env, Episode, Key, PyTree, TrainState
-from jaxrl.core.vectorize import vectorize
+from jaxrl.core.types import Clock, Episode, Key, PyTree, TrainState
+from jaxrl.core.vectorize import batch_of
 
 
 class Evaluation(NamedTuple):
@@ -32,10 +32,9 @@ def evaluate(
 
     Every environment contributes its first episode only: taking whichever end first would favour short ones.
     """
-    env = trainer.env
-    vec = vectorize(env, episodes, episodes) if isinstance(env, Env) else env
-    rounds = -(-episodes // vec.num_envs)
+    vec = batch_of(trainer.env, episodes, episodes)
     agent, n = trainer.agent, vec.num_envs
+    rounds = -(-episodes // n)
     end = Clock(jnp.int32(trainer.total_steps), jnp.float32(1.0))
 
     def act(memory: PyTree, obs: PyTree, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
@@ -50,7 +49,7 @@ def evaluate(
         keys = jax.random.split(env_key, n)
         env_state, obs, pool, out = vec.step(keys, env_state, pool, action, state.env_params)
         counts = ~ended & out.valid
-        episode = Episode(episode.ret + jnp.where(counts, out.reward, 0.0), episode.length + counts)
+        episode = episode.after(out.reward, counts)
         first = out.terminated | out.truncated
         memory = trees.where(first, agent.memory(n), memory)
         return t + 1, env_state, pool, obs, first, memory, episode, ended | first
@@ -59,8 +58,8 @@ def evaluate(
         init_key, pool_key, step_key = jax.random.split(key, 3)
         env_state, obs = vec.init(init_key, state.env_params)
         pool = vec.prepare(pool_key, state.env_params)
-        episode = Episode(jnp.zeros(n), jnp.zeros(n, jnp.int32))
-        start = (jnp.int32(0), env_state, pool, obs, jnp.ones(n, bool), agent.memory(n), episode, jnp.zeros(n, bool))
+        memory, episode = agent.memory(n), Episode.start(n)
+        start = (jnp.int32(0), env_state, pool, obs, jnp.ones(n, bool), memory, episode, jnp.zeros(n, bool))
         running = functools.partial(one_step, step_key)
         return jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~jnp.all(c[-1]), running, start)[-2]
 

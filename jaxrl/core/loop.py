@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core import trees
+from jaxrl.core import checks, trees
 from jaxrl.core.batching import never_alone
 from jaxrl.core.means import Mean
 from jaxrl.core.types import (
@@ -30,16 +30,17 @@ from jaxrl.core.types import (
     Transition,
     VecEnv,
 )
-from jaxrl.core.vectorize import vectorize
+from jaxrl.core.vectorize import batch_of
 
 INIT, TRAIN, EVALUATE, RENDER = range(4)  # what a root key is folded with first
 MIN_ITERATION_STEPS = 500
+EXPERIENCE = ("experience", "replay", "priorities")  # fields of an agent's state with what it has seen, not learnt
 
 Row = dict[str, jax.Array]
 
 
-class Moving(NamedTuple):
-    """What changes from step to step within an iteration; fields as in TrainState."""
+class LoopCarry(NamedTuple):
+    """What changes from step to step within an iteration; fields as in TrainState. pool: what resets start from."""
 
     env: PyTree
     pool: PyTree
@@ -120,7 +121,7 @@ class Trainer:
             obs=obs,
             first=jnp.ones(n, bool),
             memory=self.agent.memory(n),
-            episode=Episode(jnp.zeros(n), jnp.zeros(n, jnp.int32)),
+            episode=Episode.start(n),
         )
         return trees.strong(state)
 
@@ -128,61 +129,54 @@ class Trainer:
         pool_key, act_key, env_key, learn_key = jax.random.split(stream(state.key, TRAIN, state.iteration), 4)
         start = state.iteration * self.steps_per_iteration
 
-        def one_update(carry: tuple[PyTree, Moving], xs: tuple) -> tuple[tuple[PyTree, Moving], Metrics]:
+        def one_update(carry: tuple[PyTree, LoopCarry], xs: tuple) -> tuple[tuple[PyTree, LoopCarry], tuple]:
             u, act_keys, env_keys, key = xs
             learner, before = carry
             clock = self._clock(start + (u + 1) * self.steps_per_update)
-            moving, steps, episodes = self._rollout(state, learner, before, act_keys, env_keys, clock)
-            learner, metrics = self.agent.learn(state.hparams, learner, Rollout(steps, before.memory), clock, key)
-            return (learner, moving), {**episodes, **metrics}
+            after, steps, seen = self._rollout(state, learner, before, act_keys, env_keys, clock)
+            learner, learnt = self.agent.learn(state.hparams, learner, Rollout(steps, before.memory), clock, key)
+            checks.metric_names("the agent", learnt, seen)
+            return (learner, after), ({**seen, **learnt}, _finite(steps))
 
         u, t, n = self.num_updates, self.rollout_length, self.vec.num_envs
         keys = (jax.random.split(act_key, (u, t)), jax.random.split(env_key, (u, t, n)), jax.random.split(learn_key, u))
         pool = self.vec.prepare(pool_key, state.env_params)
-        moving = Moving(state.env, pool, state.obs, state.first, state.memory, state.episode)
-        (learner, m), sums = jax.lax.scan(one_update, (state.agent, moving), (jnp.arange(u), *keys))
-        state = TrainState(
-            state.key,
-            state.iteration + 1,
-            state.hparams,
-            state.env_params,
-            learner,
-            m.env,
-            m.obs,
-            m.first,
-            m.memory,
-            m.episode,
-        )
-        return state, _row(_summed(sums), start + self.steps_per_iteration)
+        carry = LoopCarry(state.env, pool, state.obs, state.first, state.memory, state.episode)
+        xs = (jnp.arange(u, dtype=jnp.int32), *keys)
+        (learner, last), (sums, finite) = jax.lax.scan(one_update, (state.agent, carry), xs)
+        finite = finite.all() & trees.finite(_without(learner, EXPERIENCE))
+        row = _row(_summed(sums), start + self.steps_per_iteration, finite)
+        state = state._replace(iteration=state.iteration + 1, agent=learner)
+        return state._replace(**{name: x for name, x in last._asdict().items() if name != "pool"}), row
 
     def _rollout(
-        self, state: TrainState, learner: PyTree, moving: Moving, act_keys: Key, env_keys: Key, after: Clock
-    ) -> tuple[Moving, Transition, Metrics]:
+        self, state: TrainState, learner: PyTree, carry: LoopCarry, act_keys: Key, env_keys: Key, after: Clock
+    ) -> tuple[LoopCarry, Transition, Metrics]:
         """T steps of the behaviour policy, ending at clock `after`: Transition [T, N] and the episodes' metrics."""
 
-        def one_step(m: Moving, xs: tuple[jax.Array, Key, Key]) -> tuple[Moving, tuple[Transition, Metrics]]:
+        def one_step(c: LoopCarry, xs: tuple[jax.Array, Key, Key]) -> tuple[LoopCarry, tuple[Transition, Metrics]]:
             steps_left, act_key, env_keys = xs
             clock = self._clock(after.env_steps - steps_left)
-            action, memory, extras = self.agent.act(state.hparams, learner, m.memory, m.obs, m.first, clock, act_key)
-            env, obs, pool, out = self.vec.step(env_keys, m.env, m.pool, action, state.env_params)
+            action, memory, extras = self.agent.act(state.hparams, learner, c.memory, c.obs, c.first, clock, act_key)
+            env, obs, pool, out = self.vec.step(env_keys, c.env, c.pool, action, state.env_params)
             valid = jnp.broadcast_to(out.valid, out.reward.shape)
             ended = out.terminated | out.truncated
-            episode = Episode(m.episode.ret + jnp.where(valid, out.reward, 0.0), m.episode.length + valid)
+            episode = c.episode.after(out.reward, valid)
             metrics = {
                 "episode_return": Mean.of(episode.ret, ended),
                 "episode_length": Mean.of(episode.length, ended),
                 **{name: Mean.of(x, valid) for name, x in out.metrics.items()},
             }
             transition = Transition(
-                m.obs, m.first, action, out.reward, out.terminated, out.truncated, out.obs, extras, valid
+                c.obs, c.first, action, out.reward, out.terminated, out.truncated, out.obs, extras, valid
             )
             episode = trees.where(ended, jax.tree.map(jnp.zeros_like, episode), episode)
             memory = trees.where(ended, self.agent.memory(self.vec.num_envs), memory)
-            return Moving(env, pool, obs, ended, memory, episode), (transition, metrics)
+            return LoopCarry(env, pool, obs, ended, memory, episode), (transition, metrics)
 
-        steps_left = jnp.arange(self.rollout_length, 0, -1) * self.vec.num_envs
-        moving, (steps, metrics) = jax.lax.scan(one_step, moving, (steps_left, act_keys, env_keys))
-        return moving, steps, _summed(metrics)
+        steps_left = jnp.arange(self.rollout_length, 0, -1, dtype=jnp.int32) * self.vec.num_envs
+        carry, (steps, metrics) = jax.lax.scan(one_step, carry, (steps_left, act_keys, env_keys))
+        return carry, steps, _summed(metrics)
 
     def _clock(self, env_steps: jax.Array) -> Clock:
         return Clock(env_steps, jnp.minimum(env_steps.astype(jnp.float32) / self.total_steps, 1.0))
@@ -206,7 +200,8 @@ def make_loop(
     steps_per_update = num_envs * rollout_length
     num_updates = updates_per_iteration or -(-MIN_ITERATION_STEPS // steps_per_update)
     steps_per_iteration = num_updates * steps_per_update
-    vec = env if isinstance(env, VecEnv) else vectorize(env, num_envs, steps_per_iteration)
+    vec = batch_of(env, num_envs, steps_per_iteration)
+    agent = checks.checked_agent(agent, vec.spec)
     num_iterations = -(-total_steps // steps_per_iteration)
     return Trainer(agent, env, vec, hparams, env_params, rollout_length, num_updates, num_iterations)
 
@@ -223,12 +218,27 @@ def _summed(metrics: Metrics) -> Metrics:
     return jax.tree.map(lambda x: x.sum(0), metrics)
 
 
-def _row(sums: Metrics, env_steps: jax.Array) -> Row:
-    """Means by name (NaN without a count), `episodes` ended, cumulative `env_steps`, and `diverged`."""
-    finite = jnp.all(jnp.stack([jnp.isfinite(m.total) for m in sums.values()]))
+def _finite(steps: Transition) -> jax.Array:
+    """Whether what the agent saw and did is finite: observations, actions, and rewards that count. bool []."""
+    rewards = jnp.where(steps.valid, steps.reward, 0.0)
+    return trees.finite((steps.obs, steps.next_obs, steps.action, rewards))
+
+
+def _without(tree: PyTree, names: tuple[str, ...]) -> list[jax.Array]:
+    """The leaves of a tree that lie in no field or entry of one of these names."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [x for path, x in paths if not any(getattr(k, "name", getattr(k, "key", None)) in names for k in path)]
+
+
+def _row(sums: Metrics, env_steps: jax.Array, finite: jax.Array) -> Row:
+    """Means by name (NaN without a count), `episodes` ended, cumulative `env_steps`, and `diverged`.
+
+    diverged: that anything the agent saw, did or learnt in the iteration is NaN or infinite (`finite` is False), or a metric
+    is. An environment whose observations may be infinite has to write it otherwise.
+    """
     return {
         "env_steps": env_steps,
         "episodes": sums["episode_return"].count.astype(jnp.int32),
         **{name: mean.value for name, mean in sums.items()},
-        "diverged": ~finite,
+        "diverged": ~(finite & trees.finite([mean.total for mean in sums.values()])),
     }

@@ -9,8 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.core.errors import InputError
+
+UNBOUNDED = 1e30  # gymnax writes the largest float32 for infinity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Discrete:
         """Whether `x` lies in the space: bool, shape ()."""
         return (x >= 0) & (x < self.n)
 
+    def clip(self, x: jax.Array) -> jax.Array:
+        """`x` itself: only continuous actions are clipped."""
+        return x
+
     def __str__(self) -> str:
         return f"Discrete({self.n})"
 
@@ -56,7 +63,7 @@ class Box:
         if self.dtype == jnp.bool_:
             return jax.random.bernoulli(key, shape=self.shape)
         low, high = (jnp.broadcast_to(jnp.asarray(b, jnp.float32), self.shape) for b in (self.low, self.high))
-        low, high = jnp.where(jnp.abs(low) < 1e30, low, -1.0), jnp.where(jnp.abs(high) < 1e30, high, 1.0)
+        low, high = jnp.where(jnp.abs(low) < UNBOUNDED, low, -1.0), jnp.where(jnp.abs(high) < UNBOUNDED, high, 1.0)
         if jnp.issubdtype(self.dtype, jnp.integer):
             low, high = low.astype(jnp.int32), high.astype(jnp.int32) + 1
             return jax.random.randint(key, self.shape, low, high).astype(self.dtype)
@@ -65,6 +72,13 @@ class Box:
     def contains(self, x: jax.Array) -> jax.Array:
         """Whether `x` lies in the space: bool, shape ()."""
         return jnp.all((x >= jnp.asarray(self.low)) & (x <= jnp.asarray(self.high)))
+
+    def clip(self, x: jax.Array) -> jax.Array:
+        """The element nearest to `x`; `x` itself where there are no bounds, or whole numbers."""
+        unbounded = all(np.all(np.abs(bound) >= UNBOUNDED) for bound in (self.low, self.high))
+        if unbounded or not jnp.issubdtype(self.dtype, jnp.floating):
+            return x
+        return jnp.clip(x, jnp.asarray(self.low, x.dtype), jnp.asarray(self.high, x.dtype))
 
     def __str__(self) -> str:
         return f"Box{self.shape}"
@@ -91,6 +105,10 @@ class MultiDiscrete:
     def contains(self, x: jax.Array) -> jax.Array:
         """Whether `x` lies in the space: bool, shape ()."""
         return jnp.all((x >= 0) & (x < jnp.array(self.sizes)))
+
+    def clip(self, x: jax.Array) -> jax.Array:
+        """`x` itself: only continuous actions are clipped."""
+        return x
 
     def __str__(self) -> str:
         return f"MultiDiscrete{self.sizes}"
@@ -125,6 +143,10 @@ class Product:
         """Whether each part lies in its space: bool, shape ()."""
         inside = [space.contains(part) for space, part in zip(self.spaces, self.parts(x), strict=True)]
         return jnp.all(jnp.stack(inside))
+
+    def clip(self, x: Any) -> Any:
+        """Each part clipped to its space."""
+        return self.join([space.clip(part) for space, part in zip(self.spaces, self.parts(x), strict=True)])
 
     def __str__(self) -> str:
         if self.names:

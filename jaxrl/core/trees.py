@@ -16,6 +16,7 @@ from jaxrl.core.types import PyTree
 
 static: Any = functools.partial(dataclasses.field, metadata={"static": True})
 T = TypeVar("T")
+NUMBERS: dict[type, Any] = {bool: jnp.bool_, int: jnp.int32, float: jnp.float32}
 ENVS = "envs"  # the axis of the devices that share one member
 
 
@@ -44,10 +45,13 @@ def pytree(cls: type[T], eq: bool = False) -> type[T]:
 
 
 def strong(tree: PyTree) -> PyTree:
-    """The same arrays without weak types: a weakly typed leaf would make `jit` trace twice (init, then resume)."""
+    """The same arrays without weak types: a weakly typed leaf would make `jit` trace twice (init, then resume).
+
+    Python numbers become float32, int32 or bool, whatever JAX's defaults are (jax_enable_x64).
+    """
 
     def cast(x: jax.Array) -> jax.Array:
-        x = jnp.asarray(x)
+        x = jnp.asarray(x, NUMBERS.get(type(x)))
         return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
 
     return jax.tree.map(cast, tree)
@@ -65,6 +69,12 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
         return jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
     return jax.tree.map(pick, x, y)
+
+
+def finite(tree: PyTree) -> jax.Array:
+    """Whether no floating-point number of the tree is NaN or infinite: bool []."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in floats], jnp.bool_(True))
 
 
 def nbytes(tree: PyTree) -> int:

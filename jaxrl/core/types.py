@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl.core.means import Mean
 from jaxrl.core.spaces import Space
@@ -66,13 +67,50 @@ class EnvStep(NamedTuple):
     valid: jax.Array | bool = True
 
 
+class Reset(Protocol):
+    """Draws the start of an episode."""
+
+    def __call__(self, key: Key, params: PyTree, /) -> tuple[PyTree, PyTree]:
+        """(state, obs): the environment's state, any tree of arrays, and the first observation."""
+
+
+class Step(Protocol):
+    """Takes one step, without any reset."""
+
+    def __call__(self, key: Key, state: PyTree, action: PyTree, params: PyTree, /) -> tuple[PyTree, EnvStep]:
+        """(state, EnvStep): the state has the shapes and dtypes it came with. action: within its space's bounds."""
+
+
 class Env(NamedTuple):
     """One environment, pure; what people write. `params` is its default parameters, traced, so a sweep can vary them."""
 
     spec: EnvSpec
     params: PyTree
-    reset: Callable[[Key, PyTree], tuple[PyTree, PyTree]]  # (key, params) -> (state, obs)
-    step: Callable[[Key, PyTree, PyTree, PyTree], tuple[PyTree, EnvStep]]  # (key, state, action, params)
+    reset: Reset
+    step: Step
+
+
+class BatchInit(Protocol):
+    """Draws the first episodes of N environments."""
+
+    def __call__(self, key: Key, params: PyTree, /) -> tuple[PyTree, PyTree]:
+        """(state, obs [N, ...])."""
+
+
+class Prepare(Protocol):
+    """Draws what the resets of one iteration take their starts from."""
+
+    def __call__(self, key: Key, params: PyTree, /) -> PyTree:
+        """The pool; () where there is none."""
+
+
+class BatchStep(Protocol):
+    """Takes one step of N environments, and resets those whose episode ended."""
+
+    def __call__(
+        self, keys: Key, state: PyTree, pool: PyTree, action: PyTree, params: PyTree, /
+    ) -> tuple[PyTree, PyTree, PyTree, EnvStep]:
+        """(state, obs after resets [N, ...], pool, EnvStep before resets, leaves [N, ...]). keys [N]; action [N, ...]."""
 
 
 class VecEnv(NamedTuple):
@@ -81,10 +119,9 @@ class VecEnv(NamedTuple):
     spec: EnvSpec
     params: PyTree
     num_envs: int
-    init: Callable[[Key, PyTree], tuple[PyTree, PyTree]]  # (key, params) -> (state, obs[N])
-    prepare: Callable[[Key, PyTree], PyTree]  # (key, params) -> reset pool of one iteration
-    # (keys[N], state, pool, action[N], params) -> (state, obs after reset [N], pool, EnvStep[N])
-    step: Callable[[Key, PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree, PyTree, EnvStep]]
+    init: BatchInit
+    prepare: Prepare
+    step: BatchStep
 
 
 class Transition(NamedTuple):
@@ -122,23 +159,68 @@ class Clock(NamedTuple):
 AgentState = PyTree
 
 
+class AgentInit(Protocol):
+    """Makes the state before training."""
+
+    def __call__(self, key: Key, hparams: Any, params: PyTree = None, /) -> AgentState:
+        """The state, any tree of arrays. params: pre-trained weights to start from."""
+
+
+class Memory(Protocol):
+    """Makes the recurrent memory with which an episode begins."""
+
+    def __call__(self, num_envs: int, /) -> PyTree:
+        """Leaves [N, ...]; () where there is no memory."""
+
+
+class Act(Protocol):
+    """The behaviour policy."""
+
+    def __call__(
+        self, hparams: Any, state: Any, memory: PyTree, obs: Any, first: jax.Array, clock: Clock, key: Key, /
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """(action [N, ...], memory [N, ...], extras): extras are what `learn` is handed of this step.
+
+        obs [N, ...]; first bool [N]: the observation begins an episode; clock: before the step.
+        """
+
+
+class Greedy(Protocol):
+    """The evaluation policy."""
+
+    def __call__(
+        self, hparams: Any, state: Any, memory: PyTree, obs: Any, first: jax.Array, key: Key, /
+    ) -> tuple[PyTree, PyTree]:
+        """(action [N, ...], memory [N, ...]) for obs [N, ...] and first bool [N]."""
+
+
+class Learn(Protocol):
+    """Learns from one rollout."""
+
+    def __call__(self, hparams: Any, state: Any, rollout: Rollout, clock: Clock, key: Key, /) -> tuple[AgentState, Metrics]:
+        """(state, metrics): the state has the shapes and dtypes it came with. clock: after the rollout."""
+
+
+class Values(Protocol):
+    """The action values, to print and draw."""
+
+    def __call__(self, hparams: Any, state: Any, obs: Any, /) -> jax.Array:
+        """Q(obs, ·), float32 [N, A], for obs [N, ...]."""
+
+
 class Agent(NamedTuple):
     """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound.
 
     Memory belongs to the loop: what `act` and `greedy` get is the initial one where `first`. Only a pass over several steps
-    of a rollout has to reset it itself, where `first` holds.
+    of a rollout has to reset it itself, where `first` holds. values: None where the agent has none.
     """
 
-    init: Callable[..., AgentState]  # (key, hparams, params=None) -> state; params: pre-trained weights to start from
-    memory: Callable[[int], PyTree]  # (num_envs) -> initial recurrent memory; () when there is none
-    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
-    """(hparams, state, memory, obs[N], first[N], clock, key) -> (action[N], memory, extras); behaviour policy"""
-    greedy: Callable[..., tuple[PyTree, PyTree]]
-    """(hparams, state, memory, obs[N], first[N], key) -> (action[N], memory); evaluation policy"""
-    learn: Callable[..., tuple[AgentState, Metrics]]
-    """(hparams, state, rollout, clock, key) -> (state, metrics); the clock stands after the rollout"""
-    values: Callable[..., jax.Array] | None = None
-    """(hparams, state, obs[N]) -> action values float32 [N, A], to print and draw; None where the agent has none"""
+    init: AgentInit
+    memory: Memory
+    act: Act
+    greedy: Greedy
+    learn: Learn
+    values: Values | None = None
 
 
 class Episode(NamedTuple):
@@ -146,6 +228,15 @@ class Episode(NamedTuple):
 
     ret: jax.Array
     length: jax.Array
+
+    @staticmethod
+    def start(num_envs: int) -> Episode:
+        """Before the first step."""
+        return Episode(jnp.zeros(num_envs, jnp.float32), jnp.zeros(num_envs, jnp.int32))
+
+    def after(self, reward: jax.Array, counts: jax.Array) -> Episode:
+        """One step later, where it counts. reward: float32 [N]; counts: bool [N]."""
+        return Episode(self.ret + jnp.where(counts, reward, 0.0), self.length + counts.astype(jnp.int32))
 
 
 class TrainState(NamedTuple):

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.core.spaces import Box
-
-UNBOUNDED = 1e30  # gymnax writes the largest float32 for infinity
+from jaxrl.core.spaces import UNBOUNDED, Box
 
 
 def is_bounded(space: Box) -> bool:

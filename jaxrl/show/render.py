@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
+from jaxrl.core.checks import checked
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.spaces import Discrete, one_array
@@ -37,9 +38,9 @@ class Recording(NamedTuple):
 
 def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000) -> Recording:
     """One greedy episode, at most `max_steps` long. Raises ValueError for a VecEnv, whose states cannot be told apart."""
-    env = trainer.env
-    if not isinstance(env, Env):
+    if not isinstance(trainer.env, Env):
         raise InputError("only an Env can be recorded, not a VecEnv")
+    env = checked(trainer.env)
     reset_key, step_key = jax.random.split(key)
 
     def one(state: TrainState, carry: tuple, key: Key) -> tuple[tuple, tuple]:

@@ -62,17 +62,17 @@ def play(vec, actions):
 
 
 ACTIONS = np.array([[1, 0, 2], [0, 3, 1], [0, 0, 0], [1, 2, 1]], np.int32)
-# What each cell's reset is served, counting through environments and then steps; the pool has 5 entries, so that the
-# last three resets (numbers 4, 5 and 6) take entries 4, 0 and 1. -1: no reset.
-ENTRIES = np.array([[0, -1, 1], [-1, 2, 3], [-1, -1, -1], [4, 0, 1]])
+# What each cell's reset is served: the k-th of environment n takes entry (n + 3 k) mod 4. -1: no reset.
+ENTRIES = np.array([[0, -1, 2], [-1, 1, 1], [-1, -1, -1], [3, 0, 0]])
 # Steps since the episode began, as the step sees it before any reset.
 TIMES = np.array([[1, 1, 1], [1, 2, 1], [2, 1, 1], [3, 2, 2]], np.float32)
 
 
-def test_resets_take_the_pool_in_order_and_leave_neighbours_alone():
-    pool, after, first, state, obs, out = play(vectorize(Draws().env, 3, 5), ACTIONS)
+def test_resets_take_entries_by_the_rule_and_leave_neighbours_alone():
+    pool, after, first, state, obs, out = play(vectorize(Draws().env, 3, 4), ACTIONS)
     pool_starts = pool.entries[1][:, 0]
-    assert pool_starts.shape == (5,) and after.taken == 7
+    assert pool_starts.shape == (4,)
+    np.testing.assert_array_equal(after.next_entry, [2, 3, 3])
     start, time = first[:, 0], np.zeros(3)
     for t in range(len(ACTIONS)):
         time = time + 1
@@ -94,13 +94,56 @@ def test_what_a_step_yields():
 
 @pytest.mark.parametrize(
     ("num_envs", "steps", "size"),
-    [(3, 5, 5), (8, 5, 8), (4, 10**6, MAX_POOL), (MAX_POOL + 1, 10**6, MAX_POOL + 1), (2, 2, 2)],
+    [
+        (2, 2, 2),
+        (3, 5, 5),
+        (8, 5, 8),
+        (16, 320, 320),  # one for every reset there can be
+        (4, 10**4, 2500 + 1),  # as many as one environment can need, and no divisor shared
+        (64, 64 * 128, MAX_POOL + 1),
+        (4096, 4096 * 32, 4096 + 1),
+        (1, 10**6, 65_536),
+    ],
 )
 def test_pool_size(num_envs, steps, size):
-    """As many entries as steps served, at most MAX_POOL, at least one an environment."""
     vec = vectorize(Draws().env, num_envs, steps)
     pool = jax.eval_shape(vec.prepare, jax.random.key(0), vec.params)
     assert {x.shape[0] for x in jax.tree.leaves(pool.entries)} == {size}
+
+
+def numbered_env():
+    """A start is 32 random bits, which tell it from any other; an action of 1 ends the episode."""
+
+    def reset(key, params):
+        start = jax.random.bits(key)
+        return start, start
+
+    def step(key, state, action, params):
+        return state, EnvStep(state, jnp.float32(0), action == 1, jnp.bool_(False))
+
+    return Env(EnvSpec("Numbered", Box((), dtype=jnp.uint32), Discrete(2)), (), reset, step)
+
+
+@pytest.mark.parametrize(("num_envs", "steps"), [(64, 128), (1024, 32), (4096, 32)])
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_no_environment_sees_a_start_twice_within_an_iteration(num_envs, steps, share):
+    """share: of steps that end an episode."""
+    ends = np.random.default_rng(0).uniform(size=(steps, num_envs)) < share
+    _, _, first, _, obs, _ = play(vectorize(numbered_env(), num_envs, num_envs * steps), ends.astype(np.int32))
+    for n in range(num_envs):
+        starts = [first[n], *obs[ends[:, n], n]]
+        assert len(set(starts)) == len(starts)
+    for t in range(steps if share == 1 else 0):  # nor do those that start at once start alike
+        assert len(np.unique(obs[t])) == num_envs
+    served, resets = len(np.unique(obs[ends])), ends.sum()
+    assert served > 0.9 * min(resets, max(MAX_POOL, num_envs))
+
+
+def test_starts_depend_on_the_key_alone():
+    vec, actions = vectorize(numbered_env(), 8, 80), np.ones((10, 8), np.int32)
+    starts = [jax.jit(functools.partial(run, vec))(actions, jax.random.key(seed))[4] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(starts[0], starts[1])
+    assert not np.isin(starts[0], starts[2]).any()
 
 
 def test_a_step_computes_no_reset():

@@ -168,10 +168,10 @@ def test_the_storage_dtype_holds_observations_exactly(name):
 @each_environment
 def test_after_an_end_comes_the_next_entry_of_the_reset_pool(name, run):
     (_, pool), obs, out, _ = played(name)[run]
-    expected, taken = out.obs.copy(), 0
-    for t, n in zip(*np.nonzero(out.terminated | out.truncated), strict=True):  # in order of steps, then environments
-        expected[t, n] = pool[taken % POOL]
-        taken += 1
+    expected, resets = out.obs.copy(), np.zeros(NUM_ENVS, int)
+    for t, n in zip(*np.nonzero(out.terminated | out.truncated), strict=True):
+        expected[t, n] = pool[(n + resets[n] * NUM_ENVS) % len(pool)]
+        resets[n] += 1
     np.testing.assert_array_equal(obs, expected)
 
 
