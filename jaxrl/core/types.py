@@ -113,7 +113,11 @@ class Rollout(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How far training is: env_steps int32 [] taken so far; progress float32 [] in [0, 1] of the planned total."""
+    """How far training is.
+
+    env_steps: int32 [], taken so far; for `learn` those of its rollout too. progress: float32 [] in [0, 1], the share of the
+    planned total before this step; for `learn` before its rollout, so that the i-th of n updates sees (i - 1) / n.
+    """
 
     env_steps: jax.Array
     progress: jax.Array
@@ -136,7 +140,7 @@ class Agent(NamedTuple):
     greedy: Callable[..., tuple[PyTree, PyTree]]
     """(hparams, state, memory, obs[N], first[N], key) -> (action[N], memory); evaluation policy"""
     learn: Callable[..., tuple[AgentState, Metrics]]
-    """(hparams, state, rollout, clock, key) -> (state, metrics); the clock stands after the rollout"""
+    """(hparams, state, rollout, clock, key) -> (state, metrics)"""
     values: Callable[..., jax.Array] | None = None
     """(hparams, state, obs[N]) -> action values float32 [N, A], to print and draw; None where the agent has none"""
 
