@@ -21,6 +21,7 @@ import optax
 from jaxrl.agents.parts import actor_critic, minibatch, transforms
 from jaxrl.agents.parts.actor_critic import Batch
 from jaxrl.agents.parts.common import when_started
+from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
@@ -45,7 +46,7 @@ class Config(actor_critic.Config):
     clip_value: bool = False
     """Clip the value's move from its old value to ± clip_epsilon, and take the worse of both losses."""
     kl_stop: bool = False
-    """Stop a learning phase once a minibatch's KL from the old policy exceeds 1.5 · kl_target."""
+    """Stop a learning phase before the step of a minibatch whose KL from the old policy exceeds 1.5 · kl_target."""
     kl_penalty: bool = False
     """Penalise KL from the old policy, with a weight that adapts towards kl_target."""
 
@@ -189,10 +190,12 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         def descend(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
             batch = actor_critic.in_time_order(network, drawn)
             grads, parts = jax.grad(loss, has_aux=True)(learner.params, network, config, hp, state.kl_coef, batch)
-            going = parts["kl"] <= 1.5 * hp.kl_target if config.kl_stop else learner.going
             updates, opt_state = adam.update(grads, learner.opt_state)
-            stepped = optax.apply_updates(learner.params, updates)
-            return Learner(stepped, opt_state, going), {name: Mean.of(x) for name, x in parts.items()}
+            after = Learner(optax.apply_updates(learner.params, updates), opt_state, learner.going)
+            if config.kl_stop:
+                far = parts["kl"] > 1.5 * hp.kl_target
+                after = trees.where(far, learner._replace(going=jnp.bool_(False)), after)
+            return after, {name: Mean.of(x) for name, x in parts.items()}
 
         def gradient_step(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
             return when_started(learner.going, descend, learner, drawn) if config.kl_stop else descend(learner, drawn)

@@ -132,7 +132,8 @@ class Trainer:
         def one_update(carry: tuple[PyTree, LoopCarry], xs: tuple) -> tuple[tuple[PyTree, LoopCarry], tuple]:
             u, act_keys, env_keys, key = xs
             learner, before = carry
-            clock = self._clock(start + (u + 1) * self.steps_per_update)
+            clock = self._clock(start + u * self.steps_per_update)
+            clock = clock._replace(env_steps=clock.env_steps + self.steps_per_update)
             after, steps, seen = self._rollout(state, learner, before, act_keys, env_keys, clock)
             learner, learnt = self.agent.learn(state.hparams, learner, Rollout(steps, before.memory), clock, key)
             checks.metric_names("the agent", learnt, seen)

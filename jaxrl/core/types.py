@@ -150,7 +150,11 @@ class Rollout(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """How far training is: env_steps int32 [] taken so far; progress float32 [] in [0, 1] of the planned total."""
+    """How far training is.
+
+    env_steps: int32 [], taken so far; for `learn` those of its rollout too. progress: float32 [] in [0, 1], the share of the
+    planned total before this step; for `learn` before its rollout, so that the i-th of n updates sees (i - 1) / n.
+    """
 
     env_steps: jax.Array
     progress: jax.Array

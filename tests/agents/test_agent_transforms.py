@@ -110,23 +110,25 @@ def test_a_far_observation_is_cut():
 
 
 def test_rewards_are_scaled_by_the_deviation_of_the_discounted_return():
-    """γ = ½, G_t = r_t + G_{t-1} / 2 within an episode, carried from rollout to rollout, by a NumPy loop."""
+    """γ = ½, G_t = r_t + G_{t-1} / 2 within an episode, carried from rollout to rollout, by a NumPy loop.
+
+    A rollout is scaled by the returns up to its own end, as a step is in VecNormalize (SB3) and NormalizeReward (Gymnasium).
+    """
     agent, rng = transforms.normalize_rewards(witness(), num_envs=3), np.random.default_rng(0)
     state, running, seen = start(agent), np.zeros(3), []
     for _ in range(4):
         valid = rng.random((5, 3)) < 0.8
         batch = rollout(rng, ended=(rng.random((5, 3)) < 0.3) & valid, valid=valid)
-        deviation = np.sqrt(np.var(seen) + EPSILON) if seen else 1.0
-        state = learn(agent, state, batch)
-        np.testing.assert_allclose(
-            state.inner.reward, np.clip(batch.steps.reward / deviation, -LIMIT, LIMIT), rtol=1e-4, atol=1e-5
-        )
         for t, n in np.ndindex(5, 3):
             if valid[t, n]:
                 running[n] = batch.steps.reward[t, n] + 0.5 * running[n]
                 seen.append(running[n])
             if batch.steps.terminated[t, n]:
                 running[n] = 0
+        state, deviation = learn(agent, state, batch), np.sqrt(np.var(seen) + EPSILON)
+        np.testing.assert_allclose(
+            state.inner.reward, np.clip(batch.steps.reward / deviation, -LIMIT, LIMIT), rtol=1e-4, atol=1e-5
+        )
         np.testing.assert_allclose(state.ret, running, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(state.moments.variance, np.var(seen), rtol=1e-5)
 

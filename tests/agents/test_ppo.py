@@ -185,16 +185,24 @@ def learn_once(setting, batch=None):
     return jax.jit(agent.learn)(hp, state, batch or rollout(), CLOCK, jax.random.key(0))
 
 
-def test_learning_stops_at_the_kl_limit():
-    """An old policy far from the present one: with the switch no step is taken after the first minibatch has shown it."""
-    far = rollout(log_prob=-3.0)
-    stopped = learn_once(setup(kl_stop=True, num_epochs=3), far)[0]
-    free = learn_once(setup(num_epochs=3), far)[0]
-    one = learn_once(setup(num_epochs=1), far)[0]
-    counts = [int(state.opt_state[1][0].count) for state in (stopped, free, one)]
-    assert counts == [1, 3, 1]
-    near = learn_once(setup({"kl_target": 10.0}, kl_stop=True, num_epochs=3))[0]
-    assert int(near.opt_state[1][0].count) == 3
+def test_learning_stops_before_the_step_beyond_the_kl_limit():
+    """The step of a minibatch whose KL exceeds 1.5 · kl_target is not taken, nor any after it (SB3's `target_kl`).
+
+    The estimate is E[ρ - 1 - ln ρ]. Where log π_old = -3 and π = ½, ρ = e³/2 before any step. Where both are ½ it is 0; the
+    step of 1 that moves the logits to ± 1 makes it ln cosh 1, as often as either action was taken.
+    """
+
+    def steps(kl_target, batch=None, **config):
+        hparams = {"kl_target": kl_target, "learning_rate": 1.0, "learning_rate_anneal": 0.0}
+        after, metrics = learn_once(setup(hparams, **({"kl_stop": True, "num_epochs": 3} | config)), batch)
+        return int(after.opt_state[1][0].count), metrics["kl"]
+
+    limit = float(np.log(np.cosh(1.0)))
+    assert steps(0.99 * limit / 1.5)[0] == 1 and steps(1.01 * limit / 1.5)[0] > 1
+    far, ratio = rollout(log_prob=-3.0), np.exp(3.0) / 2
+    (count, kl), (free, _) = steps(0.01, far), steps(0.01, far, kl_stop=False)
+    assert (count, free, kl.count) == (0, 3, 1)
+    np.testing.assert_allclose(kl.value, ratio - 1 - np.log(ratio), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("learning_rate", "factor"), [(1e-5, 0.5), (1.0, 2.0)])

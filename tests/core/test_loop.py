@@ -102,10 +102,10 @@ def test_rollout_rows_by_hand():
         np.testing.assert_array_equal(steps.extras[1][:, env], expected + 1)  # the memory was reset where first
     assert not steps.truncated.any() and steps.valid.all()
     np.testing.assert_array_equal(memory, [2, 2])  # as it was before the rollout's first step
-    # The clock: act saw the steps taken before it (10 by the first rollout), learn those after its rollout.
+    # The clock: act saw the steps taken before it (10 by the first rollout); learn its own too, but for progress.
     np.testing.assert_array_equal(steps.extras[0].env_steps, [10, 12, 14, 16, 18])
     np.testing.assert_allclose(steps.extras[0].progress, np.array([10, 12, 14, 16, 18]) / 40)
-    assert int(clock.env_steps) == 20 and int(learned) == 2
+    assert int(clock.env_steps) == 20 and float(clock.progress) == 0.25 and int(learned) == 2
     assert int(state.iteration) == 1
 
 

@@ -44,7 +44,7 @@ def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
 def annealed(hp: Any, progress: Scalar) -> Scalar:
     """The step size at `progress` in [0, 1] through training: `learning_rate`, less `learning_rate_anneal` of it at the end.
 
-    hp: an agent's HParams with these two.
+    hp: an agent's HParams with these two. progress: of the clock that `learn` gets.
     """
     return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
 

@@ -1,7 +1,8 @@
 """Agent -> Agent: running normalisation of observations and rewards.
 
 The statistics are part of the agent's state, so that all environments share them, a reset does not wipe them and evaluation
-has them. `learn` scales the rollout by the statistics that `act` used and only then updates them; `greedy` reads them.
+has them. Observations are learnt from as they were acted on: `learn` scales them by the statistics that `act` used and only
+then updates these. Rewards are for `learn` alone, so their statistics include the rollout that they scale.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ def normalize_observations(agent: Agent, spec: EnvSpec) -> Agent:
 def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
     """`agent` that learns from rewards / √variance, cut to ± LIMIT, of the discounted return G_t = r_t + γ G_{t-1}.
 
-    G begins anew with each episode; γ is `hparams.gamma`. Rewards are not centred: that would change what is optimal.
+    The variance is of all G up to the rollout's end, as VecNormalize's (Stable-Baselines3) is of those up to the step. G
+    begins anew with each episode; γ is `hparams.gamma`. Rewards are not centred: that would change what is optimal.
     """
 
     def init(key: Key, hp: Any, params: PyTree = None) -> Rewarded:
@@ -137,9 +139,10 @@ def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
             return jnp.where(ended, 0.0, ret), ret
 
         ret, returns = jax.lax.scan(along, state.ret, (s.reward, s.terminated | s.truncated, s.valid))
-        scaled = jnp.clip(s.reward / jnp.sqrt(state.moments.variance + EPSILON), -LIMIT, LIMIT)
+        moments = state.moments.updated(returns, s.valid)
+        scaled = jnp.clip(s.reward / jnp.sqrt(moments.variance + EPSILON), -LIMIT, LIMIT)
         inner, metrics = agent.learn(hp, state.inner, Rollout(s._replace(reward=scaled), rollout.memory), clock, key)
-        return Rewarded(inner, state.moments.updated(returns, s.valid), ret), metrics
+        return Rewarded(inner, moments, ret), metrics
 
     def values(hp: Any, state: Rewarded, obs: jax.Array) -> jax.Array:
         assert agent.values is not None
