@@ -69,7 +69,8 @@ def test_learn_takes_each_valid_pull_into_its_actions_posterior():
     for a in range(A):
         of = phi[np.asarray(pulls.steps.valid & (pulls.steps.action == a))]
         assert 3 < len(of) < 40
-        np.testing.assert_allclose(after.learner.covariance[a], np.linalg.inv(np.eye(6) / 9 + of.T @ of), rtol=2e-3, atol=1e-4)
+        expected = np.linalg.inv(np.eye(6) / 9 + of.T @ of)
+        np.testing.assert_allclose(after.learner.covariance[a], expected, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("exploration", ["epsilon_greedy", "ensemble"])
