@@ -46,7 +46,7 @@ def replay(smoke: bool) -> Iterator[Row]:
         def held(capacity: int, env: str = env) -> int:
             trainer = jaxrl.make_trainer("dqn", env, preset="none", config={"replay_capacity": capacity})
             state = jax.eval_shape(trainer.init, jax.random.key(0))
-            return trees.nbytes(state.agent.replay)
+            return trees.nbytes(state.agent.experience.replay)
 
         shape = jaxrl.make_trainer("dqn", env, preset="none").env.spec.observation_space.shape  # type: ignore[union-attr]
         bytes_each = (held(large) - held(small)) / (large - small)

@@ -19,32 +19,34 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, no_memory, updated_target, when_started
+from jaxrl.agents.parts import off_policy
+from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory
+from jaxrl.agents.parts.off_policy import Experience
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.dense import Dense
+from jaxrl.networks.memory import MemoryTorsoName
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers, TorsoName, resolve
+from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, value_distributions, values
 from jaxrl.replay import prioritized, ring, uniform
-from jaxrl.replay.ring import Batch, Replay, Stored
+from jaxrl.replay.ring import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
     num_envs: Annotated[int, Count] = 10
     """Environments stepped in parallel (N)."""
-    torso: TorsoName = "auto"
-    """Network under the Q head; auto = CNN for images, else MLP."""
+    torso: MemoryTorsoName = "auto"
+    """Network under the Q head, without a memory (with one: r2d2); auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (120, 84)
     """Units of each dense hidden layer; the last one is each stream's own in a dueling network."""
     replay_capacity: Annotated[int, Count] = 10_000
@@ -83,6 +85,10 @@ class HParams:
     """Adam's step size."""
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
     """Share of the step size given up linearly over training; 1 = annealed to 0."""
+    adam_epsilon: Annotated[float, Positive] = 1e-8
+    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
+    max_grad_norm: Annotated[float, Range(low=0, infinite=True)] = 0.0
+    """Global norm to which gradients are clipped; 0 = not clipped."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     epsilon_start: Annotated[float, Fraction] = 1.0
@@ -112,26 +118,6 @@ class HParams:
             raise InputError(f"v_min = {self.v_min} must be below v_max = {self.v_max}")
 
 
-class State(NamedTuple):
-    params: PyTree
-    target_params: PyTree
-    opt_state: PyTree
-    replay: Replay
-    priorities: PyTree
-
-
-class Learner(NamedTuple):
-    """What a gradient step changes."""
-
-    params: PyTree
-    opt_state: PyTree
-
-
-def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-    """Adam at the step size of `progress` through training."""
-    return optax.adam(annealed(hp, progress))
-
-
 def replay_sampler(config: Config) -> ring.Sampler:
     """How a batch is drawn from replay."""
     if config.prioritized:
@@ -139,8 +125,8 @@ def replay_sampler(config: Config) -> ring.Sampler:
     return uniform.sampler(config.batch_size, config.n_step)
 
 
-def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> Any:
-    """The network that knows of each action's return M numbers: observations [..., *shape] -> [..., A, M]."""
+def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> QNetwork:
+    """The network that knows of each action's return M numbers."""
     num_atoms = 1 if config.distributional == "none" else config.num_atoms
     layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else Dense)
     return QNetwork(
@@ -148,17 +134,20 @@ def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> A
     )
 
 
-def returns(network: Any, params: PyTree, obs: jax.Array, key: Key | None = None) -> jax.Array:
-    """The network's output [..., A, M]. key: of the weights' noise; None for their mean."""
-    return network.apply(params, obs, rngs={} if key is None else {"noise": key})
+def value_distribution(network: Any, params: PyTree, obs: jax.Array, key: Key | None = None) -> jax.Array:
+    """Z(s, ·; θ), the network's output [..., A, M]: logits of the atoms, quantiles, or with M = 1 the value itself.
+
+    obs [..., *shape]. key: of the weights' noise; None for their mean.
+    """
+    return network.apply(params, (), obs, rngs={} if key is None else {"noise": key})[0]
 
 
-def mean(config: Config, hp: HParams, returns: jax.Array) -> jax.Array:
-    """Q(s, ·) [..., A] of the network's output [..., A, M]."""
+def q_values(config: Config, hp: HParams, z: jax.Array) -> jax.Array:
+    """Q(s, ·) = E[Z(s, ·)]: [..., A] of the network's output [..., A, M]."""
     if config.distributional == "c51":
         atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
-        return (jax.nn.softmax(returns) * jnp.broadcast_to(atoms, returns.shape)).sum(-1)
-    return returns.mean(-1) if config.distributional == "quantile" else returns[..., 0]
+        return (jax.nn.softmax(z) * jnp.broadcast_to(atoms, z.shape)).sum(-1)
+    return z.mean(-1) if config.distributional == "quantile" else z[..., 0]
 
 
 def behave(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -> jax.Array:
@@ -172,19 +161,19 @@ def behave(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -
     return jnp.argmax(q, -1).astype(jnp.int32)
 
 
-def error(
-    config: Config, hp: HParams, taken: jax.Array, following: jax.Array, ret: jax.Array, discount: jax.Array
+def transition_loss(
+    config: Config, hp: HParams, z: jax.Array, next_z: jax.Array, ret: jax.Array, discount: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The loss of one transition and its priority; taken, following [M]: the return of (s, a) and of (s', a')."""
+    """The loss of one transition and its priority. z, next_z [M]: Z(s, a) and Z(s', a')."""
     if config.distributional == "c51":
         atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
-        target = value_distributions.project(atoms, jax.nn.softmax(following), ret, discount)
-        divergence = value_distributions.kl_divergence(target, taken)
+        target = value_distributions.project(atoms, jax.nn.softmax(next_z), ret, discount)
+        divergence = value_distributions.kl_divergence(target, z)
         return divergence, divergence
     if config.distributional == "quantile":
-        distance = value_distributions.quantile_huber(taken, ret + discount * following)
+        distance = value_distributions.quantile_huber(z, ret + discount * next_z)
         return distance, distance
-    td_error = ret + discount * following[0] - taken[0]
+    td_error = ret + discount * next_z[0] - z[0]
     return getattr(losses, config.loss)(td_error), jnp.abs(td_error)
 
 
@@ -200,35 +189,32 @@ def loss(
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """L(θ) of a batch; its metrics, and its priorities [B]. weight: importance weights [B]; key: of the weights' noise."""
     online_key, target_key, choice_key = jax.random.split(key, 3) if config.noisy else (None, None, None)
-    all_taken = returns(network, params, batch.obs, online_key)
-    all_following = returns(network, target_params, batch.next_obs, target_key)
-    chooser = returns(network, params, batch.next_obs, choice_key) if config.double else all_following
-    following = values.at_action(all_following, jnp.argmax(mean(config, hp, chooser), -1))
-    each, priority = jax.vmap(partial(error, config, hp))(
-        values.at_action(all_taken, batch.action), jax.lax.stop_gradient(following), batch.ret, batch.discount
+    z = value_distribution(network, params, batch.obs, online_key)
+    next_z = value_distribution(network, target_params, batch.next_obs, target_key)
+    chooser = value_distribution(network, params, batch.next_obs, choice_key) if config.double else next_z
+    next_z = values.at_action(next_z, jnp.argmax(q_values(config, hp, chooser), -1))
+    each, priority = jax.vmap(partial(transition_loss, config, hp))(
+        values.at_action(z, batch.action), jax.lax.stop_gradient(next_z), batch.ret, batch.discount
     )
     value = masked_mean(weight * each, batch.valid)
-    q_taken = values.at_action(mean(config, hp, all_taken), batch.action)
+    q_taken = values.at_action(q_values(config, hp, z), batch.action)
     return value, ({"loss": Mean.of(value), "q_value": Mean.of(q_taken, batch.valid)}, priority)
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """DQN for discrete actions and any array observation."""
     network = partial(q_network, spec, config, discrete_actions(spec, "dqn"))
-    resolve(config.torso, spec.observation_space)
+    off_policy.check_torso(spec, config.torso, "dqn", "r2d2")
     sampler = replay_sampler(config)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = network(hp).init(key, example_obs(spec))
-        obs = example_obs(spec, spec.storage_dtype)
-        flag = jnp.bool_(False)
-        example = Stored(obs, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
-        replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length, config.n_step)
-        return State(params, params, optimizer(hp, 0.0).init(params), replay, sampler.init(replay))
+            params = network(hp).init(key, (), example_obs(spec))
+        replay = off_policy.empty_replay(spec, config, config.n_step)
+        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay)))
 
-    def q_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
-        return mean(config, hp, returns(network(hp), state.params, obs))
+    def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return q_values(config, hp, value_distribution(network(hp), state.learner.params, obs))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
@@ -236,42 +222,38 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         keys = jax.random.split(key, obs.shape[0])
         if config.noisy:  # each environment has a draw of the weights of its own
             keys, noise_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-            q = mean(config, hp, jax.vmap(partial(returns, network(hp), state.params))(obs, noise_keys))
+            z = jax.vmap(partial(value_distribution, network(hp), state.learner.params))(obs, noise_keys)
+            q = q_values(config, hp, z)
         else:
-            q = q_values(hp, state, obs)
+            q = action_values(hp, state, obs)
         return behave(config, hp, q, clock, keys), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(q_values(hp, state, obs), -1).astype(jnp.int32), memory
+        return jnp.argmax(action_values(hp, state, obs), -1).astype(jnp.int32), memory
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        s = rollout.steps
-        stored = Stored(s.obs, s.action, s.reward, s.terminated, s.truncated, s.next_obs, s.valid)
-        replay = ring.push(state.replay, stored)
-        started = (clock.env_steps >= config.learning_starts) & (replay.filled >= config.n_step)
-        beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
+        replay = off_policy.pushed(state.experience.replay, rollout)
 
-        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
-            sample_key, noise_key = jax.random.split(key)
-            slots, relative = sampler.sample(priorities, replay, sample_key)
+        def slots_loss(
+            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
+        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
-            weight = prioritized.importance_weights(relative, beta)
-            grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
-                learner.params, state.target_params, network(hp), config, hp, batch, weight, noise_key
-            )
-            updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
-            return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
+            return loss(params, target_params, network(hp), config, hp, batch, weight, key)
 
-        def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
-            learner, (metrics, slots, priority) = when_started(started, descend, *carry, key)
-            return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
+        learner, priorities, metrics = off_policy.descend(
+            config,
+            hp,
+            clock,
+            key,
+            learner=state.learner,
+            priorities=state.experience.priorities,
+            replay=replay,
+            sampler=sampler,
+            loss=slots_loss,
+            ready=replay.filled >= config.n_step,
+        )
+        return State(learner, Experience(replay, priorities)), metrics
 
-        start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay))
-        keys = jax.random.split(key, config.gradient_steps)
-        ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
-        target_params = updated_target(config, hp, state.target_params, params, clock)
-        return State(params, target_params, opt_state, replay, priorities), jax.tree.map(lambda x: x.sum(0), metrics)
-
-    return Agent(init, no_memory, act, greedy, learn, q_values)
+    return Agent(init, no_memory, act, greedy, learn, action_values)

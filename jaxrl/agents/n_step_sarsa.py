@@ -20,24 +20,16 @@ from jaxrl.agents.parts import tabular
 from jaxrl.agents.parts.common import one_by_one
 from jaxrl.agents.parts.tabular import HParams, behaviour_policy, learning_metrics, move, new_table, table_agent, table_shape
 from jaxrl.core.settings import Count
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State, Transition
 from jaxrl.ops.returns import NStep, n_step_return
 
-__all__ = ["Config", "HParams", "State", "make"]
+Table = tabular.State
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(tabular.Config):
     n_step: Annotated[int, Count] = 4
     """Rewards in a return before it goes on with a value (n)."""
-
-
-class State(NamedTuple):
-    """q: float32 [S, A]. visits: int32 [S, A]. pending: the last n transitions [n, N]; not `valid` before there were any."""
-
-    q: jax.Array
-    visits: jax.Array
-    pending: Transition
 
 
 class Following(NamedTuple):
@@ -60,29 +52,32 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
 
 def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
-    """SARSA with returns of `n` steps, under the agent's name `name`."""
+    """SARSA with returns of `n` steps, under the agent's name `name`.
+
+    Its experience is the last n transitions [n, N], not `valid` before there were any.
+    """
     shape = table_shape(spec, name)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(*new_table(shape, hp, params), _no_transitions(n, config.num_envs))
+        return State(new_table(shape, hp, params), _no_transitions(n, config.num_envs))
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         policy = behaviour_policy(config, hp, clock)
 
-        def update(state: State, step: Transition) -> tuple[State, jax.Array]:
+        def update(table: Table, step: Transition) -> tuple[Table, jax.Array]:
             (ret, discount, _), cut, next_obs, obs, action = step.extras
-            expected = jnp.sum(policy(state.q[next_obs]) * state.q[next_obs])
-            target = ret + discount * jnp.where(cut, expected, state.q[obs, action])
-            return move(hp, state, (step.obs, step.action), target, step.valid)
+            expected = jnp.sum(policy(table.q[next_obs]) * table.q[next_obs])
+            target = ret + discount * jnp.where(cut, expected, table.q[obs, action])
+            return move(hp, table, (step.obs, step.action), target, step.valid)
 
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.pending, rollout.steps._replace(extras=()))
+        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.experience, rollout.steps._replace(extras=()))
         due = jax.tree.map(lambda x: x[:-n], rows)  # as many as arrived [T, N]: each has its n rows by now
         due = due._replace(extras=_following(rows, n, hp.gamma))
-        state, errors = one_by_one(update, state, due)
-        state = state._replace(pending=jax.tree.map(lambda x: x[-n:], rows))
-        return state, learning_metrics(state, errors, due.valid.reshape(-1))
+        table, errors = one_by_one(update, state.learner, due)
+        pending = jax.tree.map(lambda x: x[-n:], rows)
+        return State(table, pending), learning_metrics(table, errors, due.valid.reshape(-1))
 
-    return table_agent(config, init, learn)
+    return table_agent(config, init, learn, lambda state: state.learner.q)
 
 
 def _no_transitions(n: int, num_envs: int) -> Transition:

@@ -30,7 +30,7 @@ from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory, 
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State, Transition
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso, TorsoName, resolve
 from jaxrl.ops import exploration, losses
@@ -86,12 +86,11 @@ class Stored(NamedTuple):
     mask: jax.Array
 
 
-class State(NamedTuple):
+class Learner(NamedTuple):
     """params: leaves [E, ...]. covariance: Σ / noise_scale², float32 [A, F, F]; () unless bayesian."""
 
     params: PyTree
     opt_state: PyTree
-    replay: ring.Replay
     covariance: PyTree
 
 
@@ -143,24 +142,24 @@ class Seen(NamedTuple):
     features: jax.Array
 
 
-def by_epsilon(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_epsilon(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the first network's best, or a random one."""
     epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
     rewards = seen.rewards[0]
     return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(jax.random.split(key, rewards.shape[0]), rewards, epsilon)
 
 
-def by_member(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_member(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the best of a network drawn for each environment."""
     members, n = seen.rewards.shape[:2]
     drawn = jax.random.randint(key, (n,), 0, members)
     return jnp.argmax(seen.rewards[drawn, jnp.arange(n)], -1).astype(jnp.int32)
 
 
-def by_posterior(hp: HParams, state: State, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_posterior(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the best of values drawn from their posterior."""
     mean = seen.rewards[0]
-    deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(state.covariance, seen.features[0])
+    deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(learner.covariance, seen.features[0])
     return jnp.argmax(mean + deviation * jax.random.normal(key, mean.shape), -1).astype(jnp.int32)
 
 
@@ -189,15 +188,16 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
         num_features = jax.eval_shape(predict, params, example_obs(spec)).features.shape[-1]
         covariance = prior_covariance(hp, num_actions, num_features) if config.exploration == "bayesian" else ()
-        return State(params, optimizer(hp).init(params), replay, covariance)
+        return State(Learner(params, optimizer(hp).init(params), covariance), replay)
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
-        return CHOICES[config.exploration](hp, state, predict(state.params, obs), clock, key), memory, ()
+        seen = predict(state.learner.params, obs)
+        return CHOICES[config.exploration](hp, state.learner, seen, clock, key), memory, ()
 
     def values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
-        return predict(state.params, obs).rewards.mean(0)
+        return predict(state.learner.params, obs).rewards.mean(0)
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
@@ -216,10 +216,10 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         mask_key, batch_key = jax.random.split(key)
         shape = (*s.reward.shape, members)
         mask = jax.random.bernoulli(mask_key, shape=shape) if bootstrapped else jnp.ones(shape, bool)
-        replay = ring.push(state.replay, Stored(s.obs, s.action, s.reward, s.valid, mask))
-        covariance = state.covariance
+        replay = ring.push(state.experience, Stored(s.obs, s.action, s.reward, s.valid, mask))
+        params, opt_state, covariance = state.learner
         if config.exploration == "bayesian":
-            features = predict(state.params, trees.flatten_time(s.obs)).features[0]
+            features = predict(params, trees.flatten_time(s.obs)).features[0]
             covariance = observed(covariance, features.reshape(*s.reward.shape, -1), s)
 
         def gradient_step(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
@@ -232,8 +232,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             return when_started(clock.env_steps >= config.learning_starts, gradient_step, learner, key)
 
         keys = jax.random.split(batch_key, config.gradient_steps)
-        (params, opt_state), metrics = jax.lax.scan(step_once_started, (state.params, state.opt_state), keys)
+        (params, opt_state), metrics = jax.lax.scan(step_once_started, (params, opt_state), keys)
         metrics = jax.tree.map(lambda x: x.sum(0), metrics) | {"reward": Mean.of(s.reward, s.valid)}
-        return State(params, opt_state, replay, covariance), metrics
+        return State(Learner(params, opt_state, covariance), replay), metrics
 
     return Agent(init, no_memory, act, greedy, learn, values)

@@ -5,26 +5,27 @@ Layer normalisation keeps the off-policy bootstrap stable. After T steps of N en
     G_t = r_t + γ (1 - terminated_t) [λ G_{t+1} + (1 - λ) max_a Q(s_{t+1}, a; θ)]
 
 (Peng's Q(λ); cut at truncations and at the rollout's end, where they bootstrap from next_obs) are held fixed while
-E[½ (G_t - Q(s_t, a_t; θ))²] is descended over epochs of minibatches, with RAdam on gradients clipped by global norm.
+E[½ (G_t - Q(s_t, a_t; θ))²] is descended over epochs of minibatches, with RAdam on gradients clipped by global norm. A torso
+with memory takes minibatches of whole sequences in time order.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.parts import minibatch
-from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, next_values, no_memory
-from jaxrl.core import trees
+from jaxrl.agents.parts import actor_critic, minibatch
+from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, next_values, one_step, unrolled
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+from jaxrl.networks.memory import MemoryTorsoName
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers, TorsoName, resolve
+from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, values
 from jaxrl.ops.returns import lambda_returns
 
@@ -39,10 +40,12 @@ class Config(LoopConfig):
     """Passes over each rollout."""
     num_minibatches: Annotated[int, Count] = 16
     """Gradient steps per pass."""
-    torso: TorsoName = "auto"
-    """Network under the Q head; auto = CNN for images, else MLP."""
+    torso: MemoryTorsoName = "auto"
+    """Network under the Q head; auto = CNN for images, else MLP; gru, lstm and transformer have a memory."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (128, 128)
-    """Units of each dense hidden layer."""
+    """Units of each dense hidden layer; with a memory the last is the memory's size."""
+    window: Annotated[int, Count] = 16
+    """Steps that a transformer sees, the present one included."""
     layer_norm: bool = True
     """Normalise each hidden layer before its activation; without it learning may diverge."""
 
@@ -73,9 +76,10 @@ class State(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a gradient step reads: leaves [B, ...]. target: the λ-return."""
+    """What a gradient step reads of each step. target: the λ-return."""
 
     obs: jax.Array
+    first: jax.Array
     action: jax.Array
     target: jax.Array
     valid: jax.Array
@@ -84,53 +88,68 @@ class Rows(NamedTuple):
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "pqn")
-    resolve(config.torso, spec.observation_space)
-    minibatch.check(config.num_envs * config.rollout_length, config.num_minibatches)
-    layers = Layers(layer_norm=config.layer_norm)
-    network: Any = QNetwork(spec.observation_space, config.torso, config.hidden_sizes, num_actions, layers=layers)
+    layers, sizes = Layers(layer_norm=config.layer_norm), config.hidden_sizes
+    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, layers=layers, window=config.window)
+    network.check()
+    actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:
-        return network.apply(params, obs)[..., 0]
+        return network.apply(params, (), obs)[0][..., 0]  # type: ignore[index]
 
     def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(annealed(hp, progress)))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         if params is None:
-            params = network.init(key, example_obs(spec))
+            memory, (obs, first) = network.initial(1), (example_obs(spec)[None, None], jnp.ones((1, 1), bool))
+            params = network.init(key, memory, obs, first)
         return State(params, optimizer(hp, 0.0).init(params))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, jax.Array]:
         epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-        q = q_values(state.params, obs)
+        q, memory = one_step(network, state.params, memory, obs, first)
+        q = q[..., 0]
         keys = jax.random.split(key, obs.shape[0])
         return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, q.max(-1)
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(q_values(state.params, obs), -1).astype(jnp.int32), memory
+        q, memory = one_step(network, state.params, memory, obs, first)
+        return jnp.argmax(q[..., 0], -1).astype(jnp.int32), memory
 
-    def loss(params: PyTree, rows: Rows) -> tuple[jax.Array, Metrics]:
-        q_taken = values.at_action(q_values(params, rows.obs), rows.action)
+    def max_next_q(params: PyTree, rollout: Rollout) -> jax.Array:
+        """max_a Q(s_{t+1}, a; θ) of every step: float32 [T, N]."""
+        s = rollout.steps
+        if network.remembers:
+            return unrolled(network, params, rollout.memory, s)[1][..., 0].max(-1)
+        return next_values(lambda obs: q_values(params, obs).max(-1), s, s.extras)
+
+    def loss(params: PyTree, batch: actor_critic.Batch) -> tuple[jax.Array, Metrics]:
+        rows: Rows = batch.rows
+        q, _ = network.apply(params, batch.memory, rows.obs, rows.first)
+        q_taken = values.at_action(q[..., 0], rows.action)
         value = masked_mean(losses.squared(rows.target - q_taken), rows.valid)
         return value, {"loss": Mean.of(value), "q_value": Mean.of(q_taken, rows.valid)}
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
-        following = next_values(lambda obs: q_values(state.params, obs).max(-1), s, s.extras)
         target = jax.vmap(lambda_returns, (1, None, None, 1, 1, 1), 1)(
-            s.reward, hp.gamma, hp.return_lambda, s.terminated, s.truncated, following
+            s.reward, hp.gamma, hp.return_lambda, s.terminated, s.truncated, max_next_q(state.params, rollout)
         )
 
-        def gradient_step(state: State, rows: Rows) -> tuple[State, Metrics]:
-            grads, metrics = jax.grad(loss, has_aux=True)(state.params, rows)
+        def gradient_step(state: State, drawn: actor_critic.Batch) -> tuple[State, Metrics]:
+            batch = actor_critic.in_time_order(network, drawn)
+            grads, metrics = jax.grad(loss, has_aux=True)(state.params, batch)
             updates, opt_state = optimizer(hp, clock.progress).update(grads, state.opt_state)
             return State(optax.apply_updates(state.params, updates), opt_state), metrics
 
-        rows = trees.flatten_time(Rows(s.obs, s.action, target, s.valid))
+        rows = actor_critic.shuffleable(network, rollout.memory, Rows(s.obs, s.first, s.action, target, s.valid))
         return minibatch.descend(gradient_step, state, rows, key, config.num_epochs, config.num_minibatches)
 
-    return Agent(init, no_memory, act, greedy, learn, lambda hp, state, obs: q_values(state.params, obs))
+    def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return q_values(state.params, obs)
+
+    return Agent(init, network.initial, act, greedy, learn, None if network.remembers else action_values)

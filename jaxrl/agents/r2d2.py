@@ -18,27 +18,25 @@ last reward, and the exponent β of the importance weights rises to 1.
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, updated_target, when_started
+from jaxrl.agents.parts import off_policy
+from jaxrl.agents.parts.common import discrete_actions, example_obs, one_step, unrolled
+from jaxrl.agents.parts.off_policy import Experience
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
-from jaxrl.networks.dense import Dense
-from jaxrl.networks.initializers import near_zero
-from jaxrl.networks.memory import SequenceTorso, peek
-from jaxrl.networks.torsos import MLP
+from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
+from jaxrl.networks.memory import MemoryTorsoName
+from jaxrl.networks.q_network import QNetwork
+from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, value_rescaling, values
 from jaxrl.ops.returns import n_step_returns
-from jaxrl.replay import prioritized, sequence
-from jaxrl.replay.sequence import SequenceReplay, Sequences, Step
+from jaxrl.replay import sequence
+from jaxrl.replay.sequence import Sequences, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +45,12 @@ class Config(LoopConfig):
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 20
     """Steps each environment takes between two learning phases, and steps of a sequence that are learnt from (T)."""
-    torso: Literal["gru", "lstm"] = "gru"
-    """Memory under the Q head; before it come dense layers, or a CNN for images."""
+    torso: MemoryTorsoName = "gru"
+    """Network under the Q head; under a memory come dense layers, or a CNN for images. auto: a CNN or MLP without memory."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     """Units of each layer; the last is the memory's size, and that of each stream of a dueling head."""
+    window: Annotated[int, Count] = 16
+    """Steps that a transformer sees, the present one included."""
     replay_capacity: Annotated[int, Count] = 50_000
     """Environment steps kept; the oldest make room."""
     batch_size: Annotated[int, Count] = 32
@@ -81,6 +81,10 @@ class HParams:
     """Adam's step size."""
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
     """Share of the step size given up linearly over training; 1 = annealed to 0."""
+    adam_epsilon: Annotated[float, Positive] = 1e-8
+    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
+    max_grad_norm: Annotated[float, Range(low=0, infinite=True)] = 0.0
+    """Global norm to which gradients are clipped; 0 = not clipped."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     epsilon_start: Annotated[float, Fraction] = 1.0
@@ -99,49 +103,14 @@ class HParams:
     """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
 
 
-class State(NamedTuple):
-    params: PyTree
-    target_params: PyTree
-    opt_state: PyTree
-    replay: SequenceReplay
-    priorities: PyTree
-
-
-class Learner(NamedTuple):
-    """What a gradient step changes."""
-
-    params: PyTree
-    opt_state: PyTree
-
-
-class RecurrentQNetwork(nn.Module):
-    """(memory, obs [T, N, ...], first bool [T, N]) -> (Q float32 [T, N, A], memory); dueling as in `QNetwork`."""
-
-    torso: SequenceTorso
-    num_actions: int
-    dueling: bool
-
-    @nn.nowrap
-    def initial(self, num_envs: int) -> PyTree:
-        """The memory before an episode, leaves [num_envs, ...]."""
-        return self.torso.initial(num_envs)
-
-    @nn.compact
-    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        features, memory = self.torso(memory, obs, first)
-        if not self.dueling:
-            return Dense(self.num_actions, kernel_init=near_zero)(features), memory
-        stream = self.torso.hidden_sizes[-1:]
-        value = Dense(1, kernel_init=near_zero)(MLP(stream)(features))
-        advantage = Dense(self.num_actions, kernel_init=near_zero)(MLP(stream)(features))
-        return value + advantage - advantage.mean(-1, keepdims=True), memory
-
-
-def q_network(spec: EnvSpec, config: Config) -> Any:
+def q_network(spec: EnvSpec, config: Config) -> QNetwork:
     """The network for an environment. Raises InputError where it does not fit the spaces."""
-    torso = SequenceTorso(spec.observation_space, config.torso, config.hidden_sizes)
-    torso.check()
-    return RecurrentQNetwork(torso, discrete_actions(spec, "r2d2"), config.dueling)
+    num_actions, layers = discrete_actions(spec, "r2d2"), Layers()
+    network = QNetwork(
+        spec.observation_space, config.torso, config.hidden_sizes, num_actions, 1, config.dueling, layers, config.window
+    )
+    network.check()
+    return network
 
 
 def sequence_priority(error: jax.Array, valid: jax.Array, mixing: Scalar) -> jax.Array:
@@ -163,24 +132,13 @@ def unscaled(config: Config, q: jax.Array) -> jax.Array:
     return value_rescaling.unscale(q) if config.rescale_values else q
 
 
-def unrolled(network: Any, config: Config, params: PyTree, batch: Sequences) -> tuple[jax.Array, jax.Array]:
-    """Q at obs and, without a gradient, at next_obs of the steps after burn-in: float32 [T, B, A] each.
-
-    Each next_obs is seen with the memory after its step: what the next step sees, unless the episode was truncated.
-    """
+def q_and_next_q(network: Any, config: Config, params: PyTree, batch: Sequences) -> tuple[jax.Array, jax.Array]:
+    """Q at obs and, without a gradient, at next_obs of the steps after burn-in, from refreshed memory: [T, B, A] each."""
     before, steps = parts(config, batch.steps)
     fixed = jax.lax.stop_gradient(params)
     memory = network.apply(fixed, batch.memory, before.obs, before.first)[1] if config.burn_in else batch.memory
-    obs = jnp.concatenate([steps.obs, steps.next_obs[-1:]])
-    first = jnp.concatenate([steps.first, jnp.zeros_like(steps.first[-1:])])
-    q, _ = network.apply(params, memory, obs, first)
-    following = jax.lax.stop_gradient(q[1:])
-
-    def with_truncated() -> jax.Array:
-        everywhere = peek(partial(network.apply, fixed), memory, steps.obs, steps.first, steps.next_obs)
-        return trees.where(steps.truncated, everywhere, following)
-
-    return q[:-1], jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: following)
+    q, next_q = unrolled(network, params, memory, steps)
+    return q[..., 0], next_q[..., 0]
 
 
 def parts(config: Config, steps: Step) -> tuple[Step, Step]:
@@ -199,10 +157,10 @@ def loss(
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]."""
     _, steps = parts(config, batch.steps)
-    q, following = unrolled(network, config, params, batch)
-    _, target_following = unrolled(network, config, target_params, batch)
-    choice = jnp.argmax(following if config.double else target_following, -1)
-    next_values = unscaled(config, values.at_action(target_following, choice))
+    q, next_q = q_and_next_q(network, config, params, batch)
+    _, target_q = q_and_next_q(network, config, target_params, batch)
+    choice = jnp.argmax(next_q if config.double else target_q, -1)
+    next_values = unscaled(config, values.at_action(target_q, choice))
     returns = jax.vmap(n_step_returns, (1, None, None, 1, 1, 1), 1)(
         steps.reward, hp.gamma, config.n_step, steps.terminated, steps.truncated, next_values
     )
@@ -211,11 +169,6 @@ def loss(
     value = masked_mean(weight[None] * losses.squared(error), steps.valid)
     priority = jax.vmap(sequence_priority, (1, 1, None))(error, steps.valid, hp.priority_mixing)
     return value, ({"loss": Mean.of(value), "q_value": Mean.of(unscaled(config, taken), steps.valid)}, priority)
-
-
-def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-    """Adam at the step size of `progress` through training."""
-    return optax.adam(annealed(hp, progress))
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
@@ -231,12 +184,12 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         step = Step(obs, flag, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
         memory = trees.member(network.initial(1), 0)
         replay = sequence.init(step, memory, config.replay_capacity, config.num_envs, config.rollout_length, length)
-        return State(params, params, optimizer(hp, 0.0).init(params), replay, sampler.init(replay.starts))
+        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay.starts)))
 
     def q_values(state: State, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        """Q [N, A] of obs [N, ...]: an unroll of length one, so that learning computes what acting did."""
-        q, memory = network.apply(state.params, memory, obs[None], first[None])
-        return q[0], memory
+        """Q [N, A] of obs [N, ...]."""
+        q, memory = one_step(network, state.learner.params, memory, obs, first)
+        return q[..., 0], memory
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
@@ -255,27 +208,25 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
         stored = Step(s.obs, s.first, s.action, s.reward, s.terminated, s.truncated, s.next_obs, s.valid)
-        replay = sequence.push(state.replay, stored, rollout.memory)
-        started = (clock.env_steps >= config.learning_starts) & sequence.complete(replay, config.rollout_length, length)
-        beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
+        replay = sequence.push(state.experience.replay, stored, rollout.memory)
 
-        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
-            slots, relative = sampler.sample(priorities, replay.starts, key)
-            batch, weight = sequence.read(replay, slots, length), prioritized.importance_weights(relative, beta)
-            grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
-                learner.params, state.target_params, network, config, hp, batch, weight
-            )
-            updates, opt_state = optimizer(hp, clock.progress).update(grads, learner.opt_state)
-            return Learner(optax.apply_updates(learner.params, updates), opt_state), (metrics, slots, priority)
+        def slots_loss(
+            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
+        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+            return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight)
 
-        def gradient_step(carry: tuple[Learner, PyTree], key: Key) -> tuple[tuple[Learner, PyTree], Metrics]:
-            learner, (metrics, slots, priority) = when_started(started, descend, *carry, key)
-            return (learner, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
-
-        start = (Learner(state.params, state.opt_state), sampler.pushed(state.priorities, replay.starts))
-        keys = jax.random.split(key, config.gradient_steps)
-        ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
-        target_params = updated_target(config, hp, state.target_params, params, clock)
-        return State(params, target_params, opt_state, replay, priorities), jax.tree.map(lambda x: x.sum(0), metrics)
+        learner, priorities, metrics = off_policy.descend(
+            config,
+            hp,
+            clock,
+            key,
+            learner=state.learner,
+            priorities=state.experience.priorities,
+            replay=replay.starts,
+            sampler=sampler,
+            loss=slots_loss,
+            ready=sequence.complete(replay, config.rollout_length, length),
+        )
+        return State(learner, Experience(replay, priorities)), metrics
 
     return Agent(init, network.initial, act, greedy, learn)

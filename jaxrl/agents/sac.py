@@ -1,15 +1,15 @@
 """SAC: soft actor-critic (Haarnoja et al. 2018, algorithm 1), and for discrete actions (Christodoulou 2019).
 
-After every T steps of N environments, on a batch of stored transitions (s, a, r, s'), with twin critics Q_1, Q_2 and
-their slowly following targets Q'_1, Q'_2, one step each descends
+After every T steps of N environments, on batches of stored transitions (s, a, r, s'), with twin critics Q_1, Q_2 and
+their slowly following targets Q'_1, Q'_2, each gradient step descends
 
     critics      Σ_i ½ E[(r + γ (1 - terminated) V(s') - Q_i(s, a))²],
                  V(s') = E_a'~π[min_i Q'_i(s', a') - α log π(a' | s')]                                  (equations 3, 5)
     actor        E_a~π[α log π(a | s) - min_i Q_i(s, a)]                                                (equation 7)
     temperature  E_a~π[-log α (log π(a | s) + H)],   H the entropy aimed at                             (equation 18)
 
-E over actions is one draw through the squashed Gaussian for a Box, and exact for discrete actions. Every
-`target_update_every` steps Q' ← τ Q + (1 - τ) Q'.
+after which Q' ← τ Q + (1 - τ) Q'. E over actions is one draw through the squashed Gaussian for a Box, and exact for
+discrete actions.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ import numpy as np
 import optax
 
 from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import example_obs, no_memory, updated_target, when_started
+from jaxrl.agents.parts.common import adam, example_obs, no_memory, when_started
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
 from jaxrl.networks.critic import TwinBoxCritic, TwinQNetwork
 from jaxrl.networks.policy import PolicyHead
-from jaxrl.networks.torsos import Torso, resolve
+from jaxrl.networks.torsos import Torso
 from jaxrl.ops import boxes, losses, values
 from jaxrl.ops.distributions import Categorical, Distribution
 from jaxrl.replay import ring, uniform
-from jaxrl.replay.ring import Batch, Replay
+from jaxrl.replay.ring import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,6 @@ class Config(off_policy.Config):
     """Environments stepped in parallel (N)."""
     gradient_steps: Annotated[int, Count] = 4
     """Gradient steps after each rollout."""
-    target_update_every: Annotated[int, Count] = 1
-    """Environment steps between updates of the target critics."""
     auto_temperature: bool = True
     """Tune the temperature towards an entropy of target_entropy; else it stays."""
 
@@ -54,7 +52,11 @@ class Config(off_policy.Config):
 @hyperparameters
 class HParams:
     learning_rate: Annotated[float, Positive] = 3e-4
-    """Adam's step size for actor, critics and temperature."""
+    """Adam's step size for critics and temperature, and for the actor unless it has its own."""
+    actor_learning_rate: Annotated[float, NonNegative] = 0.0
+    """Adam's step size for the actor; 0 = learning_rate."""
+    adam_epsilon: Annotated[float, Positive] = 1e-8
+    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     tau: Annotated[float, Fraction] = 0.005
@@ -73,17 +75,11 @@ class Params(NamedTuple):
     log_temperature: jax.Array
 
 
-class State(NamedTuple):
+class Learner(NamedTuple):
+    """What a gradient step changes. target_critic: as the critic."""
+
     params: Params
     target_critic: PyTree
-    opt_state: PyTree
-    replay: Replay
-
-
-class Learner(NamedTuple):
-    """What a gradient step changes."""
-
-    params: Params
     opt_state: PyTree
 
 
@@ -130,7 +126,7 @@ class Networks(NamedTuple):
 
     def all_q_values(self, critic_params: PyTree, obs: jax.Array) -> jax.Array:
         """Q_1 and Q_2 of every discrete action: float32 [2, B, A]."""
-        return self.critic.apply(critic_params, obs)[..., 0]
+        return self.critic.apply(critic_params, (), obs)[0][..., 0]
 
     def soft_value(
         self, actor_params: PyTree, critic_params: PyTree, obs: jax.Array, alpha: jax.Array, key: Key
@@ -148,7 +144,7 @@ class Networks(NamedTuple):
 def networks(spec: EnvSpec, config: Config) -> Networks:
     """Actor and critics for an environment. Raises ValueError where they do not fit its spaces."""
     space = check_actions(spec)
-    resolve(config.torso, spec.observation_space)
+    off_policy.check_torso(spec, config.torso, "sac", "ppo")
     if isinstance(space, Discrete):
         critic: Any = TwinQNetwork(spec.observation_space, config.torso, config.hidden_sizes, space.n)
     else:
@@ -163,9 +159,9 @@ def loss(
     next_key, key = jax.random.split(key)
     fixed: Params = jax.lax.stop_gradient(params)
     alpha = jnp.exp(fixed.log_temperature)
-    following, _ = nets.soft_value(fixed.actor, target_critic, batch.next_obs, alpha, next_key)
+    next_value, _ = nets.soft_value(fixed.actor, target_critic, batch.next_obs, alpha, next_key)
     q = nets.q_values(params.critic, batch.obs, batch.action)
-    errors = losses.squared((batch.ret + batch.discount * following)[None] - q).sum(0)
+    errors = losses.squared((batch.ret + batch.discount * next_value)[None] - q).sum(0)
     soft, entropy = nets.soft_value(params.actor, fixed.critic, batch.obs, alpha, key)
     parts = {
         "critic_loss": masked_mean(errors, batch.valid),
@@ -180,6 +176,12 @@ def loss(
     return total, {name: Mean.of(x) for name, x in parts.items()}
 
 
+def optimizer(hp: HParams) -> optax.GradientTransformation:
+    """Adam, with a step size of the actor's own."""
+    parts = {"actor": adam(hp, off_policy.actor_step_size(hp)), "other": adam(hp, hp.learning_rate)}
+    return optax.partition(parts, Params("actor", "other", "other"))
+
+
 def make(spec: EnvSpec, config: Config) -> Agent:
     """SAC for discrete actions or a bounded Box, and any array observation."""
     nets = networks(spec, config)
@@ -189,46 +191,46 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         if params is None:
             actor_key, critic_key = jax.random.split(key)
             obs, action = example_obs(spec)[None], jnp.zeros((1, *nets.space.shape), nets.space.dtype)
-            critic = nets.critic.init(critic_key, obs, *([action] if isinstance(nets.space, Box) else []))
+            critic = nets.critic.init(critic_key, *((obs, action) if isinstance(nets.space, Box) else ((), obs)))
             params = Params(nets.actor.init(actor_key, obs), critic, jnp.log(hp.temperature))
-        replay = off_policy.empty_replay(spec, config)
-        return State(params, params.critic, optax.adam(hp.learning_rate).init(params), replay)
+        learner = Learner(params, params.critic, optimizer(hp).init(params))
+        return State(learner, off_policy.empty_replay(spec, config))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
         policy_key, random_key = jax.random.split(key)
-        action = nets.actor.apply(state.params.actor, obs).sample(policy_key)
+        action = nets.actor.apply(state.learner.params.actor, obs).sample(policy_key)
         return off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
-        return nets.actor.apply(state.params.actor, obs).mode(), memory
+        return nets.actor.apply(state.learner.params.actor, obs).mode(), memory
 
     def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
-        return nets.all_q_values(state.params.critic, obs).min(0)
+        return nets.all_q_values(state.learner.params.critic, obs).min(0)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay, adam = off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
+        replay = off_policy.pushed(state.experience, rollout)
         started = clock.env_steps >= config.learning_starts
 
         def descend(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
             sample_key, loss_key = jax.random.split(key)
             slots, _ = sampler.sample((), replay, sample_key)
             batch = ring.read_n_step(replay, slots, hp.gamma, n_step=1)
-            grads, metrics = jax.grad(loss, has_aux=True)(
-                learner.params, nets, config, hp, state.target_critic, batch, loss_key
-            )
-            updates, opt_state = adam.update(grads, learner.opt_state)
-            return Learner(optax.apply_updates(learner.params, updates), opt_state), metrics
+            params, target_critic, opt_state = learner
+            grads, metrics = jax.grad(loss, has_aux=True)(params, nets, config, hp, target_critic, batch, loss_key)
+            updates, opt_state = optimizer(hp).update(grads, opt_state)
+            params: Any = optax.apply_updates(params, updates)
+            target_critic = optax.incremental_update(params.critic, target_critic, hp.tau)
+            return Learner(params, target_critic, opt_state), metrics
 
         def gradient_step(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
             return when_started(started, descend, learner, key)
 
         keys = jax.random.split(key, config.gradient_steps)
-        (params, opt_state), metrics = jax.lax.scan(gradient_step, Learner(state.params, state.opt_state), keys)
-        target_critic = updated_target(config, hp, state.target_critic, params.critic, clock)
-        return State(params, target_critic, opt_state, replay), jax.tree.map(lambda x: x.sum(0), metrics)
+        learner, metrics = jax.lax.scan(gradient_step, state.learner, keys)
+        return State(learner, replay), jax.tree.map(lambda x: x.sum(0), metrics)
 
     return Agent(init, no_memory, act, greedy, learn, action_values if isinstance(nets.space, Discrete) else None)

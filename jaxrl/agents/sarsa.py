@@ -10,11 +10,10 @@ stands in for it where an episode is truncated.
 from __future__ import annotations
 
 from jaxrl.agents import n_step_sarsa
-from jaxrl.agents.n_step_sarsa import State
 from jaxrl.agents.parts.tabular import Config, HParams
 from jaxrl.core.types import Agent, EnvSpec
 
-__all__ = ["Config", "HParams", "State", "make"]
+__all__ = ["Config", "HParams", "make"]
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:

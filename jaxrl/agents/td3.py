@@ -20,18 +20,18 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import example_obs, no_memory, when_started
+from jaxrl.agents.parts.common import adam, example_obs, no_memory, when_started
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, hyperparameters
 from jaxrl.core.spaces import Box
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.critic import TwinBoxCritic
 from jaxrl.networks.dense import Dense
-from jaxrl.networks.torsos import Torso, resolve
+from jaxrl.networks.torsos import Torso
 from jaxrl.ops import boxes, losses
 from jaxrl.replay import ring, uniform
-from jaxrl.replay.ring import Batch, Replay
+from jaxrl.replay.ring import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,11 @@ class Config(off_policy.Config):
 @hyperparameters
 class HParams:
     learning_rate: Annotated[float, Positive] = 3e-4
-    """Adam's step size for actor and critics."""
+    """Adam's step size for the critics, and for the actor unless it has its own."""
+    actor_learning_rate: Annotated[float, NonNegative] = 0.0
+    """Adam's step size for the actor; 0 = learning_rate."""
+    adam_epsilon: Annotated[float, Positive] = 1e-8
+    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     tau: Annotated[float, Fraction] = 0.005
@@ -67,18 +71,11 @@ class Params(NamedTuple):
     critic: PyTree
 
 
-class State(NamedTuple):
-    """opt_state: of actor and critics, each Adam's own. steps: steps of the critics so far, int32 []."""
-
-    params: Params
-    target: Params
-    opt_state: Params
-    steps: jax.Array
-    replay: Replay
-
-
 class Learner(NamedTuple):
-    """What a gradient step changes; fields as in `State`."""
+    """What a gradient step changes.
+
+    opt_state: of actor and critics, each Adam's own. steps: steps of the critics so far, int32 [].
+    """
 
     params: Params
     target: Params
@@ -128,7 +125,7 @@ class Networks(NamedTuple):
 def networks(spec: EnvSpec, config: Config) -> Networks:
     """Actor and critics for an environment. Raises ValueError where they do not fit its spaces."""
     space = check_actions(spec)
-    resolve(config.torso, spec.observation_space)
+    off_policy.check_torso(spec, config.torso, "td3", "ppo")
     actor = Actor(spec, config, boxes.bounds(space)[0].size)
     return Networks(actor, TwinBoxCritic(spec.observation_space, space, config.torso, config.hidden_sizes), space)
 
@@ -139,9 +136,10 @@ def critic_loss(
     """Both critics' error against the smoothed target."""
     noise = hp.target_noise * nets.noise(key, len(batch.ret))
     noise = jnp.clip(noise, -hp.target_noise_clip, hp.target_noise_clip)
-    following = nets.critic.apply(target.critic, batch.next_obs, nets.actions(target.actor, batch.next_obs, noise)).min(0)
+    next_action = nets.actions(target.actor, batch.next_obs, noise)
+    next_value = nets.critic.apply(target.critic, batch.next_obs, next_action).min(0)
     q = nets.critic.apply(critic_params, batch.obs, batch.action)
-    errors = losses.squared((batch.ret + batch.discount * following)[None] - q).sum(0)
+    errors = losses.squared((batch.ret + batch.discount * next_value)[None] - q).sum(0)
     total = masked_mean(errors, batch.valid)
     return total, {"loss": Mean.of(total), "q_value": Mean.of(q.mean(0), batch.valid)}
 
@@ -162,34 +160,34 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             actor_key, critic_key = jax.random.split(key)
             obs, action = example_obs(spec)[None], jnp.zeros((1, *nets.space.shape), nets.space.dtype)
             params = Params(nets.actor.init(actor_key, obs), nets.critic.init(critic_key, obs, action))
-        adam = optax.adam(hp.learning_rate)
-        opt_state = Params(adam.init(params.actor), adam.init(params.critic))
-        return State(params, params, opt_state, jnp.int32(0), off_policy.empty_replay(spec, config))
+        optimizer = adam(hp, hp.learning_rate)
+        opt_state = Params(optimizer.init(params.actor), optimizer.init(params.critic))
+        return State(Learner(params, params, opt_state, jnp.int32(0)), off_policy.empty_replay(spec, config))
 
     def act(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[jax.Array, PyTree, PyTree]:
         noise_key, random_key = jax.random.split(key)
-        noise = hp.exploration_noise * nets.noise(noise_key, config.num_envs)
-        action = nets.actions(state.params.actor, obs, noise)
+        noise = hp.exploration_noise * nets.noise(noise_key, len(obs))
+        action = nets.actions(state.learner.params.actor, obs, noise)
         return off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
 
     def greedy(
         hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
     ) -> tuple[jax.Array, PyTree]:
-        return nets.actions(state.params.actor, obs), memory
+        return nets.actions(state.learner.params.actor, obs), memory
 
     def improve(hp: HParams, learner: Learner, batch: Batch) -> Learner:
         """One step of the actor, and all targets move."""
         params, target, opt_state, steps = learner
         grads = jax.grad(actor_loss)(params.actor, nets, params.critic, batch)
-        updates, actor_state = optax.adam(hp.learning_rate).update(grads, opt_state.actor)
+        updates, actor_state = adam(hp, off_policy.actor_step_size(hp)).update(grads, opt_state.actor)
         params = Params(optax.apply_updates(params.actor, updates), params.critic)
         target = optax.incremental_update(params, target, hp.tau)
         return Learner(params, target, Params(actor_state, opt_state.critic), steps)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay, adam = off_policy.pushed(state.replay, rollout), optax.adam(hp.learning_rate)
+        replay = off_policy.pushed(state.experience, rollout)
         started = clock.env_steps >= config.learning_starts
 
         def descend(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
@@ -198,7 +196,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             batch = ring.read_n_step(replay, slots, hp.gamma, n_step=1)
             params, target, opt_state, steps = learner
             grads, metrics = jax.grad(critic_loss, has_aux=True)(params.critic, nets, hp, target, batch, noise_key)
-            updates, critic_state = adam.update(grads, opt_state.critic)
+            updates, critic_state = adam(hp, hp.learning_rate).update(grads, opt_state.critic)
             params = Params(params.actor, optax.apply_updates(params.critic, updates))
             learner = Learner(params, target, Params(opt_state.actor, critic_state), steps + 1)
             due = learner.steps % config.policy_delay == 0
@@ -208,7 +206,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             return when_started(started, descend, learner, key)
 
         keys = jax.random.split(key, config.gradient_steps)
-        learner, metrics = jax.lax.scan(gradient_step, Learner(*state[:-1]), keys)
-        return State(*learner, replay), jax.tree.map(lambda x: x.sum(0), metrics)
+        learner, metrics = jax.lax.scan(gradient_step, state.learner, keys)
+        return State(learner, replay), jax.tree.map(lambda x: x.sum(0), metrics)
 
     return Agent(init, no_memory, act, greedy, learn)

@@ -160,7 +160,20 @@ class Clock(NamedTuple):
     progress: jax.Array
 
 
-AgentState = PyTree
+AgentState = PyTree  # of an agent that keeps experience a `State`, of any other what it learnt
+
+
+class State(NamedTuple):
+    """The state of an agent that keeps experience: what it learnt, and the data that it learns from.
+
+    learner: parameters, targets, optimiser's state, counts. Population-based training copies it to another member, and of
+    devices that share a member each holds all of it.
+    experience: what belongs to the data this member saw: replay, its priorities, steps that wait for their return. It is
+    never copied to another member; devices that share a member part the leaves [rows, N, ...] along N.
+    """
+
+    learner: PyTree
+    experience: PyTree
 
 
 class AgentInit(Protocol):
@@ -202,7 +215,7 @@ class Learn(Protocol):
     """Learns from one rollout."""
 
     def __call__(self, hparams: Any, state: Any, rollout: Rollout, clock: Clock, key: Key, /) -> tuple[AgentState, Metrics]:
-        """(state, metrics): the state has the shapes and dtypes it came with. clock: after the rollout."""
+        """(state, metrics): the state has the shapes and dtypes it came with. clock: see `Clock`."""
 
 
 class Values(Protocol):

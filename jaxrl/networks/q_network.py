@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
 from jaxrl.core.spaces import Space
+from jaxrl.core.types import PyTree
 from jaxrl.networks.initializers import near_zero
-from jaxrl.networks.torsos import MLP, Layers, Torso, TorsoName
+from jaxrl.networks.memory import MemoryTorsoName, SequenceTorso, has_memory
+from jaxrl.networks.torsos import MLP, Layers, Torso
 
 
 class QNetwork(nn.Module):
-    """What is known of each action's return: float32 [..., A, M]; M = 1 value, or M atoms or quantiles.
+    """(memory, obs, first) -> (what is known of each action's return, float32 [..., A, M], memory).
 
-    dueling: the last hidden layer and the head twice, for V(s) and A(s, ·); the output is V + A - mean_a A, per atom
-    (Wang et al. 2016, equation 9; Hessel et al. 2018, section 3).
+    M = 1 value, or M atoms or quantiles. With a memory obs is [T, N, ...] and first [T, N]; without, any leading axes do and
+    the memory is (). window: of a transformer.
+    dueling: a hidden layer and a head for V(s), and for A(s, ·); the output is V + A - mean_a A, per atom (Wang et al. 2016,
+    equation 9; Hessel et al. 2018, section 3). The hidden layer is the last of hidden_sizes; a memory of that size, which
+    both streams need, comes before it.
     """
 
     space: Space
-    torso: TorsoName
+    torso: MemoryTorsoName
     hidden_sizes: tuple[int, ...]
     num_actions: int
     num_atoms: int = 1
     dueling: bool = False
     layers: Layers = Layers()
+    window: int = 16
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the torso has a memory."""
+        return has_memory(self.torso)
+
+    @nn.nowrap
+    def check(self) -> None:
+        """Raises InputError where the torso cannot be made or cannot take the space's observations."""
+        self._sequence_torso(parent=None).check()
+
+    @nn.nowrap
+    def initial(self, num_envs: int) -> PyTree:
+        """The memory before an episode, leaves [num_envs, ...]; () without one."""
+        return self._sequence_torso(parent=None).initial(num_envs)
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
+    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> tuple[jax.Array, PyTree]:
+        if self.remembers:
+            features, memory = self._sequence_torso()(memory, obs, first)
+        else:
+            hidden_sizes = self.hidden_sizes[:-1] if self.dueling else self.hidden_sizes
+            features = Torso(self.space, self.torso, hidden_sizes, self.layers)(obs)  # type: ignore[arg-type]
         if not self.dueling:
-            return self._head(Torso(self.space, self.torso, self.hidden_sizes, self.layers)(obs), self.num_actions)
-        features = Torso(self.space, self.torso, self.hidden_sizes[:-1], self.layers)(obs)
+            return self._head(features, self.num_actions), memory
         value = self._head(MLP(self.hidden_sizes[-1:], self.layers)(features), 1)
         advantage = self._head(MLP(self.hidden_sizes[-1:], self.layers)(features), self.num_actions)
-        return value + advantage - advantage.mean(-2, keepdims=True)
+        return value + advantage - advantage.mean(-2, keepdims=True), memory
+
+    @nn.nowrap
+    def _sequence_torso(self, **module: Any) -> SequenceTorso:
+        return SequenceTorso(self.space, self.torso, self.hidden_sizes, self.layers, self.window, **module)
 
     def _head(self, features: jax.Array, num_actions: int) -> jax.Array:
         out = self.layers.dense(num_actions * self.num_atoms, kernel_init=near_zero)(features)

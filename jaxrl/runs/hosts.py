@@ -46,8 +46,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Row, Trainer
 from jaxrl.core.trees import ENVS
-from jaxrl.core.types import Key, PyTree, TrainState
-from jaxrl.replay.ring import Replay
+from jaxrl.core.types import Key, PyTree, State, TrainState
 from jaxrl.runs import checkpoint
 
 
@@ -94,16 +93,17 @@ def shardings(trainer: Trainer, over: Mesh) -> TrainState:
         return NamedSharding(over, PartitionSpec(*axes))
 
     def of_agent(x: Any) -> PyTree:
-        if isinstance(x, Replay):  # leaves [rows, N, ...], and counts []
-            return jax.tree.map(lambda leaf: at(None, ENVS) if leaf.ndim else at(), x)
-        return at()
+        return State(jax.tree.map(lambda _: at(), x.learner), of_rows(x.experience)) if isinstance(x, State) else at()
+
+    def of_rows(experience: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: at(None, ENVS) if x.shape[1:2] == (num_envs,) else at(), experience)
 
     state = jax.eval_shape(trainer.init, jax.eval_shape(jax.random.key, 0))
     envs = jax.tree.map(
         lambda x: at(ENVS) if x.shape[:1] == (num_envs,) else at(),
         {"env": state.env, "obs": state.obs, "first": state.first, "memory": state.memory, "episode": state.episode},
     )
-    agent = jax.tree.map(of_agent, state.agent, is_leaf=lambda x: isinstance(x, Replay))
+    agent = jax.tree.map(of_agent, state.agent, is_leaf=lambda x: isinstance(x, State))
     return jax.tree.map(lambda _: at(), state)._replace(agent=agent, **envs)
 
 

@@ -4,7 +4,7 @@ Every round a population trains for some iterations. Between two rounds each mem
 hyper-parameters and what was learnt (parameters, optimiser state, running statistics) of a member drawn from the best fifth,
 and its hyper-parameters are perturbed ("truncation selection" and "perturb"): in a log range multiplied by 0.8 or 1.2, as in
 the paper; in a uniform range moved by a tenth of it, since a fifth of γ = 0.99 is beyond any sensible range. Both within the
-range. Keys, environments and experience stay the member's own. A member that diverged is worse than any other: it is
+range. Keys, environments and experience (replay, priorities) stay the member's own. A member that diverged is worse than any other: it is
 replaced even outside the worst fifth, and nobody goes on from it while another is left.
 """
 
@@ -18,14 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core import trees
-from jaxrl.core.types import Key, PyTree, TrainState
+from jaxrl.core.types import Key, PyTree, State, TrainState
 from jaxrl.devices.layout import Layout
 from jaxrl.experiment.search_space import Span
 
 FRACTION = 0.2  # of the population that is replaced, and that it is replaced from
 FACTORS = (0.8, 1.2)  # in a log range
 SHARE = 0.1  # of a uniform range
-OWN = "replay"  # what of an agent's state is never copied, by the name of its field
 
 
 class Round(NamedTuple):
@@ -70,13 +69,15 @@ def perturbed(values: dict[str, jax.Array], spans: Mapping[str, Span], key: Key)
 
 
 def inherited(agent: PyTree, parent: jax.Array) -> PyTree:
-    """Agent states [P, ...] after selection: all that was learnt is the parent's, replay stays the member's own."""
+    """Agent states [P, ...] after selection: what was learnt is the parent's, experience stays the member's own."""
 
-    def pick(path: tuple, x: jax.Array) -> jax.Array:
-        own = any(getattr(part, "name", getattr(part, "key", None)) == OWN for part in path)
-        return x if own else jnp.take(x, parent, axis=0)
+    def pick(x: PyTree) -> PyTree:
+        return State(of_parent(x.learner), x.experience) if isinstance(x, State) else of_parent(x)
 
-    return jax.tree_util.tree_map_with_path(pick, agent)
+    def of_parent(x: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.take(leaf, parent, axis=0), x)
+
+    return jax.tree.map(pick, agent, is_leaf=lambda x: isinstance(x, State))
 
 
 def exploit_and_explore(

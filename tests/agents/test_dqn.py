@@ -26,10 +26,14 @@ def setup(hparams=None, **config):
     state = agent.init(jax.random.key(0), hp)
 
     def constant(values):
-        zero = jax.tree.map(jnp.zeros_like, state.params)
+        zero = jax.tree.map(jnp.zeros_like, state.learner.params)
         return {"params": {**zero["params"], "Dense_0": {**zero["params"]["Dense_0"], "bias": jnp.array(values)}}}
 
-    return agent, hp, state._replace(params=constant(ONLINE), target_params=constant(TARGET))
+    return agent, hp, with_weights(state, params=constant(ONLINE), target_params=constant(TARGET))
+
+
+def with_weights(state, **weights):
+    return state._replace(learner=state.learner._replace(**weights))
 
 
 def rollout(n=1, reward=1.0, action=0, terminated=False, truncated=False, valid=True):
@@ -77,30 +81,31 @@ def test_loss_of_one_transition_by_hand(case, loss):
     # Adam's first step has the size of the learning rate, towards the target, at the action taken and nowhere else.
     moved = np.zeros(2)
     moved[action] = 0.01 * np.sign(error)
-    np.testing.assert_allclose(bias(after.params) - ONLINE, moved, atol=1e-5)
+    np.testing.assert_allclose(bias(after.learner.params) - ONLINE, moved, atol=1e-5)
 
 
 def test_invalid_rows_teach_nothing():
     agent, hp, state = setup()
     after, metrics = learn(agent, hp, state, rollout(valid=False))
-    np.testing.assert_array_equal(bias(after.params), ONLINE)
+    np.testing.assert_array_equal(bias(after.learner.params), ONLINE)
     assert np.isnan(metrics["q_value"].value)
 
 
 def test_nothing_is_learnt_before_learning_starts():
     agent, hp, state = setup(learning_starts=7)
     early, metrics = learn(agent, hp, state, rollout(), env_steps=6)
-    np.testing.assert_array_equal(bias(early.params), ONLINE)
-    assert int(early.opt_state[0].count) == 0 and np.isnan(metrics["loss"].value) and int(early.replay.filled) == 1
+    np.testing.assert_array_equal(bias(early.learner.params), ONLINE)
+    assert int(early.learner.opt_state[1][0].count) == 0 and np.isnan(metrics["loss"].value)
+    assert int(early.experience.replay.filled) == 1
     later, metrics = learn(agent, hp, state, rollout(), env_steps=7)
-    assert bias(later.params)[0] > ONLINE[0] and int(later.opt_state[0].count) == 1
+    assert bias(later.learner.params)[0] > ONLINE[0] and int(later.learner.opt_state[1][0].count) == 1
 
 
 @pytest.mark.parametrize("gradient_steps", [1, 3])
 def test_gradient_steps(gradient_steps):
     agent, hp, state = setup(gradient_steps=gradient_steps)
     after, metrics = learn(agent, hp, state, rollout())
-    assert int(after.opt_state[0].count) == gradient_steps == float(metrics["loss"].count)
+    assert int(after.learner.opt_state[1][0].count) == gradient_steps == float(metrics["loss"].count)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +118,10 @@ def test_target_moves_when_a_multiple_is_passed(every, num_envs, env_steps, due,
     """Between env_steps - num_envs and env_steps a multiple of `every` is reached: (96, 128] holds 100, (64, 96] no 50."""
     agent, hp, state = setup({"tau": tau}, num_envs=num_envs, target_update_every=every, replay_capacity=100)
     after, _ = learn(agent, hp, state, rollout(num_envs), env_steps)
-    expected = tau * bias(after.params) + (1 - tau) * np.array(TARGET) if due else TARGET
-    np.testing.assert_allclose(bias(after.target_params), expected, rtol=1e-6)
+    expected = tau * bias(after.learner.params) + (1 - tau) * np.array(TARGET) if due else TARGET
+    np.testing.assert_allclose(bias(after.learner.target_params), expected, rtol=1e-6)
     if due and tau == 1:
-        np.testing.assert_array_equal(bias(after.target_params), bias(after.params))  # a copy, to the bit
+        np.testing.assert_array_equal(bias(after.learner.target_params), bias(after.learner.params))  # a copy, to the bit
 
 
 def test_epsilon_falls_linearly():
@@ -143,7 +148,7 @@ def test_three_steps_by_hand(case):
     steps, error = N_STEP[case]
     agent, hp, state = setup(n_step=3)
     for i, step in enumerate(steps):
-        state, metrics = learn(agent, hp, state._replace(params=setup()[2].params), rollout(**step))
+        state, metrics = learn(agent, hp, with_weights(state, params=setup()[2].learner.params), rollout(**step))
         assert np.isnan(metrics["loss"].value) == (i < 2)
     np.testing.assert_allclose(metrics["loss"].value, error**2 / 2, rtol=1e-6)
 
@@ -152,12 +157,12 @@ def test_prioritised_replay_by_hand():
     """Errors 2.5 (running) and 0 (terminated): α = 1 gives them weights 2.5 and 0 in the tree, up to the offset."""
     agent, hp, state = setup({"priority_exponent": 1.0}, prioritized=True, batch_size=64)
     state, _ = learn(agent, hp, state, rollout())
-    online = setup()[2].params
-    state, _ = learn(agent, hp, state._replace(params=online), rollout(terminated=True))
-    np.testing.assert_allclose(state.priorities.tree[0][:3], [2.5, 0, 0], atol=2e-6)
+    online = setup()[2].learner.params
+    state, _ = learn(agent, hp, with_weights(state, params=online), rollout(terminated=True))
+    np.testing.assert_allclose(state.experience.priorities.tree[0][:3], [2.5, 0, 0], atol=2e-6)
     # A draw is then of the first, but for one in a million; a new transition comes with the highest weight so far.
-    after, metrics = learn(agent, hp, state._replace(params=online), rollout(terminated=True))
-    np.testing.assert_allclose(state.priorities.highest, 2.5, atol=2e-6)
+    after, metrics = learn(agent, hp, with_weights(state, params=online), rollout(terminated=True))
+    np.testing.assert_allclose(state.experience.priorities.highest, 2.5, atol=2e-6)
     # β = 0.4 at the start. Strata of equal mass: half of the batch each, P · 3 = 1.5 for both, all weights 1.
     np.testing.assert_allclose(metrics["loss"].value, 0.5 * 2.5**2 / 2, rtol=1e-3)
 
@@ -167,10 +172,12 @@ def test_importance_weights_shape_the_loss():
     agent, hp, state = setup({"importance_exponent": 1.0, "priority_exponent": 1.0}, prioritized=True, batch_size=64)
     state, _ = learn(agent, hp, state, rollout())
     state, _ = learn(agent, hp, state, rollout(terminated=True))
-    tree = tuple(jnp.zeros_like(x).at[0].set(4.0) for x in state.priorities.tree)
+    tree = tuple(jnp.zeros_like(x).at[0].set(4.0) for x in state.experience.priorities.tree)
     tree = (tree[0].at[0].set(3.0).at[1].set(1.0), *tree[1:])
     # The third push weighs the highest weight so far: nothing here.
-    state = state._replace(params=setup()[2].params, priorities=state.priorities._replace(tree=tree, highest=jnp.float32(0)))
+    priorities = state.experience.priorities._replace(tree=tree, highest=jnp.float32(0))
+    state = with_weights(state, params=setup()[2].learner.params)
+    state = state._replace(experience=state.experience._replace(priorities=priorities))
     _, metrics = learn(agent, hp, state, rollout())
     np.testing.assert_allclose(metrics["loss"].value, 0.75 / 3 * 2.5**2 / 2, rtol=1e-5)
 
@@ -180,11 +187,11 @@ def distributional_setup(online, target, **config):
     agent, hp, state = setup({"v_min": 0.0, "v_max": 2.0}, num_atoms=len(online[0]), **config)
 
     def constant(values):
-        zero = jax.tree.map(jnp.zeros_like, state.params)
+        zero = jax.tree.map(jnp.zeros_like, state.learner.params)
         head = {**zero["params"]["Dense_0"], "bias": jnp.array(values, jnp.float32).reshape(-1)}
         return {"params": {**zero["params"], "Dense_0": head}}
 
-    return agent, hp, state._replace(params=constant(online), target_params=constant(target))
+    return agent, hp, with_weights(state, params=constant(online), target_params=constant(target))
 
 
 def test_c51_by_hand():
@@ -199,7 +206,7 @@ def test_c51_by_hand():
     after, metrics = learn(agent, hp, state, rollout())
     np.testing.assert_allclose(metrics["loss"].value, 0.5 * log(2), rtol=1e-5)
     np.testing.assert_allclose(metrics["q_value"].value, 1.0, rtol=1e-6)
-    np.testing.assert_allclose(after.priorities.tree[0][0], (0.5 * log(2) + 1e-6) ** 0.5, rtol=1e-4)
+    np.testing.assert_allclose(after.experience.priorities.tree[0][0], (0.5 * log(2) + 1e-6) ** 0.5, rtol=1e-4)
     # In Double DQN the online network chooses a' = 0 = {0: 1}: shifted to 1. KL = log(1 / ½).
     agent, hp, state = distributional_setup(online, target, distributional="c51", double=True)
     np.testing.assert_allclose(learn(agent, hp, state, rollout())[1]["loss"].value, log(2), rtol=1e-5)
@@ -239,8 +246,8 @@ def test_noisy_nets_explore_without_epsilon_and_evaluate_without_noise():
     assert 0 < float(action.mean()) < 1  # environments draw weights of their own
     greedy, _ = agent.greedy(hp, state, (), obs, jnp.zeros(200, bool), jax.random.key(2))
     assert (greedy == greedy[0]).all() and greedy[0] == agent.values(hp, state, obs)[0].argmax()
-    silent = jax.tree_util.tree_map_with_path(lambda p, x: x * 0 if "sigma" in str(p[-1]) else x, state.params)
-    action, _, _ = agent.act(hp, state._replace(params=silent), (), obs, jnp.zeros(200, bool), clock, jax.random.key(2))
+    silent = jax.tree_util.tree_map_with_path(lambda p, x: x * 0 if "sigma" in str(p[-1]) else x, state.learner.params)
+    action, _, _ = agent.act(hp, with_weights(state, params=silent), (), obs, jnp.zeros(200, bool), clock, jax.random.key(2))
     assert (action == greedy).all()  # without noise no exploration is left: ε plays no part
 
 
@@ -268,11 +275,12 @@ def test_all_options_off_is_plain_dqn():
         state = trainer.init(jax.random.key(0), params=params)
         return jax.lax.scan(lambda s, _: trainer.step(s), state, length=trainer.num_iterations)
 
-    start = ours.init(jax.random.key(0)).agent.params
+    start = ours.init(jax.random.key(0)).agent.learner.params
     (state, metrics), (expected, expected_metrics) = jax.jit(lambda p: (train(ours, p), train(plain, layers(p))))(start)
     np.testing.assert_array_equal(metrics["episode_return"], expected_metrics["episode_return"])
     np.testing.assert_allclose(metrics["loss"], expected_metrics["loss"], rtol=1e-6)
-    for a, b in ((state.agent.params, expected.agent.params), (state.agent.target_params, expected.agent.target_params)):
+    learner = state.agent.learner
+    for a, b in ((learner.params, expected.agent.params), (learner.target_params, expected.agent.target_params)):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), layers(a), b)
 
 

@@ -62,14 +62,15 @@ def test_learn_takes_each_valid_pull_into_its_actions_posterior():
     agent, _ = made(exploration="bayesian", num_envs=5)
     hp = HParams(prior_scale=3.0)
     state = agent.init(jax.random.key(0), hp)
-    np.testing.assert_allclose(state.covariance, np.tile(9 * np.eye(6), (A, 1, 1)))
+    np.testing.assert_allclose(state.learner.covariance, np.tile(9 * np.eye(6), (A, 1, 1)))
     pulls = rows(8, 5)
     after, _ = agent.learn(hp, state, pulls, START, jax.random.key(1))
-    phi = network(state.params, 0, pulls.steps.obs)[1]
+    phi = network(state.learner.params, 0, pulls.steps.obs)[1]
     for a in range(A):
         of = phi[np.asarray(pulls.steps.valid & (pulls.steps.action == a))]
         assert 3 < len(of) < 40
-        np.testing.assert_allclose(after.covariance[a], np.linalg.inv(np.eye(6) / 9 + of.T @ of), rtol=2e-3, atol=1e-4)
+        expected = np.linalg.inv(np.eye(6) / 9 + of.T @ of)
+        np.testing.assert_allclose(after.learner.covariance[a], expected, rtol=2e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("exploration", ["epsilon_greedy", "ensemble"])
@@ -77,11 +78,11 @@ def test_values_are_the_mean_of_the_networks(exploration):
     agent, state = made(exploration=exploration)
     obs = rows(1, 7).steps.obs[0]
     members = 3 if exploration == "ensemble" else 1
-    expected = np.mean([network(state.params, e, obs)[0] for e in range(members)], 0)
+    expected = np.mean([network(state.learner.params, e, obs)[0] for e in range(members)], 0)
     np.testing.assert_allclose(agent.values(HParams(), state, obs), expected, rtol=1e-4, atol=1e-5)
     action, _ = agent.greedy(HParams(), state, (), obs, obs[:, 0] > 9, jax.random.key(0))
     np.testing.assert_array_equal(action, expected.argmax(-1))
-    assert {x.shape[0] for x in jax.tree.leaves(state.params)} == {members}
+    assert {x.shape[0] for x in jax.tree.leaves(state.learner.params)} == {members}
 
 
 def frequencies(exploration, hp, state, seen, progress=0.0):
@@ -117,14 +118,14 @@ def test_sampled_values_have_the_posteriors_spread():
     phi, mean, noise = np.array([1.0, -2.0]), np.array([0.3, 0.0]), 0.7
     variances = noise**2 * np.einsum("i,aij,j->a", phi, covariance, phi)
     better = scipy.stats.norm.cdf(0.3 / np.sqrt(variances.sum()))
-    state = neural_bandit.State((), (), (), jnp.array(covariance, jnp.float32))
+    state = neural_bandit.Learner((), (), jnp.array(covariance, jnp.float32))
     found = frequencies("bayesian", HParams(noise_scale=noise), state, Seen(mean[None], phi[None]))
     close(found, [better, 1 - better])
 
 
 def delta(before, after):
     """How far each network's parameters moved, at most: [E]."""
-    moved = jax.tree.map(lambda x, y: np.abs(x - y).reshape(len(x), -1).max(1), before.params, after.params)
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).reshape(len(x), -1).max(1), before.learner.params, after.learner.params)
     return np.max(jax.tree.leaves(moved), 0)
 
 
@@ -138,11 +139,11 @@ def test_members_learn_from_their_own_half_of_the_pulls():
     """One pull in replay: a member moves exactly if the mask stored with it says so; masks are fair coins, tossed once."""
     agent, state = made(exploration="ensemble", num_envs=1, ensemble_size=64)
     after, _ = agent.learn(HParams(), state, rows(1, 1, valid_share=1.1), START, jax.random.key(3))
-    ((reward, mask),) = stored_masks(after.replay).items()
+    ((reward, mask),) = stored_masks(after.experience).items()
     np.testing.assert_array_equal(delta(state, after) > 0, mask)
     assert 32 - 5 * 4 <= mask.sum() <= 32 + 5 * 4
     again, _ = agent.learn(HParams(), after, rows(1, 1, 1, valid_share=1.1), START, jax.random.key(4))
-    masks = stored_masks(again.replay)
+    masks = stored_masks(again.experience)
     np.testing.assert_array_equal(masks.pop(reward), mask)
     ((_, other),) = masks.items()
     assert (other != mask).any()
@@ -156,10 +157,10 @@ def test_a_gradient_step_by_hand():
     agent, state = made(hidden_sizes=(), num_envs=1)
     pull = rows(1, 1, valid_share=1.1)
     after, metrics = agent.learn(HParams(learning_rate=0.01), state, pull, START, jax.random.key(0))
-    head = {k: np.asarray(v[0]) for k, v in state.params["params"]["Dense_0"].items()}
+    head = {k: np.asarray(v[0]) for k, v in state.learner.params["params"]["Dense_0"].items()}
     x, a, r = np.asarray(pull.steps.obs[0, 0]), int(pull.steps.action[0, 0]), float(pull.steps.reward[0, 0])
     error = (x @ head["kernel"] + head["bias"])[a] - r
-    moved = {k: np.asarray(v[0]) - head[k] for k, v in after.params["params"]["Dense_0"].items()}
+    moved = {k: np.asarray(v[0]) - head[k] for k, v in after.learner.params["params"]["Dense_0"].items()}
     np.testing.assert_allclose(moved["kernel"], -0.01 * np.outer(np.sign(x * error), np.eye(A)[a]), rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(moved["bias"], -0.01 * np.sign(error) * np.eye(A)[a], rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose(metrics["loss"].value, error**2 / 2, rtol=1e-4)
@@ -170,7 +171,7 @@ def test_invalid_rows_teach_nothing(exploration):
     agent, state = made(exploration=exploration)
     after, metrics = agent.learn(HParams(), state, rows(1, 2, valid_share=0.0), START, jax.random.key(0))
     assert delta(state, after).max() == 0 and metrics["reward"].count == 0
-    for x, y in zip(jax.tree.leaves(state.covariance), jax.tree.leaves(after.covariance), strict=True):
+    for x, y in zip(jax.tree.leaves(state.learner.covariance), jax.tree.leaves(after.learner.covariance), strict=True):
         np.testing.assert_array_equal(x, y)
 
 

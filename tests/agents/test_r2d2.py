@@ -40,10 +40,10 @@ def setup(hparams=None, target=TARGET, **config):
     hp = r2d2.HParams(**({"gamma": 0.5, "learning_rate": 0.01} | (hparams or {})))
 
     def constant(values):
-        zero = jax.tree.map(jnp.zeros_like, state.params)
+        zero = jax.tree.map(jnp.zeros_like, state.learner.params)
         return {"params": {**zero["params"], "Dense_0": {**zero["params"]["Dense_0"], "bias": jnp.array(values)}}}
 
-    return agent, hp, state._replace(params=constant(ONLINE), target_params=constant(target))
+    return agent, hp, state._replace(learner=state.learner._replace(params=constant(ONLINE), target_params=constant(target)))
 
 
 def rollout(terminated=(), truncated=(), invalid=(), reward=1.0, length=3, num_envs=1):
@@ -92,14 +92,14 @@ def test_errors_by_hand(case):
     errors = np.array([e for e in expected if e is not None])
     np.testing.assert_allclose(metrics["loss"].value, np.mean(errors**2) / 2, rtol=1e-5)
     priority = 0.9 * errors.max() + 0.1 * errors.mean()
-    np.testing.assert_allclose(after.priorities.tree[0][0], priority, rtol=1e-4)
-    np.testing.assert_allclose(bias(after.params) - ONLINE, [0.01, 0.0], atol=1e-5)
+    np.testing.assert_allclose(after.experience.priorities.tree[0][0], priority, rtol=1e-4)
+    np.testing.assert_allclose(bias(after.learner.params) - ONLINE, [0.01, 0.0], atol=1e-5)
 
 
 def test_invalid_steps_teach_nothing():
     agent, hp, state = setup()
     after, metrics = learn(agent, hp, state, rollout(invalid=[0, 1, 2]))
-    np.testing.assert_array_equal(bias(after.params), ONLINE)
+    np.testing.assert_array_equal(bias(after.learner.params), ONLINE)
     assert np.isnan(metrics["q_value"].value)
 
 
@@ -124,17 +124,18 @@ def compiled():
 def test_replay_gives_back_what_acting_computed():
     """With parameters unchanged: stored actions are greedy for the replayed values, and each memory leads to the next."""
     trainer, states, program = compiled()
-    params = jax.tree.map(lambda x: 3 * x, states.agent.params)  # so that one action is clearly better
-    states = states._replace(agent=states.agent._replace(params=params))
+    params = jax.tree.map(lambda x: 3 * x, states.agent.learner.params)  # so that one action is clearly better
+    learner = states.agent.learner._replace(params=params)
+    states = states._replace(agent=states.agent._replace(learner=learner))
     for _ in range(2):
         states, _ = program(states)
-    replay, params = jaxrl.member((states.agent.replay, states.agent.params), 1)
+    replay, params = jaxrl.member((states.agent.experience.replay, states.agent.learner.params), 1)
     assert replay.starts.shape == (111, 10) and int(replay.starts.position) == 120 - 111
     memory, steps = sequence.read(replay, jnp.arange(1110), 7)  # every rollout of every environment
     network = r2d2.q_network(trainer.env.spec, r2d2.Config(torso="lstm", hidden_sizes=(9, 9), dueling=False))
     q, after = jax.jit(network.apply)(params, memory, steps.obs, steps.first)
-    taken = jnp.take_along_axis(q, steps.action[..., None], -1)[..., 0]
-    np.testing.assert_allclose(taken, q.max(-1), atol=1e-5)
+    taken = jnp.take_along_axis(q[..., 0], steps.action[..., None], -1)[..., 0]
+    np.testing.assert_allclose(taken, q[..., 0].max(-1), atol=1e-5)
     assert 0.1 < float(steps.action.mean()) < 0.9 and float(steps.first.mean()) > 0.02
     ended = steps.terminated[-1] | steps.truncated[-1]
     after = trees.where(ended, trainer.agent.memory(1110), after)
@@ -163,10 +164,11 @@ def test_double_and_rescaled_errors_by_hand_once_learning_starts_and_a_sequence_
     agent, hp, state = setup({"learning_rate": 1e-6}, target=[9.0, 4.024], **LATE)
     for env_steps in (9, 6):
         state, metrics = learn(agent, hp, state, rollout(reward=3.0), env_steps)
-        np.testing.assert_array_equal(bias(state.params), ONLINE)
-        assert int(state.opt_state[0].count) == 0 and np.isnan(metrics["loss"].value)
+        np.testing.assert_array_equal(bias(state.learner.params), ONLINE)
+        assert int(state.learner.opt_state[1][0].count) == 0 and np.isnan(metrics["loss"].value)
     state, metrics = learn(agent, hp, state, rollout(reward=3.0), 7)
-    assert bias(state.params)[0] > ONLINE[0] and int(state.opt_state[0].count) == 2 == float(metrics["loss"].count)
+    assert bias(state.learner.params)[0] > ONLINE[0]
+    assert int(state.learner.opt_state[1][0].count) == 2 == float(metrics["loss"].count)
     np.testing.assert_allclose(metrics["loss"].value, (3.015 - 1) ** 2 / 2, rtol=1e-5)
     np.testing.assert_allclose(metrics["q_value"].value, 3.0, atol=0.02)  # h(3) = 1, but for ε
 
@@ -176,8 +178,8 @@ def test_double_and_rescaled_errors_by_hand_once_learning_starts_and_a_sequence_
 def test_target_moves_when_a_multiple_is_passed(env_steps, due, tau):
     agent, hp, state = setup({"tau": tau})
     after, _ = learn(agent, hp, state, rollout(), env_steps)
-    expected = tau * bias(after.params) + (1 - tau) * np.array(TARGET) if due else TARGET
-    np.testing.assert_allclose(bias(after.target_params), expected, rtol=1e-6)
+    expected = tau * bias(after.learner.params) + (1 - tau) * np.array(TARGET) if due else TARGET
+    np.testing.assert_allclose(bias(after.learner.target_params), expected, rtol=1e-6)
 
 
 def test_epsilon_falls_linearly():

@@ -74,8 +74,8 @@ def loop_values(network, params, batch, burn_in):
     for t in range(len(steps.reward)):
         memory = trees.where(steps.first[t], network.initial(BATCH), memory)
         out, memory = step(memory, steps.obs[t])
-        q.append(out[0])
-        following.append(step(memory, steps.next_obs[t])[0][0])
+        q.append(out[0, ..., 0])
+        following.append(step(memory, steps.next_obs[t])[0][0, ..., 0])
     return np.array(q[burn_in:]), np.array(following[burn_in:])
 
 

@@ -31,9 +31,9 @@ def setup(spec, logits_or_mean, critics, **config):
     """π and both critics constant over observations; α = ½."""
     config = sac.Config(**(CONFIG | config))
     nets, hp = sac.networks(spec, config), sac.HParams(gamma=0.5, temperature=0.5)
-    state = sac.make(spec, config).init(jax.random.key(0), hp)
-    critic = with_biases(state.params.critic, ("Dense_0", "bias"), jnp.array(critics, jnp.float32))
-    actor = with_biases(state.params.actor, ("PolicyHead_0", "Dense_0", "bias"), jnp.array(logits_or_mean, jnp.float32))
+    params = sac.make(spec, config).init(jax.random.key(0), hp).learner.params
+    critic = with_biases(params.critic, ("Dense_0", "bias"), jnp.array(critics, jnp.float32))
+    actor = with_biases(params.actor, ("PolicyHead_0", "Dense_0", "bias"), jnp.array(logits_or_mean, jnp.float32))
     return nets, config, hp, sac.Params(actor, critic, jnp.log(0.5))
 
 
@@ -112,8 +112,9 @@ def test_actions_are_uniform_before_learning_starts():
     agent = sac.make(DISCRETE, sac.Config(**(CONFIG | {"num_envs": 1000, "replay_capacity": 1000, "learning_starts": 5000})))
     hp = sac.HParams()
     state = agent.init(jax.random.key(0), hp)
-    actor = with_biases(state.params.actor, ("PolicyHead_0", "Dense_0", "bias"), jnp.array([9.0, -9.0]))
-    state = state._replace(params=state.params._replace(actor=actor))
+    params = state.learner.params
+    actor = with_biases(params.actor, ("PolicyHead_0", "Dense_0", "bias"), jnp.array([9.0, -9.0]))
+    state = state._replace(learner=state.learner._replace(params=params._replace(actor=actor)))
     obs = jnp.zeros((1000, 3))
     shares = [
         float(agent.act(hp, state, (), obs, None, Clock(jnp.int32(steps), 0.0), jax.random.key(1))[0].mean())

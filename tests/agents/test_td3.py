@@ -21,7 +21,7 @@ def parameters(action=(0.0, 0.0), critics=(3.0, 5.0), slope=None):
     """The actor's output before tanh and both critics' output; slope: of critic 1 in the first action, by one unit."""
     nets = td3.networks(SPEC, CONFIG)
     state = td3.make(SPEC, CONFIG).init(jax.random.key(0), td3.HParams())
-    actor, critic = (jax.tree.map(jnp.zeros_like, x) for x in state.params)
+    actor, critic = (jax.tree.map(jnp.zeros_like, x) for x in state.learner.params)
     actor["params"]["Dense_0"]["bias"] = jnp.array(action, jnp.float32)
     critic["params"]["Dense_0"]["bias"] = jnp.array(critics, jnp.float32)[:, None]
     if slope is not None:
@@ -88,11 +88,11 @@ def test_the_actor_and_the_targets_wait(delay):
     for _ in range(9):
         after, _ = step(state)
 
-        def differs(name, a=state, b=after):
-            pairs = zip(jax.tree.leaves(getattr(a.agent, name)), jax.tree.leaves(getattr(b.agent, name)), strict=True)
+        def differs(name, a=state.agent.learner, b=after.agent.learner):
+            pairs = zip(jax.tree.leaves(getattr(a, name)), jax.tree.leaves(getattr(b, name)), strict=True)
             return any(not np.array_equal(x, y) for x, y in pairs)
 
-        moved.append((int(after.agent.steps), differs("params"), differs("target")))
+        moved.append((int(after.agent.learner.steps), differs("params"), differs("target")))
         state = after
     assert [m for m in moved if m[0] == 0] == [(0, False, False)] * 3  # before learning starts
     assert moved[3:] == [(n, True, n % delay == 0) for n in range(1, 7)]

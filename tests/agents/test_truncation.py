@@ -50,12 +50,12 @@ def learnt_values(trainer, experiment, state):
         return trainer.agent.values(state.hparams, state.agent, obs).mean(-1)
     if experiment.agent == "td3":
         critic = TwinBoxCritic(trainer.env.spec.observation_space, trainer.env.spec.action_space, "mlp", (32,))
-        return critic.apply(state.agent.params.critic, jnp.eye(4), jnp.zeros((4, 1))).mean(0)
+        return critic.apply(state.agent.learner.params.critic, jnp.eye(4), jnp.zeros((4, 1))).mean(0)
     obs, first = jnp.eye(4)[None], jnp.ones((1, 4), bool)
     if experiment.agent == "r2d2":
         recurrent = r2d2.q_network(trainer.env.spec, experiment.config)
-        q, _ = recurrent.apply(state.agent.params, recurrent.initial(4), obs, first)
-        return r2d2.unscaled(experiment.config, q[0]).mean(-1)
+        q, _ = recurrent.apply(state.agent.learner.params, recurrent.initial(4), obs, first)
+        return r2d2.unscaled(experiment.config, q[0, ..., 0]).mean(-1)
     network = actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
     return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
 

@@ -227,16 +227,16 @@ def test_q_network_shapes_and_dueling_identity(atoms, dueling):
     """Dueling: mean_a Q is V, whatever the advantages; with the value stream's head at 0 it is 0 everywhere."""
     network = QNetwork(Box((3,)), "mlp", (8, 6), 4, atoms, dueling)
     obs = jax.random.normal(jax.random.key(1), (5, 3))
-    params = network.init(jax.random.key(0), obs)
-    out = network.apply(params, obs)
-    assert out.shape == (5, 4, atoms) and float(jnp.std(out)) > 0
+    params = network.init(jax.random.key(0), (), obs)
+    out, memory = network.apply(params, (), obs)
+    assert memory == () and out.shape == (5, 4, atoms) and float(jnp.std(out)) > 0
     if dueling:
         streams = params["params"]
         assert {k: streams[k]["Dense_0"]["kernel"].shape for k in ("MLP_0", "MLP_1")} == {"MLP_0": (8, 6), "MLP_1": (8, 6)}
         value = jnp.zeros_like(streams["Dense_0"]["kernel"])
         assert value.shape == (6, atoms)
         silent = {"params": {**streams, "Dense_0": {**streams["Dense_0"], "kernel": value}}}
-        np.testing.assert_allclose(network.apply(silent, obs).mean(1), 0.0, atol=1e-6)
+        np.testing.assert_allclose(network.apply(silent, (), obs)[0].mean(1), 0.0, atol=1e-6)
 
 
 def test_layer_norm_torso_by_hand():

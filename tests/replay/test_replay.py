@@ -134,7 +134,7 @@ def test_bytes_of_a_breakout_transition():
     import jaxrl
 
     trainer = jaxrl.make_trainer("dqn", "Breakout-MinAtar", preset="none")
-    replay = jax.eval_shape(trainer.init, jax.random.key(0)).agent.replay
+    replay = jax.eval_shape(trainer.init, jax.random.key(0)).agent.experience.replay
     total = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(replay.data))
     assert total / math.prod(replay.shape) == 111
 

@@ -107,8 +107,10 @@ def test_environments_and_replay_are_parted_and_parameters_are_not():
     state = hosts.programs(trainer)[0](jax.random.key(0))
     parted = jax.tree.leaves((state.env, state.obs, state.first, state.episode))
     assert {x.addressable_shards[0].data.shape[0] for x in parted} == {8}
-    assert {x.addressable_shards[0].data.shape[:2] for x in jax.tree.leaves(state.agent.replay.data)} == {(250, 8)}
-    for leaf in jax.tree.leaves((state.agent.params, state.agent.opt_state, state.hparams, state.iteration)):
+    assert {x.addressable_shards[0].data.shape[:2] for x in jax.tree.leaves(state.agent.experience.replay.data)} == {
+        (250, 8)
+    }
+    for leaf in jax.tree.leaves((state.agent.learner, state.hparams, state.iteration)):
         assert leaf.sharding.is_fully_replicated and len(leaf.addressable_shards) == 2
 
 

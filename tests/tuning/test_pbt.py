@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.core.types import State
 from jaxrl.experiment.experiment import resolve
 from jaxrl.experiment.search_space import Span
 from jaxrl.tuning import pbt, population, studies, tuning
@@ -70,13 +71,18 @@ def test_perturbation_is_by_a_fifth_each_way_within_the_range():
     assert 0.4 < up.mean() < 0.6 and 0.4 < (up[0] == up[1]).mean() < 0.6
 
 
-def test_what_is_inherited_and_what_stays_the_members_own():
-    """A member that is replaced takes all of its parent's learner but the replay; keys, environments and memory stay."""
-    trainer = jaxrl.make_trainer("dqn", "CartPole-v1", total_steps=600, config=small_config("dqn"), preset="none")
+PRIORITIZED = [("dqn", {"prioritized": True, "n_step": 3}), ("r2d2", {}), ("n_step_sarsa", {})]
+
+
+@pytest.mark.parametrize(("agent", "config"), PRIORITIZED, ids=["dqn", "r2d2", "n_step_sarsa"])
+def test_what_is_inherited_and_what_stays_the_members_own(agent, config):
+    """A member that is replaced takes all that its parent learnt; replay, priorities, keys, environments and memory stay."""
+    env = "RandomGame" if agent == "n_step_sarsa" else "CartPole-v1"
+    trainer = jaxrl.make_trainer(agent, env, total_steps=600, config=small_config(agent) | config, preset="none")
     keys = jax.vmap(jax.random.key)(jnp.arange(5))
 
     def trained(key):
-        return trainer.step(trainer.init(key))[0]
+        return jax.lax.fori_loop(0, 5, lambda _, s: trainer.step(s)[0], trainer.init(key))
 
     before = jax.jit(jax.vmap(trained))(keys)
     rates = jnp.array([1e-4, 2e-4, 3e-4, 4e-4, 5e-4])
@@ -89,17 +95,23 @@ def test_what_is_inherited_and_what_stays_the_members_own():
         jax.random.key(0),
     )
     np.testing.assert_array_equal(parent, [0, 1, 2, 1, 4])
-    for name in ("params", "target_params", "opt_state"):
-        expected = jax.tree.map(lambda x: x[parent], getattr(before.agent, name))
-        assert_trees_equal(getattr(after.agent, name), expected)
-    assert_trees_equal(after.agent.replay, before.agent.replay)
-    assert any(not np.array_equal(x[3], x[1]) for x in jax.tree.leaves(after.agent.replay))
+    assert_trees_equal(after.agent.learner, jax.tree.map(lambda x: x[parent], before.agent.learner))
+    assert_trees_equal(after.agent.experience, before.agent.experience)
+    for part in after.agent.experience if agent != "n_step_sarsa" else [after.agent.experience]:
+        assert any(not np.array_equal(x[3], x[1]) for x in jax.tree.leaves(part))  # replay, and its priorities
     for name in ("key", "iteration", "env", "obs", "first", "memory", "episode", "env_params"):
         assert_trees_equal(getattr(after, name), getattr(before, name))
     kept = np.array([0, 1, 2, 4])
     np.testing.assert_array_equal(after.hparams.learning_rate[kept], rates[kept])
     assert np.isclose(after.hparams.learning_rate[3], [1.6e-4, 2.4e-4]).any()
     np.testing.assert_array_equal(after.hparams.gamma, before.hparams.gamma)
+
+
+def test_experience_is_the_members_own_however_deep_it_lies():
+    """A state around the agent's (normalised observations) is learnt, the experience in it is not."""
+    deep = {"inner": State(jnp.arange(3), jnp.arange(3)), "moments": jnp.arange(3)}
+    found = pbt.inherited(deep, jnp.array([2, 1, 2]))
+    assert_trees_equal(found, {"inner": State(np.array([2, 1, 2]), np.arange(3)), "moments": np.array([2, 1, 2])})
 
 
 def test_a_lineage_by_hand():

@@ -1,8 +1,9 @@
-"""What several agents share: questions to a spec, step size, values of next observations, updates of weights and targets."""
+"""What several agents share: questions to a spec, optimisers, networks along a rollout, next values, target networks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Discrete, one_array
 from jaxrl.core.types import Clock, EnvSpec, PyTree, Scalar, Transition
+from jaxrl.networks.memory import peek
 
 
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
@@ -47,6 +49,46 @@ def annealed(hp: Any, progress: Scalar) -> Scalar:
     hp: an agent's HParams with these two. progress: of the clock that `learn` gets.
     """
     return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
+
+
+def adam(hp: Any, step_size: Scalar) -> optax.GradientTransformation:
+    """Adam with the ε of hp: an agent's HParams with adam_epsilon."""
+    return optax.adam(step_size, eps=hp.adam_epsilon)
+
+
+def clipped_adam(hp: Any, progress: Scalar) -> optax.GradientTransformation:
+    """Adam at the step size of `progress`, on gradients clipped by their global norm; max_grad_norm = 0 does not clip."""
+    limit = jnp.where(hp.max_grad_norm > 0, hp.max_grad_norm, jnp.inf)
+    return optax.chain(optax.clip_by_global_norm(limit), adam(hp, annealed(hp, progress)))
+
+
+def one_step(network: Any, params: PyTree, memory: PyTree, obs: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
+    """A network with or without memory on one step of N environments, obs [N, ...]: (out [N, ...], memory).
+
+    With a memory it is an unroll of length one, so that learning computes what acting did.
+    """
+    if not network.remembers:
+        return network.apply(params, memory, obs)
+    out, memory = network.apply(params, memory, *jax.tree.map(lambda x: x[None], (obs, first)))
+    return jax.tree.map(lambda x: x[0], out), memory
+
+
+def unrolled(network: Any, params: PyTree, memory: PyTree, steps: Any) -> tuple[jax.Array, jax.Array]:
+    """The network's output at obs and, without a gradient, at next_obs of every step: [T, N, ...] each.
+
+    memory: before the first step, [N, ...]. Each next_obs is seen with the memory after its step: what the next step sees,
+    unless the episode was truncated.
+    """
+    obs = jnp.concatenate([steps.obs, steps.next_obs[-1:]])
+    first = jnp.concatenate([steps.first, jnp.zeros_like(steps.first[-1:])])
+    out, _ = network.apply(params, memory, obs, first)
+    next_out = jax.lax.stop_gradient(out[1:])
+
+    def with_truncated() -> jax.Array:
+        apply = partial(network.apply, jax.lax.stop_gradient(params))
+        return trees.where(steps.truncated, peek(apply, memory, steps.obs, steps.first, steps.next_obs), next_out)
+
+    return out[:-1], jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: next_out)
 
 
 def updated_target(config: Any, hp: Any, target: PyTree, online: PyTree, clock: Clock) -> PyTree:
