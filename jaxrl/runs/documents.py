@@ -37,15 +37,21 @@ SWEEP_SUMMARY = {"final_return": list, "env_steps": int, "compile_s": float, "ru
 
 
 def write(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader sees the old one or the new one, never a part; on disk when this returns."""
+    """Write a JSON file so that a reader sees the old one or the new one, never a part; on disk when this returns.
+
+    Raises ValueError where that is impossible.
+    """
     draft = path.with_name(path.name + ".tmp")
-    with open(draft, "w") as file:
-        json.dump(values, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
+    try:
+        with open(draft, "w") as file:
+            json.dump(values, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def sync_folder(directory: Path) -> None:
@@ -128,6 +134,9 @@ def read_config(directory: Path, *kinds: str) -> dict[str, Any]:
     if kinds and values["kind"] not in kinds:
         raise InputError(f"{directory} is a {values['kind']}, not a {what}")
     check(values, str(path), KINDS[values["kind"]])
+    for name in ("configurations", "programs"):
+        if not values.get(name, [0]):
+            raise InputError(f"{path} is damaged: it has no {name}")
     return values
 
 

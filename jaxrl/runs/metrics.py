@@ -64,9 +64,12 @@ class JsonLines:
 
     def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
         """keep_bytes: cut an existing file there first; None appends to all of it, but for a last line cut by a crash."""
-        if keep_bytes is None and path.exists():
-            keep_bytes = path.read_bytes().rfind(b"\n") + 1
-        self._file = open(path, "ab")
+        try:
+            if keep_bytes is None and path.exists():
+                keep_bytes = path.read_bytes().rfind(b"\n") + 1
+            self._file = open(path, "ab")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}") from error
         if keep_bytes is not None and self._file.tell() < keep_bytes:
             raise InputError(f"{path} is damaged: it has fewer bytes than its checkpoint says")
         if keep_bytes is not None:

@@ -227,6 +227,8 @@ class Watcher:
                 found.setdefault(name[0] if isinstance(name, tuple) else 0, []).append((track, wave.share))
         lines = []
         for config, theirs in found.items():
+            if config >= len(self._configurations):
+                raise InputError(f"{self.directory / CONFIG} is damaged: it has no configuration {config}")
             tracks, shares = zip(*theirs, strict=True)
             lines.append(
                 mean_line(f"{config}  {search_space.text(self._configurations[config])}", list(tracks), list(shares))
