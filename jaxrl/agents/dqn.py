@@ -253,7 +253,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         started = (clock.env_steps >= config.learning_starts) & (replay.filled >= config.n_step)
         beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
 
-        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
+        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, PyTree]:
             sample_key, noise_key = jax.random.split(key)
             slots, relative = sampler.sample(priorities, replay, sample_key)
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)

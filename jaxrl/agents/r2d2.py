@@ -259,7 +259,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         started = (clock.env_steps >= config.learning_starts) & sequence.complete(replay, config.rollout_length, length)
         beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
 
-        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, tuple]:
+        def descend(learner: Learner, priorities: PyTree, key: Key) -> tuple[Learner, PyTree]:
             slots, relative = sampler.sample(priorities, replay.starts, key)
             batch, weight = sequence.read(replay, slots, length), prioritized.importance_weights(relative, beta)
             grads, (metrics, priority) = jax.grad(loss, has_aux=True)(
