@@ -45,7 +45,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def init(hp: HParams) -> Arms:
         return fresh(num_actions, hp.initial_value)
 
-    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple]:
+    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
         return exploration.sample(key, exploration.epsilon_greedy_probs(state.q, epsilon)), ()
 

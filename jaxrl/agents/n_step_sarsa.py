@@ -82,17 +82,17 @@ def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
 
 def _no_transitions(n: int, num_envs: int) -> Transition:
     number, flag = (jnp.zeros((n, num_envs), dtype) for dtype in (jnp.int32, bool))
-    return Transition(number, flag, number, jnp.zeros((n, num_envs)), flag, flag, number, (), flag)
+    return Transition(number, flag, number, jnp.zeros((n, num_envs), jnp.float32), flag, flag, number, (), flag)
 
 
 def _following(rows: Transition, n: int, gamma: Scalar) -> Following:
     """What follows each of the first T of the rows [T + n, N]: leaves [T, N]."""
     # A row that teaches nothing may follow only an end; should one come otherwise, returns stop before it.
     truncated = rows.truncated[:-1] | ~rows.valid[1:]
-    starts = jnp.arange(rows.reward.shape[0] - n)
+    starts = jnp.arange(rows.reward.shape[0] - n, dtype=jnp.int32)
 
     def one(start: jax.Array, rows: Transition, truncated: jax.Array) -> Following:
-        window = start + jnp.arange(n)
+        window = start + jnp.arange(n, dtype=jnp.int32)
         n_step = n_step_return(rows.reward[window], gamma, rows.terminated[window], truncated[window])
         at = start + n_step.last
         return Following(n_step, truncated[at], rows.next_obs[at], rows.obs[start + n], rows.action[start + n])

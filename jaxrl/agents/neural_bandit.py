@@ -103,7 +103,7 @@ class RewardNetwork(nn.Module):
     @nn.compact
     def __call__(self, obs: jax.Array) -> tuple[jax.Array, jax.Array]:
         features = self.torso(obs)
-        ones = jnp.ones((*features.shape[:-1], 1))
+        ones = jnp.ones((*features.shape[:-1], 1), jnp.float32)
         return Dense(self.num_actions)(features), jnp.concatenate([features, ones], -1)
 
 
@@ -152,7 +152,7 @@ def by_epsilon(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key
 def by_member(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the best of a network drawn for each environment."""
     members, n = seen.rewards.shape[:2]
-    drawn = jax.random.randint(key, (n,), 0, members)
+    drawn = jax.random.randint(key, (n,), 0, members, jnp.int32)
     return jnp.argmax(seen.rewards[drawn, jnp.arange(n)], -1).astype(jnp.int32)
 
 

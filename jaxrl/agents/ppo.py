@@ -98,7 +98,7 @@ class Rows(NamedTuple):
     first: jax.Array
     action: PyTree
     log_prob: jax.Array
-    policy: Distribution | tuple
+    policy: Distribution | tuple[()]
     advantage: jax.Array
     value: jax.Array
     ret: jax.Array

@@ -119,7 +119,7 @@ class Networks(NamedTuple):
 
     def noise(self, key: Key, batch: int) -> jax.Array:
         """Standard normal, for `batch` actions: float32 [B, D]."""
-        return jax.random.normal(key, (batch, boxes.bounds(self.space)[0].size))
+        return jax.random.normal(key, (batch, boxes.bounds(self.space)[0].size), jnp.float32)
 
 
 def networks(spec: EnvSpec, config: Config) -> Networks:

@@ -56,7 +56,7 @@ class Normal(NamedTuple):
         return Normal(jnp.full(num_actions, hp.prior_mean, jnp.float32), jnp.full(num_actions, variance, jnp.float32))
 
     def sample(self, key: Key) -> jax.Array:
-        return self.mean + jnp.sqrt(self.variance) * jax.random.normal(key, self.mean.shape)
+        return self.mean + jnp.sqrt(self.variance) * jax.random.normal(key, self.mean.shape, jnp.float32)
 
     def updated(self, hp: HParams, action: jax.Array, reward: jax.Array) -> Normal:
         mean, variance = self.mean[action], self.variance[action]
@@ -79,7 +79,7 @@ class Beta(NamedTuple):
         return Beta(*(jnp.full(num_actions, x, jnp.float32) for x in (hp.prior_successes, hp.prior_failures)))
 
     def sample(self, key: Key) -> jax.Array:
-        return jax.random.beta(key, self.successes, self.failures)
+        return jax.random.beta(key, self.successes, self.failures, dtype=jnp.float32)
 
     def updated(self, hp: HParams, action: jax.Array, reward: jax.Array) -> Beta:
         paid = jnp.clip(reward, 0.0, 1.0)
@@ -94,7 +94,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def init(hp: HParams) -> Normal | Beta:
         return posterior.prior(hp, num_actions)
 
-    def choose(hp: HParams, state: Normal | Beta, clock: Clock, key: Key) -> tuple[jax.Array, tuple]:
+    def choose(hp: HParams, state: Normal | Beta, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         return jnp.argmax(state.sample(key)).astype(jnp.int32), ()
 
     def update(hp: HParams, state: Normal | Beta, step: Transition) -> Normal | Beta:

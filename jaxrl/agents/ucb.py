@@ -42,7 +42,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def init(hp: HParams) -> Arms:
         return fresh(num_actions)
 
-    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple]:
+    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         return exploration.random_argmax(key, upper_bounds(state, hp.confidence)), ()
 
     def update(hp: HParams, state: Arms, step: Transition) -> Arms:

@@ -106,7 +106,11 @@ def checked_agent(agent: Agent, spec: EnvSpec) -> Agent:
 
     def learn(hparams: PyTree, state: PyTree, rollout: Rollout, clock: Clock, key: Key) -> tuple[PyTree, Metrics]:
         what = "learn of the agent"
-        after, metrics = _values(what, agent.learn(hparams, state, rollout, clock, key), ("state", "metrics"))
+        with jax.numpy_dtype_promotion(
+            "standard"
+        ):  # optax promotes its counts, which a strict user forbids in their own code
+            result = agent.learn(hparams, state, rollout, clock, key)
+        after, metrics = _values(what, result, ("state", "metrics"))
         for name, x in metrics.items():
             if not isinstance(x, Mean):
                 raise InputError(f"{what} gives metric {name!r} {_words(x)}, expected a Mean")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def evaluate(
             return agent.greedy(state.hparams, state.agent, memory, obs, first, key)
         return agent.act(state.hparams, state.agent, memory, obs, first, end, key)[:2]
 
-    def one_step(step_key: Key, carry: tuple) -> tuple:
+    def one_step(step_key: Key, carry: tuple[Any, ...]) -> tuple[Any, ...]:
         t, env_state, pool, obs, first, memory, episode, ended = carry
         act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
         action, memory = act(memory, obs, first, act_key)

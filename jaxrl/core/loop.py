@@ -129,7 +129,9 @@ class Trainer:
         pool_key, act_key, env_key, learn_key = jax.random.split(stream(state.key, TRAIN, state.iteration), 4)
         start = state.iteration * self.steps_per_iteration
 
-        def one_update(carry: tuple[PyTree, LoopCarry], xs: tuple) -> tuple[tuple[PyTree, LoopCarry], tuple]:
+        def one_update(
+            carry: tuple[PyTree, LoopCarry], xs: tuple[jax.Array, Key, Key, Key]
+        ) -> tuple[tuple[PyTree, LoopCarry], tuple[Metrics, jax.Array]]:
             u, act_keys, env_keys, key = xs
             learner, before = carry
             clock = self._clock(start + u * self.steps_per_update)
@@ -216,7 +218,7 @@ def stream(root: Key, *tags: int | jax.Array) -> Key:
 
 def _summed(metrics: Metrics) -> Metrics:
     """Metrics stacked along a leading axis, added up."""
-    return jax.tree.map(lambda x: x.sum(0), metrics)
+    return {name: Mean(mean.total.sum(0), mean.count.sum(0)) for name, mean in metrics.items()}
 
 
 def _finite(steps: Transition) -> jax.Array:

@@ -49,7 +49,7 @@ def mean(scores: npt.ArrayLike, axis: Axis = -1) -> np.ndarray:
 
     Raises InputError where there are no scores, or no such axis.
     """
-    return np.mean(_pooled(scores, axis), -1)
+    return np.asarray(np.mean(_pooled(scores, axis), -1))
 
 
 def iqm(scores: npt.ArrayLike, axis: Axis = -1) -> np.ndarray:
@@ -75,7 +75,7 @@ def optimality_gap(scores: npt.ArrayLike, gamma: float = 1.0, axis: Axis = -1) -
 
     Raises InputError where there are no scores, or no such axis.
     """
-    return gamma - np.mean(np.minimum(_pooled(scores, axis), gamma), -1)
+    return np.asarray(gamma - np.mean(np.minimum(_pooled(scores, axis), gamma), -1))
 
 
 def median(scores: npt.ArrayLike, axis: tuple[int, int] = (-2, -1)) -> np.ndarray:
@@ -200,7 +200,7 @@ def _improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """[..., tasks, n], [..., tasks, m] -> [...]. By ranks: memory for n + m where all pairs would take n m."""
     n, m = x.shape[-1], y.shape[-1]
     ranks = scipy.stats.rankdata(np.concatenate([x, y], -1), axis=-1)[..., :n]  # ties share a rank; one NaN makes all NaN
-    return np.mean((ranks.sum(-1) - n * (n + 1) / 2) / (n * m), -1)
+    return np.asarray(np.mean((ranks.sum(-1) - n * (n + 1) / 2) / (n * m), -1))
 
 
 def _numbers(name: str, values: npt.ArrayLike) -> np.ndarray:

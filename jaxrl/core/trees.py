@@ -44,7 +44,7 @@ def pytree(cls: type[T], eq: bool = False) -> type[T]:
     return cls
 
 
-def strong(tree: PyTree) -> PyTree:
+def strong(tree: T) -> T:
     """The same arrays without weak types: a weakly typed leaf would make `jit` trace twice (init, then resume).
 
     Python numbers become float32, int32 or bool, whatever JAX's defaults are (jax_enable_x64).
@@ -54,7 +54,8 @@ def strong(tree: PyTree) -> PyTree:
         x = jnp.asarray(x, NUMBERS.get(type(x)))
         return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
 
-    return jax.tree.map(cast, tree)
+    result: T = jax.tree.map(cast, tree)
+    return result
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
@@ -74,7 +75,10 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
 def finite(tree: PyTree) -> jax.Array:
     """Whether no floating-point number of the tree is NaN or infinite: bool []."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    return functools.reduce(jnp.logical_and, [jnp.isfinite(x).all() for x in floats], jnp.bool_(True))
+    found = jnp.bool_(True)
+    for x in floats:
+        found = jnp.logical_and(found, jnp.isfinite(x).all())
+    return found
 
 
 def nbytes(tree: PyTree) -> int:

@@ -40,7 +40,7 @@ def make(num_arms: int = 10) -> Env:
     params = Params(jnp.int32(0), base=half, spread=one, gap=zero, drift=zero, max_steps_in_episode=jnp.int32(10_000))
 
     def draw_arms(key: Key, shape: tuple[int, ...]) -> jax.Array:
-        return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5)
+        return jax.random.uniform(key, shape, jnp.float32, minval=-0.5, maxval=0.5)
 
     def draw_reward(key: Key, mean: jax.Array, params: Params) -> jax.Array:
         return jax.random.bernoulli(key, mean).astype(jnp.float32)

@@ -64,7 +64,7 @@ def make(split: Split = "all") -> Env:
         return images[state.image].astype(jnp.float32) / LEVELS
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
-        state = State(jax.random.randint(key, (), 0, labels.shape[0]))
+        state = State(jax.random.randint(key, (), 0, labels.shape[0], jnp.int32))
         return state, observe(state)
 
     def step(key: Key, state: State, action: jax.Array, params: Params) -> tuple[State, EnvStep]:

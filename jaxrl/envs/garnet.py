@@ -53,12 +53,12 @@ def draw(
 
     def one(state_key: Key, cut_key: Key) -> jax.Array:
         following = jax.random.permutation(state_key, num_states)[:branching]
-        cuts = jnp.sort(jax.random.uniform(cut_key, (branching - 1,)))
+        cuts = jnp.sort(jax.random.uniform(cut_key, (branching - 1,), jnp.float32))
         parts = jnp.diff(cuts, prepend=0.0, append=1.0)
-        return jnp.zeros(num_states).at[following].set(parts)
+        return jnp.zeros(num_states, jnp.float32).at[following].set(parts)
 
     rows = jax.vmap(jax.vmap(one))(jax.random.split(state_key, shape), jax.random.split(cut_key, shape))
-    reward = jax.random.normal(reward_key, shape)
+    reward = jax.random.normal(reward_key, shape, jnp.float32)
     return Params((1 - termination) * rows, reward, jnp.float32(noise), jnp.int32(100))
 
 
@@ -72,15 +72,15 @@ def make(num_states: int = 10, num_actions: int = 3, branching: int = 3, termina
         raise InputError(f"termination = {termination} must be at least 0 and at most 1")
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
-        place = jax.random.randint(key, (), 0, num_states)
+        place = jax.random.randint(key, (), 0, num_states, jnp.int32)
         return State(place, jnp.int32(0)), place
 
     def step(key: Key, state: State, action: jax.Array, params: Params) -> tuple[State, EnvStep]:
         place_key, end_key, noise_key = jax.random.split(key, 3)
         following = params.probability[state.place, action]
         after = State(exploration.sample(place_key, following), state.time + 1)
-        terminated = jax.random.uniform(end_key) >= following.sum() + ROUNDING
-        reward = params.reward[state.place, action] + params.noise * jax.random.normal(noise_key)
+        terminated = jax.random.uniform(end_key, dtype=jnp.float32) >= following.sum() + ROUNDING
+        reward = params.reward[state.place, action] + params.noise * jax.random.normal(noise_key, dtype=jnp.float32)
         return after, EnvStep(after.place, reward, terminated, after.time >= params.max_steps_in_episode)
 
     spec = EnvSpec("Garnet", Discrete(num_states), Discrete(num_actions))

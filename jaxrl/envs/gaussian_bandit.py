@@ -43,6 +43,6 @@ def make(num_arms: int = 10) -> Env:
     )
 
     def draw_reward(key: Key, mean: jax.Array, params: Params) -> jax.Array:
-        return mean + params.scale * jax.random.normal(key)
+        return mean + params.scale * jax.random.normal(key, dtype=jnp.float32)
 
     return bandit.make("GaussianBandit", num_arms, params, jax.random.normal, draw_reward, lambda means: means)

@@ -82,7 +82,7 @@ def make(num_gears: int = 4) -> Env:
         throttle = jnp.clip(action["throttle"][0], 0.0, 1.0)
         speed = drive(state.speed, action["gear"], throttle, num_gears)
         near = jnp.maximum(1 - jnp.abs(speed - state.target) / params.tolerance, 0.0)
-        changes = jax.random.uniform(change_key) < params.change_probability
+        changes = jax.random.uniform(change_key, dtype=jnp.float32) < params.change_probability
         after = State(speed, jnp.where(changes, _target(target_key), state.target), state.time + 1)
         truncated = after.time >= params.max_steps_in_episode
         return after, EnvStep(observe(after), near - params.fuel_cost * throttle, jnp.bool_(False), truncated)
@@ -95,4 +95,4 @@ def make(num_gears: int = 4) -> Env:
 
 
 def _target(key: Key) -> jax.Array:
-    return jax.random.uniform(key, minval=TARGETS[0], maxval=TARGETS[1])
+    return jax.random.uniform(key, dtype=jnp.float32, minval=TARGETS[0], maxval=TARGETS[1])

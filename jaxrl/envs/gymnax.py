@@ -43,7 +43,7 @@ def make(env_id: str, **kwargs: Any) -> Env:
 
 def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
-    params = trees.strong(environment.default_params)
+    params = jax.tree.map(lambda x: x.astype(_narrow(x.dtype)), trees.strong(environment.default_params))
     key = jax.random.key(0)
     with jax.numpy_rank_promotion("allow"):  # Swimmer promotes ranks, which a strict user forbids in their own code
         obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
@@ -91,7 +91,12 @@ def _arrays(tree: PyTree) -> PyTree:
 def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
         return a
-    return jax.ShapeDtypeStruct(a.shape, jnp.promote_types(a.dtype, b.dtype))
+    return jax.ShapeDtypeStruct(a.shape, _narrow(np.promote_types(a.dtype, b.dtype)))
+
+
+def _narrow(dtype: Any) -> Any:
+    """The dtype with 32 bits in place of 64, which environments compute in where jax_enable_x64 is set."""
+    return {"float64": np.dtype("float32"), "int64": np.dtype("int32")}.get(np.dtype(dtype).name, np.dtype(dtype))
 
 
 def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> ArraySpace:
@@ -101,7 +106,7 @@ def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = N
     if isinstance(space, gymnax_spaces.Box):
         shape = tuple(space.shape) if observed is None else observed.shape
         dtype = space.dtype if observed is None else observed.dtype
-        return Box(shape, _bound(space.low), _bound(space.high), jnp.dtype(dtype))
+        return Box(shape, _bound(space.low), _bound(space.high), _narrow(dtype))
     raise InputError(f"gymnax space {space} is not supported; jaxrl takes Discrete and Box")
 
 

@@ -161,7 +161,7 @@ def make(turned: bool = False) -> Env:
         return jax.lax.dynamic_slice(cells, corner, (1, VIEW, VIEW, 3))[0].astype(jnp.float32)
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
-        maze = jax.random.randint(key, (), 0, count)
+        maze = jax.random.randint(key, (), 0, count, jnp.int32)
         state = State(maze, start[maze], jnp.int32(0))
         return state, observe(state)
 

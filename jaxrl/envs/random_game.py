@@ -40,7 +40,7 @@ def make(num_states: int = 10, num_actions: int = 3) -> Env:
         raise InputError(f"num_actions = {num_actions} must be at least 2")
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
-        value = jax.random.randint(key, (), 0, num_states)
+        value = jax.random.randint(key, (), 0, num_states, jnp.int32)
         return State(value, jnp.int32(0)), value
 
     def step(key: Key, state: State, action: jax.Array, params: Params) -> tuple[State, EnvStep]:

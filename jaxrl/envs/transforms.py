@@ -140,7 +140,7 @@ def sticky_actions(env: Env, probability: Scalar = 0.25) -> Env:
 
     def step(key: Key, state: Sticky, action: PyTree, params: PyTree) -> tuple[Sticky, EnvStep]:
         sticky_key, env_key = jax.random.split(key)
-        repeat = (jax.random.uniform(sticky_key) < probability) & ~state.first
+        repeat = (jax.random.uniform(sticky_key, dtype=jnp.float32) < probability) & ~state.first
         executed = trees.cast_like(trees.where(repeat, state.action, action), like)
         after, out = env.step(env_key, state.env, executed, params)
         return Sticky(after, executed, jnp.bool_(False)), out

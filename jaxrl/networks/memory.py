@@ -34,7 +34,7 @@ class GRU(nn.Module):
     @nn.nowrap
     def initial(self, num_envs: int) -> jax.Array:
         """The memory before an episode: zeros."""
-        return jnp.zeros((num_envs, self.features))
+        return jnp.zeros((num_envs, self.features), jnp.float32)
 
     @nn.compact
     def __call__(self, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -51,7 +51,7 @@ class LSTM(nn.Module):
     @nn.nowrap
     def initial(self, num_envs: int) -> tuple[jax.Array, jax.Array]:
         """The memory before an episode: zeros."""
-        return jnp.zeros((num_envs, self.features)), jnp.zeros((num_envs, self.features))
+        return (jnp.zeros((num_envs, self.features), jnp.float32),) * 2
 
     @nn.compact
     def __call__(self, memory: PyTree, x: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
@@ -97,14 +97,14 @@ class Transformer(nn.Module):
     @nn.nowrap
     def initial(self, num_envs: int) -> TransformerMemory:
         """The memory before an episode: no entries."""
-        empty = jnp.zeros((num_envs, self.window - 1, self.num_heads, self.features // self.num_heads))
+        empty = jnp.zeros((num_envs, self.window - 1, self.num_heads, self.features // self.num_heads), jnp.float32)
         layers = (empty,) * self.num_layers
         return TransformerMemory(layers, layers, jnp.zeros(num_envs, jnp.int32))
 
     @nn.compact
     def __call__(self, memory: TransformerMemory, x: jax.Array, first: jax.Array) -> tuple[jax.Array, TransformerMemory]:
         # Episodes are numbered: 0 goes on from the memory, whose entries that are not filled belong to none.
-        past = jnp.arange(self.window - 1, 0, -1)[:, None] <= memory.filled[None]
+        past = jnp.arange(self.window - 1, 0, -1, dtype=jnp.int32)[:, None] <= memory.filled[None]
         episode = jnp.concatenate([past.astype(jnp.int32) - 1, jnp.cumsum(first, 0, dtype=jnp.int32)])
         kept = (episode[len(x) :] == episode[-1:]).T
 
@@ -135,7 +135,7 @@ class _Block(nn.Module):
         query, key, value = jnp.moveaxis(Dense(3 * features)(nn.LayerNorm()(x)).reshape(heads), 2, 0)
         keys = jnp.concatenate([past[0].swapaxes(0, 1), key])
         values = jnp.concatenate([past[1].swapaxes(0, 1), value])
-        bias = self.param("bias", nn.initializers.zeros, (self.num_heads, self.window))
+        bias = self.param("bias", nn.initializers.zeros, (self.num_heads, self.window), jnp.float32)
         attended = _attend(query, keys, values, episode, bias)
         x = x + Dense(features)(attended.reshape(x.shape))
         hidden = nn.relu(Dense(2 * features)(nn.LayerNorm()(x)))

@@ -29,8 +29,8 @@ class NoisyDense(nn.Module):
         def sigma_init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             return jnp.full(shape, self.sigma / fan_in**0.5, jnp.float32)
 
-        kernel = self.param("kernel", self.kernel_init, (fan_in, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (fan_in, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         sigma_w = self.param("sigma_w", sigma_init, (fan_in, self.features))
         sigma_b = self.param("sigma_b", sigma_init, (self.features,))
         e_in, e_out = self._noise(fan_in)
@@ -43,7 +43,7 @@ class NoisyDense(nn.Module):
     def _noise(self, fan_in: int) -> tuple[jax.Array, jax.Array]:
         """f(ε_in) and f(ε_out)."""
         if not self.has_rng("noise"):
-            return jnp.zeros(fan_in), jnp.zeros(self.features)
-        noise = jax.random.normal(self.make_rng("noise"), (fan_in + self.features,))
+            return jnp.zeros(fan_in, jnp.float32), jnp.zeros(self.features, jnp.float32)
+        noise = jax.random.normal(self.make_rng("noise"), (fan_in + self.features,), jnp.float32)
         scaled = jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
         return scaled[:fan_in], scaled[fan_in:]

@@ -77,7 +77,7 @@ class PolicyHead(nn.Module):
             mean, raw = jnp.split(self._dense(features, 2 * size), 2, -1)
             return family(mean, bounded_log_std(raw, self.log_std_init), space)
         mean = self._dense(features, size)
-        log_std = self.param("log_std", nn.initializers.constant(self.log_std_init), (size,))
+        log_std = self.param("log_std", nn.initializers.constant(self.log_std_init), (size,), jnp.float32)
         return family(mean, jnp.broadcast_to(log_std, mean.shape), space)
 
 

@@ -62,8 +62,8 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         (height, width), channels = self.window, x.shape[-1]
         rows, columns = (x.shape[-3] - height) // self.stride + 1, (x.shape[-2] - width) // self.stride + 1
-        kernel = self.param("kernel", self.kernel_init, (height, width, channels, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        kernel = self.param("kernel", self.kernel_init, (height, width, channels, self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         kernel = kernel.reshape(height, width, -1)
         if self.stride > 1:  # on cells of stride × stride pixels the stride is 1: far fewer slices to put together
             height, width = -(-height // self.stride), -(-width // self.stride)
@@ -128,7 +128,7 @@ class Torso(nn.Module):
     def __call__(self, obs: Any) -> jax.Array:
         name = resolve(self.name_, self.space)
         if isinstance(self.space, Discrete):
-            obs = jax.nn.one_hot(obs, self.space.n)
+            obs = jax.nn.one_hot(obs, self.space.n, dtype=jnp.float32)
         shape = one_array(self.space).shape
         # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
         pixels = len(shape) == 3 and obs.dtype == self.space.dtype == jnp.uint8  # type: ignore[union-attr]

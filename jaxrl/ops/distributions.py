@@ -100,7 +100,9 @@ class MultiCategorical(Distribution):
         return [Categorical(logits) for logits in jnp.split(self.logits, ends, -1)]
 
     def sample_and_log_prob(self, key: Key) -> tuple[jax.Array, jax.Array]:
-        noise = jax.random.gumbel(key, self.logits.shape)  # argmax(logits + Gumbel) is distributed as softmax(logits)
+        noise = jax.random.gumbel(
+            key, self.logits.shape, jnp.float32
+        )  # argmax(logits + Gumbel) is distributed as softmax(logits)
         x = MultiCategorical(self.logits + noise, self.sizes).mode()
         return x, self.log_prob(x)
 
@@ -148,7 +150,7 @@ class Gaussian(Distribution):
 
     def draw(self, key: Key) -> tuple[jax.Array, jax.Array]:
         """A draw as vectors: u float32 [..., D], and log π(u) float32 [...]."""
-        noise = jax.random.normal(key, self.mean.shape)
+        noise = jax.random.normal(key, self.mean.shape, jnp.float32)
         return self.mean + jnp.exp(self.log_std) * noise, self._of_noise(noise)
 
     def log_density(self, u: jax.Array) -> jax.Array:
@@ -198,7 +200,7 @@ class SquashedGaussian(Distribution):
         def weighted(node: jax.Array, weight: jax.Array) -> jax.Array:
             return weight * self._log_slope(self.mean + jnp.exp(self.log_std) * node)
 
-        slope = jax.vmap(weighted)(jnp.asarray(NODES), jnp.asarray(WEIGHTS)).sum(0)
+        slope = jax.vmap(weighted)(jnp.asarray(NODES, jnp.float32), jnp.asarray(WEIGHTS, jnp.float32)).sum(0)
         return self.normal.entropy() + jnp.sum(slope, -1)
 
     def kl(self, other: Self) -> jax.Array:
@@ -229,7 +231,7 @@ class Beta(Distribution):
         boxes.bounds(self.space)
 
     def sample_and_log_prob(self, key: Key) -> tuple[jax.Array, jax.Array]:
-        y = jax.random.beta(key, self.alpha, self.beta)
+        y = jax.random.beta(key, self.alpha, self.beta, dtype=jnp.float32)
         return boxes.from_unit(y, self.space), self._log_density(y, 1.0 - y)
 
     def mode(self) -> jax.Array:

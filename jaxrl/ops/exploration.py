@@ -24,7 +24,7 @@ def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     uniform on [0, 1), which action.
     """
     num_actions = q_values.shape[-1]
-    u = jax.random.uniform(key)
+    u = jax.random.uniform(key, dtype=jnp.float32)
     explored = (u / jnp.maximum(epsilon, 1e-30) * num_actions).astype(jnp.int32)
     greedy = jnp.argmax(q_values).astype(jnp.int32)
     return jnp.where(u < epsilon, jnp.minimum(explored, num_actions - 1), greedy)
@@ -32,7 +32,7 @@ def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
 
 def epsilon_greedy_probs(q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     """π(· | s) of ε-greedy, greedy actions sharing 1 - ε equally: float32 [A] (Sutton & Barto, 2nd ed., equation 5.2)."""
-    greedy = q_values == q_values.max()
+    greedy = (q_values == q_values.max()).astype(jnp.float32)
     return epsilon / q_values.shape[-1] + (1 - epsilon) * greedy / greedy.sum()
 
 
@@ -44,10 +44,10 @@ def boltzmann_probs(q_values: jax.Array, temperature: Scalar) -> jax.Array:
 def sample(key: Key, probs: jax.Array) -> jax.Array:
     """An action drawn from `probs` [A], by one uniform number and the inverse of the distribution: int32 []."""
     cumulative = jnp.cumsum(probs)
-    u = jax.random.uniform(key) * cumulative[-1]
+    u = jax.random.uniform(key, dtype=jnp.float32) * cumulative[-1]
     return jnp.sum(u >= cumulative[:-1], dtype=jnp.int32)
 
 
 def random_argmax(key: Key, x: jax.Array) -> jax.Array:
     """An index of the maximum of `x` [A], ties broken uniformly: int32 []."""
-    return jnp.argmax(jnp.where(x == x.max(), jax.random.uniform(key, x.shape), -1.0)).astype(jnp.int32)
+    return jnp.argmax(jnp.where(x == x.max(), jax.random.uniform(key, x.shape, jnp.float32), -1.0)).astype(jnp.int32)

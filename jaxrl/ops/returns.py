@@ -55,7 +55,7 @@ def n_step_return(rewards: jax.Array, gamma: Scalar, terminated: jax.Array, trun
     for k in range(rewards.shape[0]):  # unrolled: n is small, and all of it fuses into one loop over a batch
         ret = ret + jnp.where(going, discount * rewards[k], 0.0)
         discount = jnp.where(going, jnp.where(terminated[k], 0.0, discount * gamma), discount)
-        last = last + going
+        last = last + going.astype(jnp.int32)
         going = going & ~(terminated[k] | truncated[k])
     return NStep(ret, discount, last)
 

@@ -13,7 +13,7 @@ from jaxrl.core.types import Scalar
 
 def support(v_min: Scalar, v_max: Scalar, num_atoms: int) -> jax.Array:
     """The values of C51's atoms, evenly from v_min to v_max: float32 [M] (Bellemare et al. 2017, section 4)."""
-    return v_min + (v_max - v_min) * jnp.arange(num_atoms) / (num_atoms - 1)
+    return v_min + (v_max - v_min) * jnp.arange(num_atoms, dtype=jnp.float32) / (num_atoms - 1)
 
 
 def project(atoms: jax.Array, probs: jax.Array, ret: jax.Array, discount: jax.Array) -> jax.Array:
@@ -47,5 +47,5 @@ def quantile_huber(quantiles: jax.Array, targets: jax.Array, kappa: float = 1.0)
     u = targets[None, :] - quantiles[:, None]  # [i, j]
     clipped = jnp.clip(u, -kappa, kappa)
     huber = clipped * (u - 0.5 * clipped)
-    tau = (jnp.arange(quantiles.shape[0]) + 0.5) / quantiles.shape[0]
-    return (jnp.abs(tau[:, None] - (u < 0)) * huber / kappa).mean(-1).sum()
+    tau = (jnp.arange(quantiles.shape[0], dtype=jnp.float32) + 0.5) / quantiles.shape[0]
+    return (jnp.abs(tau[:, None] - (u < 0).astype(jnp.float32)) * huber / kappa).mean(-1).sum()

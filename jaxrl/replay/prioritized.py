@@ -37,19 +37,21 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
     def pushed(priorities: Priorities, replay: Replay) -> Priorities:
         # By the age of a row, 0 the newest: n - 1 and more has n steps; the rollout changed that for the first T + n - 1.
         rows, num_envs = replay.shape
-        age = jnp.arange(rollout_length + n_step - 1)
+        age = jnp.arange(rollout_length + n_step - 1, dtype=jnp.int32)
         weight = jnp.where((age >= n_step - 1) & (age < replay.filled), priorities.highest, 0.0)
         row = (replay.position - 1 - age) % rows
-        slots = (row[:, None] * num_envs + jnp.arange(num_envs)[None, :]).reshape(-1)
+        slots = (row[:, None] * num_envs + jnp.arange(num_envs, dtype=jnp.int32)[None, :]).reshape(-1)
         weight = jnp.where(ring.take(replay.data.valid, slots), jnp.repeat(weight, num_envs), 0.0)
         return priorities._replace(tree=sum_tree.assign(priorities.tree, slots, weight))
 
     def sample(priorities: Priorities, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
         total = sum_tree.total(priorities.tree)
-        share = (jnp.arange(batch_size) + jax.random.uniform(key, (batch_size,))) / batch_size
+        share = (
+            jnp.arange(batch_size, dtype=jnp.float32) + jax.random.uniform(key, (batch_size,), jnp.float32)
+        ) / batch_size
         slots = sum_tree.find(priorities.tree, share * total)
         choices = (replay.filled - n_step + 1) * replay.shape[1]
-        return slots, jnp.where(total > 0, priorities.tree[0][slots] / total * choices, 1.0)
+        return slots, jnp.where(total > 0, priorities.tree[0][slots] / total * choices.astype(jnp.float32), 1.0)
 
     def updated(
         priorities: Priorities, slots: jax.Array, priority: jax.Array, exponent: Scalar, when: jax.Array

@@ -152,7 +152,7 @@ def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) ->
     """The n-step transitions that begin at `slots` [B], cut where an episode ends. replay.data: `Stored`."""
     rows, num_envs = replay.shape
     data: Stored = replay.data
-    ahead = (slots[:, None] + num_envs * jnp.arange(n_step)[None, :]) % (rows * num_envs)  # [B, n]
+    ahead = (slots[:, None] + num_envs * jnp.arange(n_step, dtype=jnp.int32)[None, :]) % (rows * num_envs)  # [B, n]
     reward, terminated, truncated = take((data.reward, data.terminated, data.truncated), ahead)
     n = jax.vmap(n_step_return, (0, None, 0, 0))(reward, gamma, terminated, truncated)
     obs, action, valid = take((data.obs, data.action, data.valid), slots)

@@ -96,7 +96,7 @@ def read(replay: SequenceReplay, slots: jax.Array, length: int) -> Sequences:
     """The sequences of `slots` int32 [B]."""
     (rows, num_envs), rollouts = replay.steps.shape, replay.starts.shape[0]
     first_row = slots // num_envs * (rows // rollouts)
-    row = (first_row[None, :] + jnp.arange(length)[:, None]) % rows  # [length, B]
+    row = (first_row[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]) % rows  # [length, B]
     memory = ring.take(replay.starts.data.memory, slots)
     return Sequences(memory, ring.take(replay.steps.data, row * num_envs + (slots % num_envs)[None, :]))
 

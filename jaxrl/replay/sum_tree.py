@@ -54,8 +54,8 @@ def find(tree: Tree, mass: jax.Array) -> jax.Array:
         children = level.reshape(-1, FANOUT)[index]  # [B, FANOUT]
         upto = jnp.cumsum(children, -1)
         fits = (upto > mass[:, None]) & (children > 0)
-        last = FANOUT - 1 - jnp.argmax((children > 0)[:, ::-1], -1)
-        child = jnp.where(fits.any(-1), jnp.argmax(fits, -1), last)
+        last = FANOUT - 1 - jax.lax.argmax((children > 0)[:, ::-1], 1, jnp.int32)
+        child = jnp.where(fits.any(-1), jax.lax.argmax(fits, 1, jnp.int32), last)
         chosen = jax.nn.one_hot(child, FANOUT, dtype=bool)
         mass = jnp.maximum(mass - jnp.where(chosen, upto - children, 0.0).sum(-1), 0.0)
         index = index * FANOUT + child

@@ -18,7 +18,7 @@ def sampler(batch_size: int, n_step: int) -> Sampler:
     """Every slot with n stored steps alike; at least n rows must be written."""
 
     def draw(priorities: PyTree, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
-        return _slots(replay, key, batch_size, n_step), jnp.ones(batch_size)
+        return _slots(replay, key, batch_size, n_step), jnp.ones(batch_size, jnp.float32)
 
     return Sampler(lambda _: (), lambda priorities, _: priorities, draw, lambda priorities, *_: priorities)
 

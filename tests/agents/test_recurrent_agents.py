@@ -11,7 +11,7 @@ import pytest
 import jaxrl
 from jaxrl.agents import ppo
 from jaxrl.agents.parts import actor_critic
-from jaxrl.core.loop import Moving
+from jaxrl.core.loop import LoopCarry
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep, Rollout
 from tests.small import QUICK
@@ -59,7 +59,7 @@ def rollout_program(torso, shared):
 
     def program(state):
         pool = trainer.vec.prepare(jax.random.key(1), state.env_params)
-        moving = Moving(state.env, pool, state.obs, state.first, state.memory, state.episode)
+        moving = LoopCarry(state.env, pool, state.obs, state.first, state.memory, state.episode)
         keys = jax.random.split(jax.random.key(2), T), jax.random.split(jax.random.key(3), (T, N))
         after, steps, _ = trainer._rollout(state, state.agent, moving, *keys, Clock(jnp.int32(T * N), jnp.float32(0)))
         return Rollout(steps, state.memory), after.memory

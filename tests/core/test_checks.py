@@ -1,4 +1,4 @@
-"""Wrong environments and wrong agents are refused while they are traced, in words that say what is wrong; actions are clipped."""
+"""Wrong environments and agents are refused while they are traced, in words that say what is wrong; actions are clipped."""
 
 from types import SimpleNamespace
 
@@ -16,12 +16,14 @@ from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.types import Agent, Env, EnvSpec, EnvStep, VecEnv
 
 SPEC = EnvSpec("Mine", Box((2,)), Discrete(3))
-OUT = EnvStep(jnp.zeros(2), jnp.float32(0), jnp.bool_(True), jnp.bool_(False))
+COUNT, NUMBER, PAIR, LOSS = jnp.int32(0), jnp.float32(0), jnp.zeros(2), Mean.of(jnp.float32(0))
+ACTION = jnp.zeros(2, jnp.int32)
+OUT = EnvStep(PAIR, NUMBER, jnp.bool_(True), jnp.bool_(False))
 
 
-def env_of(out=OUT, state=jnp.int32(0), start=jnp.zeros(2), spec=SPEC):
+def env_of(out=OUT, state=COUNT, start=PAIR):
     """An environment that gives just this, whatever it is told."""
-    return Env(spec, {}, lambda key, params: (jnp.int32(0), start), lambda key, s, action, params: (state, out))
+    return Env(SPEC, {}, lambda key, params: (COUNT, start), lambda key, s, action, params: (state, out))
 
 
 @hyperparameters
@@ -29,7 +31,7 @@ class HParams:
     level: float = 0.0
 
 
-def agent_of(action=jnp.zeros(2, jnp.int32), memory=jnp.zeros(2), state=jnp.float32(0), metrics=(("loss", Mean.of(0.0)),)):
+def agent_of(action=ACTION, memory=PAIR, state=NUMBER, metrics=(("loss", LOSS),)):
     """An agent that acts, remembers and learns just this."""
 
     def make(spec, config):
@@ -113,11 +115,11 @@ WRONG_AGENTS = {
         "learn of the agent gives metric 'loss'.total float32[4], expected float32[]",
     ),
     "reserved": (
-        {"metrics": {"seed": Mean.of(0.0)}},
+        {"metrics": {"seed": LOSS}},
         "the agent has a metric named 'seed', which is the loop's own: call it something else",
     ),
     "the environment's": (
-        {"metrics": {"regret": Mean.of(0.0)}},
+        {"metrics": {"regret": LOSS}},
         "the agent has a metric named 'regret', and so has the environment: call one something else",
     ),
 }

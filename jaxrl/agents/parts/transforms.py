@@ -31,7 +31,7 @@ class Moments(NamedTuple):
     @staticmethod
     def of_nothing(shape: tuple[int, ...]) -> Moments:
         """Mean 0 and variance 1, which the first rows replace."""
-        return Moments(jnp.float32(0), jnp.zeros(shape), jnp.ones(shape))
+        return Moments(jnp.float32(0), jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
     def updated(self, x: jax.Array, mask: jax.Array) -> Moments:
         """With the rows of `x` [T, N, ...] where `mask` [T, N] (Chan, Golub & LeVeque 1983, equation 2.1)."""
@@ -122,7 +122,7 @@ def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
     """
 
     def init(key: Key, hp: Any, params: PyTree = None) -> Rewarded:
-        return Rewarded(agent.init(key, hp, params), Moments.of_nothing(()), jnp.zeros(num_envs))
+        return Rewarded(agent.init(key, hp, params), Moments.of_nothing(()), jnp.zeros(num_envs, jnp.float32))
 
     def act(hp: Any, state: Rewarded, *args: Any) -> tuple[PyTree, PyTree, PyTree]:
         return agent.act(hp, state.inner, *args)

@@ -50,7 +50,7 @@ def make(
         del key  # the problem decides the arms
         z = draw_arms(jax.random.fold_in(jax.random.key(params.problem), ARMS), (num_arms,))
         best = jnp.arange(num_arms) == jnp.argmax(z)
-        means = keep_within(params.base + params.spread * z + params.gap * best)
+        means = keep_within(params.base + params.spread * z + params.gap * best.astype(jnp.float32))
         return State(means, jnp.int32(0), jnp.float32(0)), jnp.int32(0)
 
     def step(key: Key, state: State, action: jax.Array, params: Any) -> tuple[State, EnvStep]:
@@ -60,7 +60,7 @@ def make(
         regret = state.means.max() - mean
         total = state.regret + regret
         metrics = {"regret": regret, "cumulative_regret": total, "optimal": (regret == 0).astype(jnp.float32)}
-        means = keep_within(state.means + params.drift * jax.random.normal(walk_key, (num_arms,)))
+        means = keep_within(state.means + params.drift * jax.random.normal(walk_key, (num_arms,), jnp.float32))
         state = State(means, state.time + 1, total)
         late = state.time >= params.max_steps_in_episode
         return state, EnvStep(jnp.int32(0), reward, jnp.bool_(False), late, metrics)
