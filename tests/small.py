@@ -68,6 +68,10 @@ def hparam_names(agent):
     return [f.name for f in dataclasses.fields(registry.find_agent(agent)[1].HParams)]
 
 
+def config_names(agent):
+    return [f.name for f in dataclasses.fields(registry.find_agent(agent)[1].Config)]
+
+
 def home(agent):
     """The first candidate environment that an agent takes."""
     return suitable(agent)[0]

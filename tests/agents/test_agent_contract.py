@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import Env, EnvSpec, EnvStep
 from jaxrl.devices import programs
 from jaxrl.devices.layout import Layout
 from jaxrl.runs import checkpoint
@@ -23,6 +26,7 @@ from tests.small import (
     THIRD_LEVEL,
     WIDTH,
     assert_trees_equal,
+    config_names,
     equal,
     hparam_names,
     root_keys,
@@ -43,17 +47,58 @@ def test_trains_in_every_suitable_environment(agent, env):
 
     def run(key):
         state, metrics = trainer.train(key)
-        return state, metrics, jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=3)
+        greedy, sampled = (  # of other numbers of episodes than environments
+            jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=n, greedy=greedy, max_steps=300)
+            for n, greedy in ((3, True), (5, False))
+        )
+        return state, metrics, greedy, sampled
 
-    state, metrics, result = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
+    state, metrics, *results = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
     assert {"env_steps", "episodes", "episode_return", "episode_length"} <= set(metrics)
     steps = trainer.steps_per_iteration * np.arange(1, trainer.num_iterations + 1)
     np.testing.assert_array_equal(metrics["env_steps"], steps)
     assert trainer.total_steps >= 300 > trainer.total_steps - trainer.steps_per_iteration
     assert not np.any(metrics["diverged"])
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(checkpoint.to_host(state.agent)) if x.dtype.kind == "f")
-    assert result.returns.shape == result.lengths.shape == (3,)
-    assert np.all(result.lengths >= 1)
+    for result, episodes in zip(results, (3, 5), strict=True):
+        assert result.returns.shape == result.lengths.shape == (episodes,)
+        assert np.all(result.lengths >= 1) and np.isfinite(result.returns).all()
+
+
+TORSOS = ["mlp", "minatar", "nature", "gru", "lstm", "transformer"]
+# Agents that replay single steps, and what they name instead for a torso with memory.
+INSTEAD = {"dqn": "r2d2", "sac": "ppo", "td3": "ppo"}
+DEEP = [agent for agent in AGENTS if "torso" in config_names(agent) and "gamma" in hparam_names(agent)]
+
+
+@pytest.mark.parametrize("agent", DEEP)
+@pytest.mark.parametrize("torso", TORSOS)
+def test_every_torso_fits_every_deep_agent_or_another_is_named(agent, torso):
+    """Traced, not compiled: one iteration, and an evaluation. Images for convolutions, a vector for the others."""
+    side = {"minatar": 10, "nature": 36}.get(torso)
+    env, config = shapes_env((side, side, 1) if side else (3,), agent), {"torso": torso, "hidden_sizes": (16, 16)}
+    if agent in INSTEAD and torso in ("gru", "lstm", "transformer"):
+        with pytest.raises(InputError, match=f"torso = {torso} .* agent '{agent}' .* use agent '{INSTEAD[agent]}'"):
+            small_trainer(agent, env, config=config)
+        return
+    config |= {"num_minibatches": 1} if "num_minibatches" in config_names(agent) else {}
+    trainer = small_trainer(agent, env, config=config)
+    state = jax.eval_shape(trainer.init, jax.random.key(0))
+    assert jax.tree.structure(jax.eval_shape(trainer.step, state)[0]) == jax.tree.structure(state)
+    assert jax.tree.leaves(state.memory) or torso not in ("gru", "lstm", "transformer")
+    jax.eval_shape(lambda s: jaxrl.evaluate(trainer, s, jax.random.key(1), episodes=3), state)
+
+
+def shapes_env(shape, agent):
+    """Observations of a shape; actions that the agent takes."""
+
+    def reset(key, params):
+        return jnp.int32(0), jnp.zeros(shape)
+
+    def step(key, state, action, params):
+        return state + 1, EnvStep(jnp.zeros(shape), jnp.float32(0), state > 8, jnp.bool_(False))
+
+    return Env(EnvSpec("Shapes", Box(shape), Box((1,), -1.0, 1.0) if agent == "td3" else Discrete(2)), (), reset, step)
 
 
 VARIANTS = {
@@ -70,6 +115,8 @@ VARIANTS = {
 # Where a default makes another setting idle.
 BASE = {
     "ppo": {"learning_rate": 1e-2, "learning_rate_anneal": 0.5},  # large steps, so that KL comes to its target
+    "dqn": {"max_grad_norm": 0.01, "adam_epsilon": 1e-3},  # so small, and so large, that they show
+    "r2d2": {"max_grad_norm": 0.01, "adam_epsilon": 1e-3},
     "epsilon_greedy": {"epsilon_start": 0.5, "learning_rate": 0.5, "learning_rate_decay": 0.5},
 }
 

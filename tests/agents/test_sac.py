@@ -7,7 +7,7 @@ import pytest
 
 from jaxrl.agents import sac
 from jaxrl.core.spaces import Box, Discrete, MultiDiscrete
-from jaxrl.core.types import Clock, EnvSpec
+from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
 from jaxrl.replay.ring import Batch
 
 DISCRETE = EnvSpec("Two", Box((3,)), Discrete(2))
@@ -108,6 +108,26 @@ def test_targets_come_from_the_target_critics():
     np.testing.assert_allclose(metrics["critic_loss"], ((target - 1) ** 2).mean(), rtol=1e-5)
 
 
+def test_targets_follow_every_gradient_step():
+    """Q' after k steps of one learning phase against the recursion Q' ← τ Q_k + (1 - τ) Q', Q_k from phases of k steps."""
+    hp, tau = sac.HParams(learning_rate=0.05, tau=0.3), 0.3
+    flags = jnp.zeros((1, 1), bool)
+    obs, action = jnp.ones((1, 1, 3)), jnp.ones((1, 1, 2))
+    rollout = Rollout(Transition(obs, flags, action, jnp.ones((1, 1)), flags, flags, obs, (), ~flags), ())
+    target = None
+    for k in (1, 2, 3):  # the keys of k steps begin as those of k - 1 do
+        agent = sac.make(BOX, sac.Config(**(CONFIG | {"gradient_steps": k, "learning_starts": 0})))
+        state = agent.init(jax.random.key(0), hp)
+        after, _ = jax.jit(agent.learn)(hp, state, rollout, Clock(jnp.int32(1), 0.0), jax.random.key(1))
+        before = jax.tree.map(np.asarray, state.learner.target_critic) if target is None else target
+        target = jax.tree.map(lambda x, y: tau * np.asarray(x) + (1 - tau) * y, after.learner.params.critic, before)
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), after.learner.target_critic, target
+        )
+    moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), after.learner.target_critic, state.learner.target_critic)
+    assert max(jax.tree.leaves(moved)) > 0.01
+
+
 def test_actions_are_uniform_before_learning_starts():
     agent = sac.make(DISCRETE, sac.Config(**(CONFIG | {"num_envs": 1000, "replay_capacity": 1000, "learning_starts": 5000})))
     hp = sac.HParams()
@@ -135,3 +155,14 @@ def test_the_greedy_action_is_the_mode():
 def test_other_actions_are_refused(space):
     with pytest.raises(ValueError, match="agent 'sac' needs discrete actions or a bounded Box; Odd has"):
         sac.make(EnvSpec("Odd", Box((3,)), space), sac.Config())
+
+
+def test_the_actors_step_size_is_its_own():
+    """Adam's first step is as long as the step size, whatever the gradient: 0.01, but 0.003 for the actor if asked."""
+    for rate, actor_rate in ((0.0, 0.01), (0.003, 0.003)):
+        hp = sac.HParams(learning_rate=0.01, actor_learning_rate=rate)
+        params = sac.Params(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()))
+        optimizer = sac.optimizer(hp)
+        updates, _ = optimizer.update(jax.tree.map(lambda x: x + 5.0, params), optimizer.init(params))
+        for part, step in zip(updates, (actor_rate, 0.01, 0.01), strict=True):
+            np.testing.assert_allclose(part, -step, rtol=1e-5)

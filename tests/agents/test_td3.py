@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.agents import td3
+from jaxrl.agents import sac, td3
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.core.types import Clock, EnvSpec
+from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
 from jaxrl.replay.ring import Batch
 
 SPEC = EnvSpec("Reach", Box((3,)), Box((2,), (-2.0, 0.0), (2.0, 1.0)))
@@ -102,3 +102,32 @@ def test_the_actor_and_the_targets_wait(delay):
 def test_other_actions_are_refused(space):
     with pytest.raises(ValueError, match="agent 'td3' needs actions in a bounded Box; Odd has"):
         td3.make(EnvSpec("Odd", Box((3,)), space), td3.Config())
+
+
+def test_the_actors_step_size_is_its_own():
+    """Adam's first step is as long as the step size: the actor's largest move is 0.003, the critics' 0.01."""
+    config = td3.Config(
+        num_envs=1, hidden_sizes=(4,), replay_capacity=8, batch_size=2, learning_starts=0, policy_delay=1, gradient_steps=1
+    )
+    agent, hp = td3.make(SPEC, config), td3.HParams(learning_rate=0.01, actor_learning_rate=0.003)
+    state = agent.init(jax.random.key(0), hp)
+    flags, obs, action = jnp.zeros((1, 1), bool), jnp.ones((1, 1, 3)), jnp.array([[[1.0, 0.5]]])
+    rollout = Rollout(Transition(obs, flags, action, jnp.ones((1, 1)), flags, flags, obs, (), ~flags), ())
+    after, _ = agent.learn(hp, state, rollout, Clock(jnp.int32(1), 0.0), jax.random.key(1))
+    for name, step in (("actor", 0.003), ("critic", 0.01)):
+        pairs = (getattr(x.learner.params, name) for x in (state, after))
+        moved = jax.tree.leaves(jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), *pairs))
+        np.testing.assert_allclose(max(moved), step, rtol=1e-3)
+
+
+@pytest.mark.parametrize("agent", ["sac", "td3"])
+def test_sampled_actions_of_any_number_of_environments_are_each_drawn(agent):
+    """Trained in one environment, asked for five actions: five draws, also while actions are uniform."""
+    factory = {"sac": sac, "td3": td3}[agent]
+    config = factory.Config(num_envs=1, hidden_sizes=(4,), replay_capacity=8, learning_starts=10)
+    made, hp = factory.make(SPEC, config), factory.HParams()
+    state = made.init(jax.random.key(0), hp)
+    for env_steps in (5, 50):
+        clock = Clock(jnp.int32(env_steps), 0.0)
+        action = np.asarray(made.act(hp, state, (), jnp.ones((5, 3)), None, clock, jax.random.key(1))[0])
+        assert action.shape == (5, 2) and len(np.unique(action[:, 0])) == 5
