@@ -29,9 +29,14 @@ import psutil
 from benchmarks import harness
 from benchmarks.harness import Row
 from jaxrl.devices import platform
+from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import resolve
-from jaxrl.runs import metrics, run, rundir
-from jaxrl.sweeps import sweepdir, sweeping, waves
+from jaxrl.runs import metrics
+from jaxrl.runs.documents import CONFIG
+from jaxrl.runs.metrics import TIMING, TIMING_ROW
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps import waves
 
 WORKERS, ROUNDS, KILLS = 2, 3, 5
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), 16
@@ -100,25 +105,25 @@ def swept(out: str, address: str | None, steps: int) -> dict[str, float]:
         base = resolve("ppo", "CartPole-v1", total_steps=steps, config={"hidden_sizes": (64, 64)})
     else:
         base = resolve("q_learning", "CliffWalking", total_steps=2_000)
-    settings, asked = sweeping.configurations(base, {"learning_rate": RATES[: None if steps else 2]}, {}, 0, 0)
+    settings, asked = search_space.configurations(base, {"learning_rate": RATES[: None if steps else 2]}, {}, 0, 0)
     engine: dict[str, Any] = {"engine": "ray", "ray_address": address, "cpus_per_worker": 1} if address else {}
     begin, start = time.time(), 0.0
-    plan = sweeping.make_plan(base, settings, SEEDS if steps else 2, 0, asked, fit=not address)
+    plan = plans.make(base, settings, SEEDS if steps else 2, 0, asked, fit=not address)
     planned = time.time()
-    sweepdir.run(plan, Path(out), run.Options(checkpoint_every=2.0), **engine)
+    sweeps.train(plan, Path(out), waves.Options(checkpoint_every=2.0), **engine)
     if address:
-        start = (Path(out) / sweepdir.SWEEP).stat().st_mtime - planned
+        start = (Path(out) / CONFIG).stat().st_mtime - planned
     return {"seconds": time.time() - begin, "start_s": start}
 
 
 def difference(a: Path, b: Path) -> dict[str, int]:
     """Of two directories of one sweep: members that the second lost, trained twice to the end, or has other bits of."""
-    plan = sweepdir.read_plan(b)
+    plan = sweeps.read_plan(b)
     parts = waves.found(plan, b)
-    lost = sum(map(len, waves.missing(plan, parts))) + sum(len(part.run.members) for part in parts if not part.finished)
+    lost = sum(map(len, waves.missing(plan, parts))) + sum(len(part.members) for part in parts if not part.finished)
     if lost:
         return {"lost": lost}
-    one, other = sweepdir.load(a), sweepdir.load(b)
+    one, other = sweeps.load(a), sweeps.load(b)
     changed = 0
     for c, s in np.ndindex(one.final_return.shape):
         leaves = [
@@ -127,8 +132,8 @@ def difference(a: Path, b: Path) -> dict[str, int]:
         ]
         same = (np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(*leaves, strict=True))
         changed += not all(same)
-    steps = one.plan.groups[0].programs.trainer.total_steps
-    timings = [metrics.read(path / rundir.TIMING) for path in (b / "waves").iterdir()]
+    steps = one.plan.program_list[0].compiled.trainer.total_steps
+    timings = [metrics.read(path / TIMING, TIMING_ROW) for path in (b / "waves").iterdir()]
     twice = [sum(row["env_steps"] == steps for row in rows) > 1 for rows in timings]
     return {"lost": lost, "twice": sum(twice), "other_bits": changed}
 

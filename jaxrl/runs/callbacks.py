@@ -120,7 +120,7 @@ class StopAtReturn(Callback):
 
 
 class Told:
-    """A callback, and the chunks that it was not told of yet. What it has not of `Callback`'s methods is taken from there."""
+    """A callback, and the chunks that it was not told of yet. What it lacks of `Callback`'s methods is taken from there."""
 
     def __init__(self, callback: Any) -> None:
         self.callback, self.every = callback, int(getattr(callback, "every", 0))
@@ -159,7 +159,9 @@ class KeepBest(Callback):
         if returns is None or not (better := returns > self.returns).any():
             return
         state = event.state()
-        self._kept = state if self._kept is None else jax.tree.map(lambda new, old: _where(better, new, old), state, self._kept)
+        self._kept = (
+            state if self._kept is None else jax.tree.map(lambda new, old: _where(better, new, old), state, self._kept)
+        )
         self.returns = np.where(better, returns, self.returns)
         if self._files:
             self._files.save(event.training.done, self._kept, {"returns": [float(x) for x in self.returns]})

@@ -1,7 +1,7 @@
 """Numbers of training as rows: metrics.jsonl and timing.jsonl, written and read back.
 
-metrics.jsonl has one line for each iteration and member and no clock, so that two runs of the same settings are equal byte by
-byte. A checkpoint records how many bytes belong to it; resume cuts the file there.
+metrics.jsonl has one line for each iteration and member and no clock, so that two runs of the same settings are equal byte
+by byte. A checkpoint records how many bytes belong to it; resume cuts the file there.
 """
 
 from __future__ import annotations

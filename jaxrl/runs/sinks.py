@@ -101,7 +101,9 @@ class TensorBoard(Callback):
             self._writers[name] = EventsWriter(str(folder / "events"), f".{os.getpid()}")
             if resumed:
                 again = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-                self._writers[name].write_event(self._event(wall_time=time.time(), step=training.env_steps + 1, session_log=again))
+                self._writers[name].write_event(
+                    self._event(wall_time=time.time(), step=training.env_steps + 1, session_log=again)
+                )
             else:
                 self._describe(name, member_config(values, member))
 
