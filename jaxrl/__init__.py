@@ -9,7 +9,7 @@ from jaxrl.devices import platform
 
 platform.set_flags()  # before anything can start the backend
 
-from jaxrl.api import load, sweep, train, tune
+from jaxrl.api import load, sweep, train, tune  # noqa: E402
 from jaxrl.core.evaluation import Evaluation, evaluate  # noqa: E402
 from jaxrl.core.loop import Trainer  # noqa: E402
 from jaxrl.core.means import Mean  # noqa: E402
@@ -18,7 +18,7 @@ from jaxrl.core.trees import member  # noqa: E402
 from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv  # noqa: E402
 from jaxrl.core.vectorize import vectorize  # noqa: E402
 from jaxrl.experiment.experiment import Experiment, make_trainer  # noqa: E402
-from jaxrl.runs.callbacks import Callback
+from jaxrl.runs.callbacks import Callback  # noqa: E402
 from jaxrl.sweeps.result import RunResult, SweepResult  # noqa: E402
 
 __version__ = "0.1.0"

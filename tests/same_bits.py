@@ -20,7 +20,7 @@ def sweep_of_nine():
     result = jaxrl.sweep("reinforce", "CartPole-v1", grid={"learning_rate": [1e-2, 1e-3, 3e-3]}, seeds=3, total_steps=600,
                          config=small_config("reinforce"), preset="none")  # fmt: skip
     agents = [result.agent(*member)[1].agent for member in np.ndindex(3, 3)]
-    layout = result.plan.groups[0].programs.layout
+    layout = result.plan.program_list[0].compiled.layout
     rows = [result.metrics[name] for name in sorted(result.metrics)]
     return [digest(rows, agents), layout.devices, layout.padded, result.final_return.tolist()]
 

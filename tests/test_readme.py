@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrl.cli import commands
+from jaxrl.cli import experiments
 from jaxrl.cli import main as cli
 from jaxrl.cli.options import SweepOptions, TrainOptions, TuneOptions
 from jaxrl.experiment import registry
@@ -28,7 +28,7 @@ def test_the_commands_exist_and_take_their_flags():
         assert command in cli.COMMANDS
         options = {"train": TrainOptions, "sweep": SweepOptions, "tune": TuneOptions}.get(command)
         if options:
-            commands._read(command, options, words)
+            experiments.read(command, options, words)
 
 
 @pytest.mark.parametrize("agent", registry.agent_names())

@@ -141,4 +141,4 @@ def read_config(directory: Path, *kinds: str) -> dict[str, Any]:
 
 
 def _too_old(directory: Path) -> str:
-    return f"{directory} was written by jaxrl 0.1, which this version cannot read: look at it with jaxrl 0.1, or train again"
+    return f"{directory} was written by jaxrl 0.1, whose states this version cannot read: use jaxrl 0.1, or train again"

@@ -4,8 +4,8 @@ Every round a population trains for some iterations. Between two rounds each mem
 hyper-parameters and what was learnt (parameters, optimiser state, running statistics) of a member drawn from the best fifth,
 and its hyper-parameters are perturbed ("truncation selection" and "perturb"): in a log range multiplied by 0.8 or 1.2, as in
 the paper; in a uniform range moved by a tenth of it, since a fifth of γ = 0.99 is beyond any sensible range. Both within the
-range. Keys, environments and experience (replay, priorities) stay the member's own. A member that diverged is worse than any other: it is
-replaced even outside the worst fifth, and nobody goes on from it while another is left.
+range. Keys, environments and experience (replay, priorities) stay the member's own. A member that diverged is worse than any
+other: it is replaced even outside the worst fifth, and nobody goes on from it while another is left.
 """
 
 from __future__ import annotations

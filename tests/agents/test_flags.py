@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxrl
-from tests.small import CASES, small_case, suitable
+from tests.small import CASES, small_case
 
 
 def test_the_default_environments_are_of_both_kinds():

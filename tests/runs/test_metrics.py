@@ -53,7 +53,7 @@ def test_rows_are_ordered_by_iteration_then_seed():
     """Two seeds, of a padded three; two iterations written, of a buffer of four."""
     table = {"loss": np.arange(12, dtype=np.float32).reshape(3, 4), "episodes": np.arange(12).reshape(3, 4) * 10}
     table["loss"][1, 0] = np.nan
-    assert metrics.rows(table, 5, 2, [{"seed": 7}, {"seed": 8}]) == [
+    assert metrics.rows_of(5, table, {}, [{"seed": 7}, {"seed": 8}]) == [
         {"iteration": 5, "seed": 7, "loss": 0.0, "episodes": 0},
         {"iteration": 5, "seed": 8, "loss": None, "episodes": 40},
         {"iteration": 6, "seed": 7, "loss": 1.0, "episodes": 10},

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jaxrl.cli import main as cli
 from jaxrl.core.errors import InputError
-from jaxrl.runs import metrics, rundir, sinks
+from jaxrl.runs import directory as folders
+from jaxrl.runs import documents, metrics, sinks
 from tests import event_files
 
 STEPS = 2000
@@ -59,7 +60,7 @@ def expected(directory, **label):
     rows = [row for row in metrics.read(directory / "metrics.jsonl") if label.items() <= row.items()]
     numbers = {(r["env_steps"], k): float(v) for r in rows for k, v in r.items() if k not in OWN and v is not None}
     summary = json.loads((directory / "summary.json").read_text())
-    members = [m.label for m in rundir.open_run(directory)[0].members]
+    members = [m.label for m in folders.read_members(directory)[0]]
     return numbers | {(rows[-1]["env_steps"], "final_return"): summary["final_return"]["per_seed"][members.index(label)]}
 
 
@@ -86,7 +87,7 @@ def logs(directory):
 
 
 def own_config(directory, hparams=None, **label):
-    values = rundir.read_config(directory)
+    values = documents.read_config(directory)
     values["hparams"].update(hparams or {})
     return {k: v for k, v in values.items() if k != "members"} | {"member": label}
 
@@ -109,7 +110,7 @@ def test_tensorboard_fills_the_tab_of_hyper_parameters(run):
     events = event_files.tensorboard(run / "tensorboard" / "seed_3")
     parts = {v.tag: v.metadata.plugin_data.content for e in events for v in e.summary.value if v.tag.startswith("_hparams_")}
     begin = HParamsPluginData.FromString(parts["_hparams_/session_start_info"]).session_start_info
-    config = rundir.read_config(run)
+    config = documents.read_config(run)
     assert begin.hparams["learning_rate"].number_value == config["hparams"]["learning_rate"]
     assert begin.hparams["num_envs"].number_value == config["config"]["num_envs"]
     assert begin.hparams["seed"].number_value == 3 and begin.hparams["agent"].string_value == "q_learning"
@@ -213,7 +214,7 @@ def test_overwriting_removes_them_and_begins_anew(tmp_path, run):
 
     out = shutil.copytree(run, tmp_path / "again")
     before = (out / "wandb" / "identifier").read_text()
-    rundir.clear(out)
+    folders.clear(out)
     assert not list(out.iterdir())
     assert sinks._identifier(out) != before
 

@@ -9,9 +9,10 @@ import pytest
 
 from jaxrl.cli import main as cli
 from jaxrl.core import stats
-from jaxrl.runs import rundir
-from jaxrl.show import plot, sweep_plot
-from jaxrl.sweeps import sweepdir, sweeping
+from jaxrl.runs import documents
+from jaxrl.show import plot, sweep_plot, value_map
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps.result import SweepResult, ranked
 
 NAN = float("nan")
 
@@ -25,7 +26,7 @@ def result(configs, final_return, lengths=None, diverged=()):
     episodes = np.broadcast_to(np.arange(6) < lengths, shape).astype(np.int32)
     number = np.arange(shape[0])[:, None, None] + 0.5 * np.arange(shape[1])[:, None]
     found = SimpleNamespace(
-        plan=SimpleNamespace(base=SimpleNamespace(agent="dqn", env="Chain")),
+        plan=SimpleNamespace(base=SimpleNamespace(agent="dqn", env="Chain"), alone=configs == [{}]),
         configs=configs,
         seeds=list(range(shape[1])),
         metrics={
@@ -35,7 +36,7 @@ def result(configs, final_return, lengths=None, diverged=()):
         },
         final_return=returns,
         diverged=np.zeros(shape[:2], bool),
-        best=lambda: sweeping.ranked(returns)[0],
+        best=lambda: ranked(returns)[0],
     )
     for member in diverged:
         found.diverged[member] = True
@@ -77,7 +78,7 @@ def test_thinning_weighs_returns_by_their_episodes(monkeypatch):
 
 def test_ranks_put_what_is_no_number_last():
     sweep = result(rates(1, 2, 3, 4), [[1, 3], [NAN, 9], [5, 5], [2, 2]])
-    assert sweeping.ranked(sweep.final_return) == [2, 0, 3, 1]
+    assert ranked(sweep.final_return) == [2, 0, 3, 1]
     best = sweep_plot.best_curve(sweep)
     assert (best.label, best.detail) == ("dqn Chain", "best of 4: rate=3")
 
@@ -176,16 +177,19 @@ def test_what_is_no_number_neither_fails_nor_warns(returns, tmp_path):
         assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_the_command_line_tells_sweeps_from_runs(monkeypatch, capsys, figures, tmp_path):
+class Swept(SweepResult):
+    """One made up here."""
+
+    def __init__(self, *args):
+        vars(self).update({name: x for name, x in vars(result(*args)).items() if name != "best"})
+
+
+def test_the_command_line_tells_sweeps_from_runs(keep_platform, monkeypatch, capsys, figures, tmp_path):
     (tmp_path / "sweep").mkdir()
-    monkeypatch.setattr(
-        "jaxrl.devices.platform.configure", lambda *_: None
-    )  # the backend of the test process may be running
-    monkeypatch.setattr(sweepdir, "is_sweep", lambda directory: directory.name == "sweep")
-    monkeypatch.setattr(sweepdir, "read_plan_json", lambda directory: {})
-    monkeypatch.setattr(sweepdir, "load", lambda directory: result(rates(0.1, 0.2), [[1, 1], [2, 2]]))
-    monkeypatch.setattr(rundir, "read_config", lambda directory: {})
-    monkeypatch.setattr(plot, "read_curve", lambda directory: plot.Curve("dqn Chain", np.array([10]), np.ones((1, 1))))
+    swept, trained = Swept(rates(0.1, 0.2), [[1, 1], [2, 2]]), SimpleNamespace(sweep=result([{}], [[1]]))
+    monkeypatch.setattr(value_map, "of_run", lambda result: None)
+    monkeypatch.setattr(sweeps, "load", lambda directory: swept if directory.name == "sweep" else trained)
+    monkeypatch.setattr(documents, "read_config", lambda directory, *_: {"kind": directory.name})
 
     def run(*args):
         assert cli.main(["plot", *map(str, args)]) == 0

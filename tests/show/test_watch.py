@@ -43,14 +43,14 @@ def run(tmp_path):
 
 
 def test_what_a_look_says(run):
-    look = watchers.watcher(run).look()
+    look = watchers.Watcher(run).look()
     assert (look.title, look.done, look.total, look.finished) == ("dqn on CartPole-v1", 400, 2000, False)
     assert look.seconds == 0.75 and look.speed == pytest.approx(400 / 0.75)
     assert [line.curve for line in look.lines] == [[0, 10], [1, 11]] and look.lines[1].last["episode_return"] == 11
 
 
 def test_what_is_new_is_taken_up_and_a_half_line_waits(run):
-    watched = watchers.watcher(run)
+    watched = watchers.Watcher(run)
     watched.look()
     append(run / "metrics.jsonl", [row(2, 0, 20.0), row(2, 1, None, eval_return=7.0)])
     with open(run / "metrics.jsonl", "a") as file:
@@ -62,7 +62,7 @@ def test_what_is_new_is_taken_up_and_a_half_line_waits(run):
 
 @pytest.mark.parametrize("after", [1, 5], ids=["shorter than before", "longer than before"])
 def test_a_resume_that_cuts_the_file_replaces_what_was_read(after, run):
-    watched = watchers.watcher(run)
+    watched = watchers.Watcher(run)
     watched.look()
     (run / "metrics.jsonl").write_text("")
     append(run / "metrics.jsonl", [row(i, s, -1.0 - 10 * i) for i in range(after) for s in (0, 1)])
@@ -78,7 +78,7 @@ def test_the_view_names_what_a_person_needs(run):
     os.utime(run / "config.json", (1, 1))
     for name in ("metrics.jsonl", "timing.jsonl"):
         os.utime(run / name, (time.time() - 300, time.time() - 300))
-    console.print(watch.view(watchers.watcher(run).look()))
+    console.print(watch.view(watchers.Watcher(run).look()))
     text = console.export_text()
     console.file.close()
     assert "10 %" in text and "200/2,000 steps" in text and "seed 1  1 diverged" in text
@@ -106,7 +106,7 @@ def test_a_sweep_by_configuration_the_best_first(tmp_path, capsys):
     out = tmp_path / "sweep"
     jaxrl_cli("sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 2, "--total-steps", 20_000,
               "--grid", "learning_rate=0.001,0.5", "--out", out)  # fmt: skip
-    look = watchers.watcher(out).look()
+    look = watchers.Watcher(out).look()
     assert look.finished and look.done == look.total == 80_000
     assert look.lines[0].label == "1  learning_rate=0.5"
     assert cli.main(["watch", str(out)]) == 0  # no terminal: one look
@@ -124,7 +124,7 @@ def test_a_configuration_in_two_waves_is_one_line(tmp_path):
         config["members"] = [{"seed": seed, "config": 0}]
         (wave / "config.json").write_text(json.dumps(config))
         append(wave / "metrics.jsonl", [row(i, seed, 4.0 * i + seed, config=0) for i in range(2 - seed)])
-    look = watchers.watcher(tmp_path).look()
+    look = watchers.Watcher(tmp_path).look()
     (line,) = look.lines
     assert (line.label, line.curve, line.share) == ("0  gamma=0.9", [0.5], 0.75)
     assert (look.done, look.total) == (300, 400)

@@ -20,8 +20,9 @@ from benchmarks.harness.ray_cluster import another_machine, busy_workers, cluste
 from jaxrl.cli import main as cli
 from jaxrl.core.errors import InputError
 from jaxrl.experiment.experiment import resolve
-from jaxrl.runs import run
-from jaxrl.sweeps import ray_engine, sweepdir, sweeping
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps import ray_engine, waves
 from tests.command_line import SWEEP_WORDS as SMALL
 from tests.command_line import command, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
@@ -55,7 +56,7 @@ def swept(on_ray, tmp_path_factory):
 
 def assert_same_sweep(a, b):
     """Equal to the bit: every member's rows, return and state."""
-    a, b = sweepdir.load(a), sweepdir.load(b)
+    a, b = sweeps.load(a), sweeps.load(b)
     assert a.metrics.keys() == b.metrics.keys()
     for name, x in a.metrics.items():
         np.testing.assert_array_equal(b.metrics[name], x, err_msg=name)
@@ -66,8 +67,8 @@ def assert_same_sweep(a, b):
 
 def members(out):
     """Of each wave: (configuration, seed)."""
-    waves = [json.loads(path.read_text())["members"] for path in sorted(out.glob("waves/*/config.json"))]
-    return [[(member["config"], member["seed"]) for member in wave] for wave in waves]
+    found = [json.loads(path.read_text())["members"] for path in sorted(out.glob("waves/*/config.json"))]
+    return [[(member["config"], member["seed"]) for member in wave] for wave in found]
 
 
 def test_members_are_those_of_the_sweep_without_ray(whole, swept):
@@ -91,9 +92,9 @@ def test_each_worker_planned_its_share(swept):
 
 def test_other_commands_take_its_directory(swept, tmp_path, capsys):
     out, _ = swept
-    assert {path.name for path in out.iterdir()} == {"sweep.json", "waves", "summary.json", "curves.png", "effects.png"}
+    assert {path.name for path in out.iterdir()} == {"config.json", "waves", "summary.json", "curves.png", "effects.png"}
     assert cli.main(["eval", str(out), "--episodes", "4", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["config"] == sweepdir.load(out).best()
+    assert json.loads(capsys.readouterr().out)["config"] == sweeps.load(out).best()
     assert cli.main(["plot", str(out), "--out", str(tmp_path / "a.png")]) == 0
     assert (tmp_path / "a.png").exists() and (tmp_path / "effects.png").exists()
 
@@ -174,7 +175,7 @@ words = dict(grid={{"learning_rate": [0.1, 0.5]}}, seeds=2, total_steps=2000, pr
 swept = jaxrl.sweep("q_learning", "CliffWalking", **words, out="{tmp_path / "out"}", engine="ray")
 alone = jaxrl.sweep("q_learning", "CliffWalking", **words)
 assert all((swept.metrics[name] == x).all() for name, x in alone.metrics.items() if name == "env_steps")
-assert (swept.final_return == alone.final_return).all() and len(list(swept.plan.groups)) == 1
+assert (swept.final_return == alone.final_return).all() and len(list(swept.plan.program_list)) == 1
 """
     environment = os.environ | {"RAY_ADDRESS": on_ray[3]}
     assert subprocess.run([sys.executable, "-c", program], env=environment, timeout=240).returncode == 0
@@ -252,8 +253,8 @@ def test_of_workers_that_are_alike_one_compiles_a_program(nodes, programs, busy,
     """The others wait for it, or turn to another program; on another machine there may be another cache."""
     actors = {mock.Mock(): ray_engine.Slot(node, "cpu", 1, 2) for node in nodes}
     base = resolve("q_learning", "CliffWalking", total_steps=200, preset="none")
-    plan = sweeping.make_plan(base, [{"num_envs": n + 1} for n in range(programs)], 4, 0, fit=False)
-    sweep = ray_engine._Sweep(None, actors, plan, tmp_path, run.Options())
+    plan = plans.make(base, [{"num_envs": n + 1} for n in range(programs)], 4, 0, fit=False)
+    sweep = ray_engine._Sweep(None, actors, plan, tmp_path, waves.Options())
     sweep._employ()
     fitted = sorted(group for _, group in sweep.running.values())
     assert len(fitted) == busy and set(fitted) == set(range(programs))

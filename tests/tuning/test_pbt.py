@@ -1,4 +1,4 @@
-"""Population-based training: selection, perturbation and inheritance by hand; what it finds; the same bits everywhere."""
+"""pbt.py: selection, perturbation and inheritance by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,10 @@ import pytest
 
 import jaxrl
 from jaxrl.core.types import State
-from jaxrl.experiment.experiment import resolve
 from jaxrl.experiment.search_space import Span
-from jaxrl.tuning import pbt, population, studies, tuning
+from jaxrl.tuning import pbt
 from jaxrl.tuning.pbt import Round
-from tests.same_bits import on_devices, population_of_eight
 from tests.small import assert_trees_equal, small_config
-from tests.toys import Level, level_env
 
 SCORES = jnp.array([5.0, 1.0, 3.0, 2.0, 4.0, 0.0, 9.0, 8.0, 7.0, 6.0])
 NONE = jnp.zeros(10, bool)
@@ -120,88 +117,3 @@ def test_a_lineage_by_hand():
     rounds = Round(np.zeros((2, 3)), np.zeros((2, 3), bool), parent, {"rate": rate})
     np.testing.assert_array_equal(pbt.lineage(rounds, 0), [0, 2])
     assert pbt.schedule({"rate": np.array([1.0, 2, 3])}, rounds, 0) == {"rate": [1.0, 8.0]}
-
-
-SEARCH = {"level": "log:0.1,40"}
-SETTINGS = {"method": "pbt", "population": 10, "rounds": 40, "seed": 7}
-
-
-@pytest.fixture(scope="module")
-def found():
-    return jaxrl.tune(Level, level_env(), search=SEARCH, total_steps=20_000, **SETTINGS)
-
-
-def test_it_finds_the_best_level(found):
-    """The return is -(level - 3)²: 0 at best, -289 at the default."""
-    assert abs(found.best["level"] - 3) < 0.5
-    assert found.final_return.max() == found.final_return[found.best_member] > -0.25
-    assert found.rounds.score.shape == found.rounds.parent.shape == (40, 10)
-    assert found.env_steps == 10 * found.trainer.total_steps >= 10 * 20_000
-
-
-def test_scores_are_those_of_the_levels_in_use(found):
-    """Round r is played with the levels after round r - 1."""
-    levels = np.asarray(found.rounds.hparams["level"])
-    np.testing.assert_allclose(found.rounds.score[1:], -((levels[:-1] - 3) ** 2), rtol=1e-4, atol=1e-4)
-    assert found.schedule["level"][-1] == pytest.approx(levels[-2][pbt.lineage(found.rounds, found.best_member)[-1]])
-
-
-def test_members_that_diverge_are_replaced_and_do_not_count():
-    """Levels above 50 give a NaN loss with a finite return: from the second round on none is left, and none is chosen."""
-    words = {"method": "pbt", "population": 10, "rounds": 4, "seed": 7, "search": {"level": "uniform:45,54"}}
-    found = jaxrl.tune(Level, level_env(), total_steps=2000, **words)
-    assert found.rounds.diverged[0].sum() > 2
-    for r in range(4):
-        lost = np.flatnonzero(found.rounds.diverged[r])
-        assert not np.isin(found.rounds.parent[r], lost).any()
-    np.testing.assert_array_equal(found.rounds.diverged[1:], found.rounds.hparams["level"][:-1] > 50)
-    assert found.best["level"] < 50 and np.isfinite(found.final_return).all()
-    words = {**words, "rounds": 1, "search": {"level": "uniform:55,60"}}
-    with pytest.raises(ValueError, match="every member of the population .10. diverged"):
-        jaxrl.tune(Level, level_env(), total_steps=2000, **words)
-
-
-def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypatch):
-    """Stopped in round 13 with the last checkpoint at 10, then continued from its directory."""
-    base = resolve(Level, level_env(), total_steps=20_000)
-    settings = studies.make_settings(SETTINGS)
-    axes = tuning.make_axes(base, SEARCH)
-    add = population._Log.add
-
-    def stops(self, row, states):
-        add(self, row, states)
-        if self.done == 10:
-            self.save(states)
-        if self.done == 13:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(population._Log, "add", stops)
-    with pytest.raises(KeyboardInterrupt):
-        population.train(base, axes, settings, tmp_path)
-    monkeypatch.setattr(population._Log, "add", add)
-    again = population.train(base, axes, settings, tmp_path)
-    assert_trees_equal(again.states, found.states)
-    assert_trees_equal(again.rounds, found.rounds)
-    assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 40
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ({"search": {"level": [1.0, 2.0]}}, "level: pbt perturbs ranges"),
-        ({"search": {"env.target": "uniform:0,1"}}, "env.target: pbt perturbs ranges"),
-        ({"population": 1}, "population = 1 is out of range"),
-        ({"rounds": 1000}, "rounds = 1000 is out of range: training has 40 iterations"),
-    ],
-)
-def test_bad_input(words, message):
-    with pytest.raises(ValueError) as refused:
-        jaxrl.tune(Level, level_env(), total_steps=20_000, **({"search": SEARCH} | SETTINGS | words))
-    assert message in str(refused.value)
-
-
-@pytest.mark.exact
-def test_one_two_and_eight_devices_give_the_same_bits():
-    found = on_devices(population_of_eight, 1, 8)
-    assert [devices for _, devices in found] == [2, 1, 4]
-    assert len({digest for digest, _ in found}) == 1

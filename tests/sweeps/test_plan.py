@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import jaxrl
-from jaxrl.devices import programs
+from jaxrl.devices import memory, programs
 from jaxrl.devices.layout import Layout
+from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import resolve
-from jaxrl.sweeps import planning, sweeping
+from jaxrl.sweeps import plan as plans
 from tests.same_bits import on_devices, sweep_of_nine
 from tests.small import assert_trees_equal, small_config
 
@@ -101,7 +102,7 @@ def test_members_that_do_not_fit_run_in_waves_of_one_shape(swept):
     limit = swept.plan.bytes * 2 // 3
     waved = jaxrl.sweep("reinforce", "CartPole-v1", grid=GRID, seeds=2, seed=5, memory_limit=limit, **SETTINGS)
     assert waved.plan.programs == 2 and waved.plan.bytes <= limit
-    assert all(len(group.waves(0)) > 1 for group in waved.plan.groups)
+    assert all(len(program.waves(0)) > 1 for program in waved.plan.program_list)
     for name, x in swept.metrics.items():
         np.testing.assert_array_equal(waved.metrics[name], x, err_msg=name)
     np.testing.assert_array_equal(waved.final_return, swept.final_return)
@@ -111,7 +112,7 @@ def test_members_that_do_not_fit_run_in_waves_of_one_shape(swept):
 @pytest.mark.parametrize("most", [1, 2, 3, 7, 64])
 def test_waves_are_equal_hold_everyone_and_are_as_few_as_can_be(members, most):
     """Beside every layout that there is."""
-    layout = planning._wave(members, most)
+    layout = plans._wave_layout(members, most)
     assert layout.members == layout.padded == layout.width <= most and layout.width % layout.devices == 0
     widths = [Layout.over_all_devices(share).padded for share in range(1, members + 1)]
     assert -(-members // layout.width) == min(-(-members // width) for width in widths if width <= most)
@@ -170,18 +171,18 @@ def test_bad_input_is_one_line_before_any_compile(words, message, monkeypatch):
     ("text", "count"), [("4GB", 4_000_000_000), ("500mb", 500_000_000), ("1e6", 1_000_000), (" 1.5 KB", 1500)]
 )
 def test_bytes_as_written(text, count):
-    assert planning.read_bytes(text) == count
+    assert memory.read_bytes(text) == count
 
 
 @pytest.mark.parametrize("text", ["", "much", "-4GB", "0", "infGB", "nan"])
 def test_bytes_that_are_none(text):
     with pytest.raises(ValueError, match="memory limit"):
-        planning.read_bytes(text)
+        memory.read_bytes(text)
 
 
 def test_draws_at_each_point_of_a_grid():
     base = resolve("reinforce", "CartPole-v1", preset="none")
-    found, asked = sweeping.configurations(base, {"gamma": "0.9,0.99"}, {"learning_rate": "log:1e-4,1e-2"}, 3, seed=1)
+    found, asked = search_space.configurations(base, {"gamma": "0.9,0.99"}, {"learning_rate": "log:1e-4,1e-2"}, 3, seed=1)
     assert [c["gamma"] for c in found] == [0.9] * 3 + [0.99] * 3
     assert [c["learning_rate"] for c in found[:3]] == [c["learning_rate"] for c in found[3:]]
 

@@ -11,7 +11,9 @@ from jaxrl.cli import main as cli
 from jaxrl.devices import programs
 from jaxrl.experiment import registry, search_space
 from jaxrl.experiment.experiment import resolve
-from jaxrl.tuning import packs, studies, tunedir, tuning
+from jaxrl.runs.driver import Stop
+from jaxrl.tuning import directory as tunings
+from jaxrl.tuning import packs, search, studies
 from tests.small import assert_trees_equal, small_config
 from tests.toys import Level, level_env
 
@@ -53,12 +55,12 @@ HALVING = [(4, [0.125, 0.25, 0.5, 1.0]), (1, [1.0])]
 
 @pytest.mark.parametrize(("rungs", "shares"), HALVING)
 def test_rungs_of_halving_double(rungs, shares):
-    assert tuning.rung_shares(studies.make_settings({"method": "halving", "rungs": rungs})) == shares
+    assert search.rung_shares(studies.make_settings({"method": "halving", "rungs": rungs})) == shares
 
 
 def test_rungs_of_a_pruner_are_even():
-    assert tuning.rung_shares(studies.make_settings({"pruner": "median", "rungs": 4})) == [0.25, 0.5, 0.75, 1.0]
-    assert tuning.rung_shares(studies.make_settings({})) == [1.0]
+    assert search.rung_shares(studies.make_settings({"pruner": "median", "rungs": 4})) == [0.25, 0.5, 0.75, 1.0]
+    assert search.rung_shares(studies.make_settings({})) == [1.0]
 
 
 def test_halving_keeps_the_better_half_and_trains_no_more(base):
@@ -97,32 +99,32 @@ def test_survivors_packed_into_a_narrower_program_keep_their_bits():
     config = small_config("reinforce")
     base = resolve("reinforce", "CartPole-v1", total_steps=1500, config=config, preset="none")
     rates = [1e-2, 3e-3, 1e-3, 3e-4]
-    shelf = packs.Shelf(8)
-    (pack,) = packs.packed(shelf, base, {i: {"learning_rate": rate} for i, rate in enumerate(rates)}, range(2))
-    pack.advance(5)
+    cache = packs.ProgramCache(8)
+    (pack,) = packs.packed(cache, base, {i: {"learning_rate": rate} for i, rate in enumerate(rates)}, range(2), Stop())
+    pack.training.advance(5)
     pack.keep([1, 3])
-    pack.advance(pack.trainer.num_iterations)
-    assert pack.trials == [1, 3] and shelf.compiled == 2
+    pack.training.advance(pack.trainer.num_iterations)
+    assert pack.trials == [1, 3] and cache.compiled == 2
     whole = jaxrl.sweep("reinforce", "CartPole-v1", grid={"learning_rate": rates}, seeds=2, total_steps=1500, config=config,
                         preset="none")  # fmt: skip
     for i, (config_number, seed) in enumerate([(1, 0), (1, 1), (3, 0), (3, 1)]):
-        assert_trees_equal(jaxrl.member(pack.states, i), whole.agent(config_number, seed)[1])
+        assert_trees_equal(jaxrl.member(pack.training.states, i), whole.agent(config_number, seed)[1])
     np.testing.assert_allclose(pack.scores(), whole.final_return[[1, 3]].mean(1), rtol=1e-6)
 
 
 def test_a_study_goes_on_where_it_stood(base, tmp_path):
     """Trials told stay; one that a killed process left running is tried again with its own parameters."""
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    axes = tuning.make_axes(base, WORDS["search"])
+    axes = search.make_axes(base, WORDS["search"])
     settings = studies.make_settings({"trials": 6, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
     study = studies.open_study(storage, base, axes, settings)
-    tuning.search(base, axes, settings, study)
+    search.search(base, axes, settings, study)
     told = [(t.number, t.value) for t in study.trials]
     left = study.ask({"level": optuna.distributions.FloatDistribution(0, 40)})
     study = studies.open_study(storage, base, axes, settings)
     more = studies.make_settings({"trials": 10, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
-    tuning.search(base, axes, more, study)
-    found = tuning.result(base, axes, study, 0, 0)
+    search.search(base, axes, more, study)
+    found = search.result(base, axes, study, 0, 0)
     assert [(t["number"], t["value"]) for t in found.trials[:6]] == told
     assert [t["state"] for t in found.trials].count("complete") == 10
     retried = [t for t in found.trials if t["setting"]["level"] == left.params["level"]]
@@ -167,7 +169,7 @@ def test_a_diverged_trial_is_told_as_failed_and_counts():
 @pytest.mark.parametrize("agent", registry.agent_names())
 def test_every_agent_has_a_default_search_space_around_its_defaults(agent):
     env = "CartPole-v1" if agent not in ("td3",) else "Pendulum-v1"
-    found = tuning.default_axes(resolve(agent, env, preset="none"))
+    found = search.default_axes(resolve(agent, env, preset="none"))
     assert found and all(isinstance(axis, search_space.Span) for axis in found.values())
 
 
@@ -234,7 +236,7 @@ def test_the_command_writes_a_directory_that_can_be_resumed(method, keep_platfor
         assert len(result["trials"]) == 4 and (out / "study.db").exists()
         assert len(result["confirmation"]["best"]["per_seed"]) == 2
         assert again["env_steps"] == 0  # nothing was left to try
-        assert tunedir.read(out).settings.trials == 4
+        assert tunings.read(out).settings.trials == 4
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main as cli
-from jaxrl.sweeps import sweepdir
+from jaxrl.sweeps import directory as sweeps
 from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
 
@@ -35,11 +35,11 @@ def test_the_plan_and_one_json_object_are_printed(whole):
     assert result["steps_per_s"] == round(result["env_steps"] / result["run_s"])
     assert result["compile_s"] > 0
     assert json.loads((out / "summary.json").read_text()) == result
-    assert {"sweep.json", "waves", "summary.json", "curves.png", "effects.png"} <= {p.name for p in out.iterdir()}
+    assert {"config.json", "waves", "summary.json", "curves.png", "effects.png"} <= {p.name for p in out.iterdir()}
 
 
 def test_it_is_read_back_as_the_library_computes_it(whole):
-    found = sweepdir.load(whole[0])
+    found = sweeps.load(whole[0])
     made = jaxrl.sweep("q_learning", "CliffWalking", grid={"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}, seeds=3,
                        total_steps=40_000, preset="none")  # fmt: skip
     for name, x in made.metrics.items():
@@ -57,7 +57,7 @@ def test_a_wave_is_a_run_directory(whole, capsys):
 
 
 def test_eval_takes_the_best_configuration_or_the_one_asked_for(whole, capsys):
-    result = sweepdir.load(whole[0])
+    result = sweeps.load(whole[0])
     for words, config in (([], result.best()), (["--config", "0"], 0)):
         assert cli.main(["eval", str(whole[0]), "--episodes", "8", "--json", *words]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -82,7 +82,7 @@ def test_killed_at_random_moments_and_resumed_is_the_same_sweep(whole, tmp_path)
     jaxrl_cli("resume", out)
     for wave in sorted((whole[0] / "waves").iterdir()):
         assert (out / "waves" / wave.name / "metrics.jsonl").read_bytes() == (wave / "metrics.jsonl").read_bytes()
-    a, b = sweepdir.load(whole[0]), sweepdir.load(out)
+    a, b = sweeps.load(whole[0]), sweeps.load(out)
     np.testing.assert_array_equal(a.final_return, b.final_return)
     assert_trees_equal(a.agent(3, 2)[1], b.agent(3, 2)[1])
 
@@ -156,4 +156,4 @@ def test_an_unfinished_sweep_says_how_to_go_on(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "part")
     (tmp_path / "part" / "waves" / "1-0" / "summary.json").unlink()
     with pytest.raises(ValueError, match="1-0 is not finished; go on with: jaxrl resume"):
-        sweepdir.load(tmp_path / "part")
+        sweeps.load(tmp_path / "part")

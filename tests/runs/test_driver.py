@@ -12,15 +12,16 @@ import pytest
 
 import jaxrl
 from jaxrl.experiment import registry
-from jaxrl.runs import run, rundir
+from jaxrl.runs import directory, driver
 from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.sweeps import directory as sweeps
 from tests.command_line import command, flags, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
 
 
-def contents(directory):
-    _, states = jaxrl.load(directory)
-    return (directory / "metrics.jsonl").read_bytes(), states
+def contents(folder):
+    _, states = jaxrl.load(folder)
+    return (folder / "metrics.jsonl").read_bytes(), states
 
 
 def assert_same_run(a, b):
@@ -140,14 +141,14 @@ def test_one_process_at_a_time_trains_into_a_directory(uninterrupted, tmp_path, 
     out = tmp_path / "taken"
     shutil.copytree(uninterrupted("q_learning"), out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    described, _ = rundir.open_run(out)
-    monkeypatch.setattr(rundir, "LOCK_SECONDS", 0.2)
-    with rundir.held(out / "config.json"):
-        for work in (lambda: run.resume(out), lambda: run.train(described, out, overwrite=True)):
+    plan = sweeps.read_plan(out)
+    monkeypatch.setattr(directory, "LOCK_SECONDS", 0.2)
+    with directory.held(out):
+        for work in (lambda: sweeps.resume(out), lambda: sweeps.train(plan, out, overwrite=True)):
             with pytest.raises(ValueError, match="taken is being trained by another process$"):
                 work()
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
-    run.resume(out)
+    sweeps.resume(out)
 
 
 def test_run_directory_says_everything(uninterrupted):
@@ -201,10 +202,10 @@ def test_one_seed_runs_unvmapped_loads_with_a_seeds_axis_and_resumes(tmp_path):
 
 
 def test_checkpoints_are_kept_two_and_hold_every_leaf(uninterrupted):
-    directory = uninterrupted("dqn") / "checkpoints"
-    assert len([p for p in directory.iterdir() if p.name.isdigit()]) <= 2
-    trainer, states = jaxrl.load(directory.parent)
-    assert Checkpoints(directory).restore(states) is not None
+    folder = uninterrupted("dqn") / "checkpoints"
+    assert len([p for p in folder.iterdir() if p.name.isdigit()]) <= 2
+    trainer, states = jaxrl.load(folder.parent)
+    assert Checkpoints(folder).restore(states) is not None
     assert int(states.iteration[0]) == trainer.num_iterations
 
 
@@ -223,5 +224,5 @@ def test_a_run_does_not_go_on_on_another_kind_of_device(uninterrupted, tmp_path)
 def test_an_interruption_passes_between_processes():
     import pickle
 
-    again = pickle.loads(pickle.dumps(run.Interrupted("stopped by SIGTERM", 15)))
+    again = pickle.loads(pickle.dumps(driver.Interrupted("stopped by SIGTERM", 15)))
     assert (str(again), again.number) == ("stopped by SIGTERM", 15)
