@@ -187,12 +187,14 @@ def test_a_new_figure_comes_into_readme():
         (["rnu"], "unknown command 'rnu'; nearest: run"),
         (["run"], "usage:"),
         (["run", "swep"], "unknown benchmark 'swep'; nearest: sweeps"),
+        (["run", "gpu"], "no accelerator is here"),
+        (["run", "memory", "plna"], "unknown part of memory 'plna'; nearest: plan"),
         (["compare", "a.json"], "usage:"),
         (["compare", "none.json", "none.json"], "no result file none.json"),
         (["compare", "README.md", "README.md"], "README.md is no result file"),
     ],
 )
-def test_bad_input_is_one_line(words, message, capsys):
+def test_bad_input_is_one_line(words, message, keep_platform, capsys):
     assert program.main(words) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
