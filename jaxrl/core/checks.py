@@ -6,6 +6,7 @@ All of it happens while a program is traced, before it is compiled, and costs no
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean
-from jaxrl.core.spaces import Product, Space
+from jaxrl.core.spaces import Product, Space, clip
 from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, VecEnv
 
 RESERVED = ("iteration", "config", "seed", "env_steps", "episodes", "episode_return", "episode_length", "diverged")
@@ -57,7 +58,7 @@ def checked(env: Env) -> Env:
 
     def step(key: Key, state: PyTree, action: PyTree, params: PyTree) -> tuple[PyTree, EnvStep]:
         what = f"step of {env.spec.id}"
-        result = env.step(key, state, env.spec.action_space.clip(action), params)
+        result = env.step(key, state, clip(env.spec.action_space, action), params)
         after, out = _values(what, result, ("state", "EnvStep"))
         return fitted(f"{what} gives state", after, state), _step(what, env.spec, out, ())
 
@@ -75,7 +76,7 @@ def checked_batch(vec: VecEnv) -> VecEnv:
         keys: Key, state: PyTree, pool: PyTree, action: PyTree, params: PyTree
     ) -> tuple[PyTree, PyTree, PyTree, EnvStep]:
         what = f"step of {name}"
-        result = vec.step(keys, state, pool, jax.vmap(vec.spec.action_space.clip)(action), params)
+        result = vec.step(keys, state, pool, jax.vmap(partial(clip, vec.spec.action_space))(action), params)
         after, obs, pool_after, out = _values(what, result, ("state", "obs", "pool", "EnvStep"))
         obs = fitted(f"{what} gives obs after reset", obs, element(vec.spec.observation_space, batch))
         after, pool_after = fitted(f"{what} gives state", after, state), fitted(f"{what} gives pool", pool_after, pool)

@@ -38,10 +38,6 @@ class Discrete:
         """Whether `x` lies in the space: bool, shape ()."""
         return (x >= 0) & (x < self.n)
 
-    def clip(self, x: jax.Array) -> jax.Array:
-        """`x` itself: only continuous actions are clipped."""
-        return x
-
     def __str__(self) -> str:
         return f"Discrete({self.n})"
 
@@ -73,13 +69,6 @@ class Box:
         """Whether `x` lies in the space: bool, shape ()."""
         return jnp.all((x >= jnp.asarray(self.low)) & (x <= jnp.asarray(self.high)))
 
-    def clip(self, x: jax.Array) -> jax.Array:
-        """The element nearest to `x`; `x` itself where there are no bounds, or whole numbers."""
-        unbounded = all(np.all(np.abs(bound) >= UNBOUNDED) for bound in (self.low, self.high))
-        if unbounded or not jnp.issubdtype(self.dtype, jnp.floating):
-            return x
-        return jnp.clip(x, jnp.asarray(self.low, x.dtype), jnp.asarray(self.high, x.dtype))
-
     def __str__(self) -> str:
         return f"Box{self.shape}"
 
@@ -105,10 +94,6 @@ class MultiDiscrete:
     def contains(self, x: jax.Array) -> jax.Array:
         """Whether `x` lies in the space: bool, shape ()."""
         return jnp.all((x >= 0) & (x < jnp.array(self.sizes)))
-
-    def clip(self, x: jax.Array) -> jax.Array:
-        """`x` itself: only continuous actions are clipped."""
-        return x
 
     def __str__(self) -> str:
         return f"MultiDiscrete{self.sizes}"
@@ -144,10 +129,6 @@ class Product:
         inside = [space.contains(part) for space, part in zip(self.spaces, self.parts(x), strict=True)]
         return jnp.all(jnp.stack(inside))
 
-    def clip(self, x: Any) -> Any:
-        """Each part clipped to its space."""
-        return self.join([space.clip(part) for space, part in zip(self.spaces, self.parts(x), strict=True)])
-
     def __str__(self) -> str:
         if self.names:
             return "{" + ", ".join(f"{n}: {s}" for n, s in zip(self.names, self.spaces, strict=True)) + "}"
@@ -163,3 +144,14 @@ def one_array(space: Space) -> ArraySpace:
     if isinstance(space, Product):
         raise InputError(f"{space} is not one array; make it one with envs.transforms.flatten")
     return space
+
+
+def clip(space: Space, x: Any) -> Any:
+    """The element of `space` nearest to `x` in its continuous parts; integers, and what has no bounds, stay as they are."""
+    if isinstance(space, Product):
+        return space.join([clip(part, y) for part, y in zip(space.spaces, space.parts(x), strict=True)])
+    if not isinstance(space, Box) or not jnp.issubdtype(space.dtype, jnp.floating):
+        return x
+    if all(np.all(np.abs(bound) >= UNBOUNDED) for bound in (space.low, space.high)):
+        return x
+    return jnp.clip(x, jnp.asarray(space.low, x.dtype), jnp.asarray(space.high, x.dtype))

@@ -75,9 +75,9 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
 def finite(tree: PyTree) -> jax.Array:
     """Whether no floating-point number of the tree is NaN or infinite: bool []."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    found = jnp.bool_(True)
+    found: jax.Array = jnp.bool_(True)
     for x in floats:
-        found = jnp.logical_and(found, jnp.isfinite(x).all())
+        found = found & jnp.isfinite(x).all()
     return found
 
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
-from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, clip
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar
 
 
@@ -94,19 +94,16 @@ def clip_rewards(env: Env, low: Scalar = -1.0, high: Scalar = 1.0) -> Env:
 
 
 def clip_actions(env: Env) -> Env:
-    """Any action is taken, and clipped to the bounds: the agent's action space is the same without bounds.
+    """The agent's action space without bounds, so that it acts by a plain Gaussian; what it does is clipped to them.
 
+    (Actions are clipped to the bounds of a space anyway, by `vectorize`: box_policy=gaussian needs no transform.)
     Of a product of spaces this concerns the continuous parts.
     """
-
-    def clip(box: Box, x: jax.Array) -> jax.Array:
-        return jnp.clip(x, jnp.asarray(box.low, x.dtype), jnp.asarray(box.high, x.dtype))
-
     return _with_actions(env, _spec(env, "clip_actions"), lambda box: Box(box.shape, dtype=box.dtype), clip)
 
 
 def rescale_actions(env: Env, low: float = -1.0, high: float = 1.0) -> Env:
-    """The agent acts in [low, high], which is mapped affinely onto the bounds, element by element; nothing is clipped.
+    """The agent acts in [low, high], which is mapped affinely onto the bounds, element by element.
 
     Of a product of spaces this concerns the continuous parts. `clip_actions(rescale_actions(env))` takes any action.
     """

@@ -123,13 +123,15 @@ def init(example: PyTree, capacity: int, num_envs: int, rollout_length: int, n_s
 
 
 def push(replay: Replay, steps: PyTree) -> Replay:
-    """Write a rollout, leaves [T, N, ...], over the oldest rows."""
+    """Write a rollout, leaves [T, N, ...], over the oldest rows. Raises InputError for leaves of other shapes."""
     rows = replay.shape[0]
     length = jax.tree.leaves(steps)[0].shape[0]
 
     def write(buffer: jax.Array | Bits, x: jax.Array) -> PyTree:
         if isinstance(buffer, Bits):
             return Bits(write(buffer.packed, Bits.pack(x, buffer.shape).packed), buffer.shape)
+        if x.shape[1:] != buffer.shape[1:]:
+            raise InputError(f"push to the replay gives rows of shape {x.shape[1:]}, expected {buffer.shape[1:]}")
         return jax.lax.dynamic_update_slice_in_dim(buffer, x.astype(buffer.dtype), replay.position, 0)
 
     data = jax.tree.map(write, replay.data, steps, is_leaf=lambda x: isinstance(x, Bits))

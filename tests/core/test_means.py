@@ -46,3 +46,9 @@ def test_means_add_up():
     """Of (1, 3) and (8): total 12 over 3, which is not the mean of the means."""
     both = jax.tree.map(jnp.add, Mean.of(jnp.array([1.0, 3.0])), Mean.of(jnp.array([8.0])))
     np.testing.assert_allclose(both.value, 4.0)
+
+
+def test_a_mean_of_nothing_is_no_nan_where_jax_refuses_them():
+    with jax.debug_nans(True):
+        assert jax.jit(lambda x: Mean.of(x, False).value)(jnp.float32(1)) == 0
+    assert np.isnan(jax.jit(lambda x: Mean.of(x + 1, False).value)(jnp.float32(1)))

@@ -41,6 +41,13 @@ class Ring:
         return set(self.ids[: self.written].ravel().tolist())
 
 
+@pytest.mark.parametrize(("num_envs", "changes"), [(3, {}), (2, {"pair": np.zeros((1, 2, 3), np.float32)})])
+def test_rows_of_another_shape_are_refused(num_envs, changes):
+    replay = ring.init(EXAMPLE, 10, 2, 1)
+    with pytest.raises(InputError, match=r"push to the replay gives rows of shape \(.*\), expected \(2,.*\)"):
+        ring.push(replay, rollout(0, 1, num_envs) | changes)
+
+
 @pytest.mark.parametrize(
     ("capacity", "num_envs", "length", "rows"),
     [

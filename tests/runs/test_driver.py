@@ -15,6 +15,7 @@ from jaxrl.experiment import registry
 from jaxrl.runs import directory, driver
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from tests.command_line import command, flags, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
 
@@ -141,7 +142,7 @@ def test_one_process_at_a_time_trains_into_a_directory(uninterrupted, tmp_path, 
     out = tmp_path / "taken"
     shutil.copytree(uninterrupted("q_learning"), out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    plan = sweeps.read_plan(out)
+    plan = reading.read_plan(out)
     monkeypatch.setattr(directory, "LOCK_SECONDS", 0.2)
     with directory.held(out):
         for work in (lambda: sweeps.resume(out), lambda: sweeps.train(plan, out, overwrite=True)):

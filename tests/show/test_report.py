@@ -13,7 +13,7 @@ from jaxrl.cli import main as cli
 from jaxrl.core import stats
 from jaxrl.show import report
 from jaxrl.show.report import contents, policies, sources
-from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from tests.command_line import jaxrl_cli
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -59,7 +59,7 @@ def test_members_are_those_of_the_directories(trained):
 def test_series_by_hand(trained):
     """Ends of curves, their seconds, final returns with intervals and ranks, against the sweep read by the library."""
     source = sources.read(trained / "sweep")
-    result, series = sweeps.load(trained / "sweep"), contents.of([source])["series"]
+    result, series = reading.load(trained / "sweep"), contents.of([source])["series"]
     for c, one in enumerate(series):
         assert one["config"] == c and one["steps"][-1] == result.metrics["env_steps"][c, 0, -1]
         low, high = stats.bootstrap_interval(result.final_return[c])

@@ -8,8 +8,8 @@ import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.experiment.experiment import resolve
 from jaxrl.show import reproduce
-from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
+from jaxrl.sweeps import reading
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
@@ -25,7 +25,7 @@ def test_a_run_of_a_preset_and_of_flags_of_every_kind(tmp_path):
              "--hidden-sizes", "16", "8", "--learning-rate", "0.0012", "--shared-torso", "--activation", "relu",
              "--eval-every", "1000", "--env-param", "max_steps_in_episode=50"]  # fmt: skip
     assert cli.main([*words, "--out", str(tmp_path / "a")]) == 0
-    (command,) = reproduce.commands(sweeps.read_plan(tmp_path / "a"))
+    (command,) = reproduce.commands(reading.read_plan(tmp_path / "a"))
     assert "--preset none" in command and "--hidden-sizes 16 8" in command and "--shared-torso" in command
     again(command, tmp_path / "b")
     assert (tmp_path / "b" / "metrics.jsonl").read_bytes() == (tmp_path / "a" / "metrics.jsonl").read_bytes()
@@ -35,9 +35,9 @@ def test_a_run_of_a_preset_and_of_flags_of_every_kind(tmp_path):
 def test_a_sweep_of_a_grid_and_of_draws(tmp_path):
     found = jaxrl.sweep("q_learning", "CliffWalking", grid={"num_envs": [1, 2]}, random={"learning_rate": "log:0.1,1"},
                         samples=2, seeds=2, seed=5, total_steps=2000, preset="none", out=tmp_path / "a")  # fmt: skip
-    (command,) = reproduce.commands(sweeps.read_plan(tmp_path / "a"))
+    (command,) = reproduce.commands(reading.read_plan(tmp_path / "a"))
     again(command, tmp_path / "b")
-    assert sweeps.read_plan(tmp_path / "b").configurations == found.configs
+    assert reading.read_plan(tmp_path / "b").configurations == found.configs
     waves = sorted((tmp_path / "a" / "waves").iterdir())
     assert len(waves) == 2
     for wave in waves:

@@ -11,7 +11,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main as cli
-from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
 
@@ -39,7 +39,7 @@ def test_the_plan_and_one_json_object_are_printed(whole):
 
 
 def test_it_is_read_back_as_the_library_computes_it(whole):
-    found = sweeps.load(whole[0])
+    found = reading.load(whole[0])
     made = jaxrl.sweep("q_learning", "CliffWalking", grid={"learning_rate": [0.1, 0.5], "num_envs": [1, 2]}, seeds=3,
                        total_steps=40_000, preset="none")  # fmt: skip
     for name, x in made.metrics.items():
@@ -57,7 +57,7 @@ def test_a_wave_is_a_run_directory(whole, capsys):
 
 
 def test_eval_takes_the_best_configuration_or_the_one_asked_for(whole, capsys):
-    result = sweeps.load(whole[0])
+    result = reading.load(whole[0])
     for words, config in (([], result.best()), (["--config", "0"], 0)):
         assert cli.main(["eval", str(whole[0]), "--episodes", "8", "--json", *words]) == 0
         found = json.loads(capsys.readouterr().out)
@@ -82,7 +82,7 @@ def test_killed_at_random_moments_and_resumed_is_the_same_sweep(whole, tmp_path)
     jaxrl_cli("resume", out)
     for wave in sorted((whole[0] / "waves").iterdir()):
         assert (out / "waves" / wave.name / "metrics.jsonl").read_bytes() == (wave / "metrics.jsonl").read_bytes()
-    a, b = sweeps.load(whole[0]), sweeps.load(out)
+    a, b = reading.load(whole[0]), reading.load(out)
     np.testing.assert_array_equal(a.final_return, b.final_return)
     assert_trees_equal(a.agent(3, 2)[1], b.agent(3, 2)[1])
 
@@ -156,4 +156,4 @@ def test_an_unfinished_sweep_says_how_to_go_on(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "part")
     (tmp_path / "part" / "waves" / "1-0" / "summary.json").unlink()
     with pytest.raises(ValueError, match="1-0 is not finished; go on with: jaxrl resume"):
-        sweeps.load(tmp_path / "part")
+        reading.load(tmp_path / "part")

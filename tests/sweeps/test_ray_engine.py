@@ -20,9 +20,8 @@ from benchmarks.harness.ray_cluster import another_machine, busy_workers, cluste
 from jaxrl.cli import main as cli
 from jaxrl.core.errors import InputError
 from jaxrl.experiment.experiment import resolve
-from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
-from jaxrl.sweeps import ray_engine, waves
+from jaxrl.sweeps import ray_engine, reading, waves
 from tests.command_line import SWEEP_WORDS as SMALL
 from tests.command_line import command, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
@@ -56,7 +55,7 @@ def swept(on_ray, tmp_path_factory):
 
 def assert_same_sweep(a, b):
     """Equal to the bit: every member's rows, return and state."""
-    a, b = sweeps.load(a), sweeps.load(b)
+    a, b = reading.load(a), reading.load(b)
     assert a.metrics.keys() == b.metrics.keys()
     for name, x in a.metrics.items():
         np.testing.assert_array_equal(b.metrics[name], x, err_msg=name)
@@ -94,7 +93,7 @@ def test_other_commands_take_its_directory(swept, tmp_path, capsys):
     out, _ = swept
     assert {path.name for path in out.iterdir()} == {"config.json", "waves", "summary.json", "curves.png", "effects.png"}
     assert cli.main(["eval", str(out), "--episodes", "4", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["config"] == sweeps.load(out).best()
+    assert json.loads(capsys.readouterr().out)["config"] == reading.load(out).best()
     assert cli.main(["plot", str(out), "--out", str(tmp_path / "a.png")]) == 0
     assert (tmp_path / "a.png").exists() and (tmp_path / "effects.png").exists()
 

@@ -16,7 +16,7 @@ from jaxrl.runs.driver import Stop
 from jaxrl.runs.wave import Wave
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
-from jaxrl.sweeps import waves
+from jaxrl.sweeps import reading, waves
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -54,7 +54,7 @@ def test_a_wave_of_another_layout_is_kept_and_the_rest_is_cut_by_the_plan(whole,
     sweeps.resume(out)
     assert sorted(path.name for path in (out / "waves").iterdir()) == ["0-0", "1-0", "1-1"]
     assert (out / "waves" / "1-0" / "summary.json").stat().st_mtime_ns == done
-    result = sweeps.load(out)
+    result = reading.load(out)
     for name, x in whole.metrics.items():
         np.testing.assert_array_equal(result.metrics[name], x, err_msg=name)
     for member in np.ndindex(4, 3):
@@ -63,7 +63,7 @@ def test_a_wave_of_another_layout_is_kept_and_the_rest_is_cut_by_the_plan(whole,
 
 def test_a_sweep_with_members_in_no_wave_says_how_to_go_on(begun):
     with pytest.raises(ValueError, match="9 members of .* are in no wave yet; go on with: jaxrl resume"):
-        sweeps.load(begun[1])
+        reading.load(begun[1])
 
 
 def test_what_was_killed_before_it_was_made_leaves_its_number_free(begun):
@@ -90,9 +90,9 @@ def test_what_no_machine_has_planned_yet_is_planned_by_the_one_that_goes_on(whol
     plan = plans.make(base, settings, 3, 0, fit=False)
     assert plan.bytes is None and "2 program(s)" in plan.lines()[0] and len(plan.lines()) == 4
     create(plan, tmp_path / "sweep")
-    assert sweeps.devices(tmp_path / "sweep") == 1
+    assert reading.devices(tmp_path / "sweep") == 1
     sweeps.resume(tmp_path / "sweep")
-    np.testing.assert_array_equal(sweeps.load(tmp_path / "sweep").final_return, whole.final_return)
+    np.testing.assert_array_equal(reading.load(tmp_path / "sweep").final_return, whole.final_return)
 
 
 def lay_over(out, devices):
