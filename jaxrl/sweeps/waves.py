@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import metrics, run, rundir
+from jaxrl.runs import checkpoint, metrics, run, rundir
 from jaxrl.runs.rundir import Member, Run
 from jaxrl.sweeps import planning
 from jaxrl.sweeps.planning import Group, Plan
@@ -84,9 +84,9 @@ def share_done(plan: Plan, part: Part) -> float:
     """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
     if part.finished:
         return 1.0
-    saved = (part.path / rundir.CHECKPOINTS).glob("*/")
-    newest = max((int(path.name) for path in saved if path.name.isdigit()), default=0)
-    return min(0.99, newest / plan.groups[part.group].programs.trainer.num_iterations)
+    return min(
+        0.99, checkpoint.newest(part.path / rundir.CHECKPOINTS) / plan.groups[part.group].programs.trainer.num_iterations
+    )
 
 
 def finish(plan: Plan, part: Part, options: run.Options) -> dict[str, Any]:
