@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "ftruncate", "write")
-# Of the names that changed since a directory was synced, which ones are as they are now: none, all, only those that were removed
-# (the removal of the old came before the new), only those that were added.
+# Of the names that changed since a directory was synced, which ones are as they are now: none, all, only those that were
+# removed (the removal of the old came before the new), only those that were added.
 CUTS = ("none", "all", "removals", "additions")
 
 

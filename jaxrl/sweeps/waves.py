@@ -84,9 +84,8 @@ def share_done(plan: Plan, part: Part) -> float:
     """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
     if part.finished:
         return 1.0
-    return min(
-        0.99, checkpoint.newest(part.path / rundir.CHECKPOINTS) / plan.groups[part.group].programs.trainer.num_iterations
-    )
+    newest = checkpoint.newest(part.path / rundir.CHECKPOINTS)
+    return min(0.99, newest / plan.groups[part.group].programs.trainer.num_iterations)
 
 
 def finish(plan: Plan, part: Part, options: run.Options) -> dict[str, Any]:
