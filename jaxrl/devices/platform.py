@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "orbax-checkpoint", "numpy")
+PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
 
 
 ORDERED_SUMS = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"

@@ -1,24 +1,47 @@
-"""Checkpoints: atomic (orbax), verified by a digest, and read back newest first past damaged ones."""
+"""Checkpoints: one file each, whole and on disk before the one before the last is removed, verified by a digest.
+
+`<iteration>.safetensors`, in the format of that name, so that its tools and ours read it (github.com/huggingface/safetensors):
+8 bytes little-endian length of a JSON header, the header, the arrays' bytes. The header names each leaf by its path, with
+dtype, shape and place; beside them its `__metadata__` holds `meta` and the SHA-256 of the whole file, taken with zeros in its own
+place. Nothing is parsed before the digest is right: what goes wrong afterwards is another program's checkpoint, or a bug.
+
+Written by hand, for neither library syncs: with orbax 21 of 22 power cuts left no checkpoint, and safetensors' writer copies all
+arrays first. Measured on 2 cores (AMD EPYC, ext4), the median of ten saves, orbax in brackets: PPO on CartPole, 0.1 MB: 13 ms (130);
+DQN with 100,000 transitions of CartPole, 4.5 MB: 20 ms (166), of Breakout-MinAtar for 4 seeds, 53 MB: 88 ms (147).
+"""
 
 from __future__ import annotations
 
 import hashlib
-import logging
+import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import PyTree
+from jaxrl.runs import durable
 
 KEEP = 2  # one to fall back to
-ARRAYS, META = "arrays", "meta"
-DAMAGE = (OSError, ValueError, LookupError, TypeError)  # as which a damaged file shows
+SUFFIX = ".safetensors"
+DTYPES = {
+    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16", "I32": "int32",
+    "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2", "C64": "complex64",
+}  # fmt: skip
+CODES = {name: code for code, name in DTYPES.items()}
+NO_DIGEST = "0" * 64
+DIGEST_AT = 8 + len('{"__metadata__":{"sha256":"')
+
+
+class _Damaged(Exception):
+    """A file that is not what was written."""
 
 
 def to_host(tree: PyTree) -> PyTree:
@@ -31,57 +54,76 @@ def from_host(template: PyTree, tree: PyTree) -> PyTree:
     return jax.tree.map(_like, template, jax.tree.unflatten(jax.tree.structure(template), jax.tree.leaves(tree)))
 
 
+def newest(directory: Path) -> int:
+    """The iteration of the newest checkpoint in a directory, intact or not; 0 where there is none."""
+    return max(_iterations(directory), default=0)
+
+
 class Checkpoints:
-    """The checkpoints of one run, a directory each, named by iteration; the last `KEEP` are kept."""
+    """The checkpoints of one run, a file each, named by iteration; the last `KEEP` are kept."""
 
     def __init__(self, directory: Path) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every save at INFO and WARNING
         self.directory = directory.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, iteration: int, state: PyTree, meta: dict[str, Any]) -> None:
-        """Write a host state (`to_host`) and `meta` (JSON) under `iteration`, replacing what is there. Atomic."""
+        """Write a host state (`to_host`) and `meta` (JSON) under `iteration`, replacing what is there.
+
+        All or nothing, also where the machine stops: it and what lies beside its folder are on disk before it returns, and
+        before an older one is removed. Raises InputError where the directory cannot be written or the disk is full.
+        """
         arrays = {name: np.asarray(x) for name, x in _named(state).items()}
-        if iteration in self._manager.all_steps():
-            self._manager.delete(iteration)
-        args = {ARRAYS: ocp.args.StandardSave(arrays), META: ocp.args.JsonSave({**meta, "digest": _digest(arrays)})}
-        self._manager.save(iteration, args=ocp.args.Composite(**args), force=True)
+        with self._changed():
+            durable.make_directory(self.directory)
+            durable.sync_directory(self.directory.parent)  # the names of a run's other files, on which this one builds
+            with durable.written(self._path(iteration)) as file:
+                _write(file, arrays, meta)
+            for old in sorted(_iterations(self.directory))[:-KEEP]:
+                self._path(old).unlink()
 
     def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest intact (state, meta), or None where none was ever written.
 
-        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. A checkpoint that cannot be
-        read is named in a warning and passed over. Raises ValueError where all are damaged or belong to another program.
+        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. A checkpoint that cannot be read
+        or is not as it was written is named in a warning and passed over. Raises InputError where all are, and where the
+        newest intact one is another program's: that is named, never passed over.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        iterations = sorted(_iterations(self.directory), reverse=True)
+        for iteration in iterations:
+            path = self._path(iteration)
             try:
-                return self._read(step, template)
-            except DAMAGE as error:
+                arrays, meta = _read(path)
+            except _Damaged as error:
                 cause = error
-                reason = (str(error).splitlines() or [""])[0][:200]
-                warnings.warn(
-                    f"checkpoint {self.directory / str(step)} is damaged ({reason}); trying the one before",
-                    stacklevel=2,
-                )
-        if steps:
+                warnings.warn(f"checkpoint {path} is damaged ({error}); trying the one before", stacklevel=2)
+            else:
+                return _rebuilt(path, arrays, template), meta
+        if iterations:
             raise InputError(f"no checkpoint in {self.directory} can be read") from cause
+        for path in self.directory.glob("*/"):
+            if path.name.isdigit():
+                raise InputError(f"{path} was written by an older jaxrl, with which it can be read")
         return None
 
     def discard_after(self, iteration: int) -> None:
-        """Remove what is newer than `iteration`: damaged checkpoints that a resumed run will write again."""
-        for step in self._manager.all_steps():
-            if step > iteration:
-                self._manager.delete(step)
+        """Remove what is newer than `iteration` (damaged checkpoints that a resumed run will write again), and drafts."""
+        gone = [self._path(i) for i in _iterations(self.directory) if i > iteration]
+        with self._changed():
+            for path in (*gone, *self.directory.glob("*" + durable.DRAFT)):
+                path.unlink()
 
-    def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        args = {ARRAYS: ocp.args.StandardRestore(), META: ocp.args.JsonRestore()}
-        found = self._manager.restore(step, args=ocp.args.Composite(**args))
-        arrays, meta = found[ARRAYS], found[META]
-        if _digest(arrays) != meta["digest"]:
-            raise InputError("its contents do not match their digest")
-        return _rebuilt(arrays, template), meta
+    @contextmanager
+    def _changed(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"cannot write checkpoints to {self.directory}: {error.strerror or error}") from error
+
+    def _path(self, iteration: int) -> Path:
+        return self.directory / f"{iteration}{SUFFIX}"
+
+
+def _iterations(directory: Path) -> list[int]:
+    return [int(path.stem) for path in directory.glob("*" + SUFFIX) if path.stem.isdigit()]
 
 
 def _is_key(x: Any) -> bool:
@@ -90,18 +132,18 @@ def _is_key(x: Any) -> bool:
 
 def _named(tree: PyTree) -> dict[str, Any]:
     """Leaves by path; a path such as `.agent.params['Dense_0']` tells a reader what an array is."""
-    return {jax.tree_util.keystr(path).replace("/", "|"): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+    return {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _rebuilt(arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
-    raw = jax.eval_shape(lambda t: jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, t), template)
-    shapes = _named(raw)
-    for name, like in shapes.items():
-        if name not in arrays:
-            raise InputError(f"it holds no {name}")
-        if (arrays[name].shape, arrays[name].dtype) != (like.shape, like.dtype):
-            raise InputError(f"its {name} is {arrays[name].dtype}{arrays[name].shape}, not {like.dtype}{like.shape}")
-    tree = jax.tree.unflatten(jax.tree.structure(raw), [arrays[name] for name in shapes])
+def _rebuilt(path: Path, arrays: dict[str, np.ndarray], template: PyTree) -> PyTree:
+    """The state of an intact checkpoint. Raises InputError where its leaves are not those of `template`."""
+    raw = jax.tree.map(lambda x: jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x, template)
+    expected, found = ({name: f"{x.dtype}{list(x.shape)}" for name, x in each.items()} for each in (_named(raw), arrays))
+    for name in expected | found:
+        if expected.get(name) != found.get(name):
+            here, there = expected.get(name, "no such array"), found.get(name, "no such array")
+            raise InputError(f"checkpoint {path} is another program's: {name} is {there}, here {here}")
+    tree = jax.tree.unflatten(jax.tree.structure(raw), [arrays[name] for name in expected])
     return jax.tree.map(_like, template, tree)
 
 
@@ -109,10 +151,51 @@ def _like(template: Any, x: np.ndarray) -> Any:
     return jax.random.wrap_key_data(jnp.asarray(x)) if _is_key(template) else x  # of the default kind, as runs make them
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> str:
+def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+    arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))  # so that each lies aligned
+    header: dict[str, Any] = {"__metadata__": {"sha256": NO_DIGEST, "meta": json.dumps(meta)}}
+    end = 0
+    for name, x in arrays.items():
+        if x.dtype.name not in CODES:
+            raise InputError(f"{name} is {x.dtype}, which a checkpoint cannot hold")
+        header[name] = {"dtype": CODES[x.dtype.name], "shape": x.shape, "data_offsets": [end, end + x.nbytes]}
+        end += x.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     sha = hashlib.sha256()
-    for name in sorted(arrays):
-        x = np.ascontiguousarray(arrays[name])
-        sha.update(f"{name} {x.dtype} {x.shape}".encode())
-        sha.update(x.tobytes())
-    return sha.hexdigest()
+    for part in _parts(text, arrays):
+        file.write(part)
+        sha.update(part)
+    file.seek(DIGEST_AT)
+    file.write(sha.hexdigest().encode())
+
+
+def _parts(text: bytes, arrays: dict[str, np.ndarray]) -> Iterator[Any]:
+    """The file's bytes in order, the arrays' not copied."""
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for x in arrays.values():
+        yield np.ascontiguousarray(x).reshape(-1).view(np.uint8)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays (their pages are read when first touched, a change is not written back) and meta. Raises _Damaged."""
+    try:
+        size = path.stat().st_size
+        data = np.asarray(np.memmap(path, np.uint8, "c")) if size else np.zeros(0, np.uint8)
+    except OSError as error:
+        raise _Damaged(error.strerror or str(error)) from error
+    digest = data[DIGEST_AT : DIGEST_AT + len(NO_DIGEST)]
+    sha = hashlib.sha256(data[:DIGEST_AT])
+    sha.update(NO_DIGEST.encode())
+    sha.update(data[DIGEST_AT + len(NO_DIGEST) :])
+    if sha.hexdigest().encode() != digest.tobytes():
+        raise _Damaged("its contents do not match their digest")
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    header = json.loads(data[8:start].tobytes())
+    meta = json.loads(header.pop("__metadata__")["meta"])
+    return {name: _array(data[start:], **place) for name, place in header.items()}, meta
+
+
+def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
+    return data[slice(*data_offsets)].view(jnp.dtype(DTYPES[dtype])).reshape(shape)

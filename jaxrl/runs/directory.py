@@ -28,7 +28,7 @@ from jaxrl.devices.layout import Layout
 from jaxrl.experiment import experiment
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
-from jaxrl.runs import documents
+from jaxrl.runs import documents, durable
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.documents import CONFIG
 from jaxrl.runs.metrics import METRICS, TIMING
@@ -62,10 +62,7 @@ def create(directory: Path, values: Mapping[str, Any], overwrite: bool = False) 
         with held(directory):
             clear(directory)
     try:
-        missing = [p for p in (directory, *directory.absolute().parents) if not p.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            documents.sync_folder(made.absolute().parent)
+        durable.make_directory(directory.absolute())
         documents.write(directory / CONFIG, {"jaxrl": documents.FORMAT, **values})
     except OSError as error:
         raise InputError(f"--out {directory} cannot be written to: {error.strerror}") from error
@@ -120,7 +117,7 @@ class Lock:
 
     def rewrite(self, values: Mapping[str, Any]) -> None:
         """Replace config.json; the new file is held before it is there."""
-        draft = self._directory / (CONFIG + ".tmp")
+        draft = self._directory / (CONFIG + durable.DRAFT)
         _locked(self._exits.enter_context(open(draft, "w")).fileno())
         documents.write(self._directory / CONFIG, values)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.core.errors import InputError
+from jaxrl.runs import durable
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 FORMAT = 3
@@ -41,26 +41,11 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
 
     Raises ValueError where that is impossible.
     """
-    draft = path.with_name(path.name + ".tmp")
     try:
-        with open(draft, "w") as file:
-            json.dump(values, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
+        with durable.written(path) as file:
+            file.write((json.dumps(values, indent=2) + "\n").encode())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def sync_folder(directory: Path) -> None:
-    """Make the names in a folder outlive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path, schema: Mapping[str, Any]) -> dict[str, Any]:

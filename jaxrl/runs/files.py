@@ -62,7 +62,6 @@ class Files(Callback):
         self._checkpoints.discard_after(training.done)
         self._log = JsonLines(self._directory / METRICS, self._bytes)
         self._timing = JsonLines(self._directory / TIMING)
-        documents.sync_folder(self._directory)
 
     def wants_state(self, done: int) -> bool:
         """For a checkpoint that is due."""

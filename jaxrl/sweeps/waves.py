@@ -18,7 +18,7 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.devices.memory import available_bytes
 from jaxrl.experiment.members import Member
-from jaxrl.runs import callbacks, directory, documents, files, sinks
+from jaxrl.runs import callbacks, checkpoint, directory, documents, files, sinks
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.progress import Progress
 from jaxrl.runs.wave import CHECKPOINTS, CONFIG, SUMMARY, Wave
@@ -93,8 +93,7 @@ def share_done(plan: Plan, wave: Wave) -> float:
     """How far a wave is by its newest checkpoint, 0 to 1: that only once it is finished."""
     if wave.finished:
         return 1.0
-    saved = (wave.directory / CHECKPOINTS).glob("*")
-    newest = max((int(path.name) for path in saved if path.name.isdigit()), default=0)
+    newest = checkpoint.newest(wave.directory / CHECKPOINTS)
     return min(0.99, newest / plan.program_list[wave.program].compiled.trainer.num_iterations)
 
 

@@ -94,18 +94,11 @@ def test_signals_checkpoint_and_say_how_to_resume(number, uninterrupted, tmp_pat
     assert_same_run(uninterrupted(agent), out)
 
 
-def damage_one_file(checkpoint, how):
-    files = sorted((p for p in checkpoint.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    biggest = files[-1]
-    content = biggest.read_bytes()
-    if how == "truncated":
-        biggest.write_bytes(content[: len(content) // 2])
-    elif how == "flipped":
-        middle = len(content) // 2
-        biggest.write_bytes(content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :])
-    else:
-        for path in files:
-            path.unlink()
+def damage(checkpoint, how):
+    content = checkpoint.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+    checkpoint.write_bytes({"truncated": content[:middle], "flipped": flipped, "emptied": b""}[how])
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "emptied"])
@@ -114,8 +107,8 @@ def test_damaged_newest_checkpoint_falls_back_with_a_warning(how, uninterrupted,
 
     whole, out = uninterrupted("q_learning"), tmp_path / "damaged"
     shutil.copytree(whole, out)
-    newest = max((out / "checkpoints").iterdir(), key=lambda p: int(p.name))
-    damage_one_file(newest, how)
+    newest = max((out / "checkpoints").iterdir(), key=lambda p: int(p.stem))
+    damage(newest, how)
     done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "warning" in done.stderr and str(newest) in done.stderr
@@ -128,7 +121,7 @@ def test_every_checkpoint_damaged_is_refused(uninterrupted, tmp_path):
     out = tmp_path / "damaged"
     shutil.copytree(uninterrupted("q_learning"), out)
     for checkpoint in (out / "checkpoints").iterdir():
-        damage_one_file(checkpoint, "emptied")
+        damage(checkpoint, "emptied")
     before = (out / "metrics.jsonl").read_bytes()
     done = subprocess.run([sys.executable, "-m", "jaxrl", "resume", str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("jaxrl: error:")
@@ -204,7 +197,7 @@ def test_one_seed_runs_unvmapped_loads_with_a_seeds_axis_and_resumes(tmp_path):
 
 def test_checkpoints_are_kept_two_and_hold_every_leaf(uninterrupted):
     folder = uninterrupted("dqn") / "checkpoints"
-    assert len([p for p in folder.iterdir() if p.name.isdigit()]) <= 2
+    assert len(list(folder.iterdir())) <= 2
     trainer, states = jaxrl.load(folder.parent)
     assert Checkpoints(folder).restore(states) is not None
     assert int(states.iteration[0]) == trainer.num_iterations

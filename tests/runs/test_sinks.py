@@ -179,13 +179,11 @@ def test_a_sweeps_members_are_told_apart(tmp_path):
 
 def stopped_half_way(out):
     """A finished run made one that was stopped after its second row: its newest checkpoint is that of its begin."""
-    import shutil
-
     command(*RUN, "--out", out, "--tensorboard", "--wandb", "games", "--checkpoint-every", 0)
-    steps = sorted((out / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    shutil.rmtree(steps[-1])
+    steps = sorted((out / "checkpoints").iterdir(), key=lambda path: int(path.stem))
+    steps[-1].unlink()
     (out / "summary.json").unlink()
-    return int(steps[-2].name) * 512
+    return int(steps[-2].stem) * 512
 
 
 def test_a_resumed_run_goes_on_in_the_same_places(tmp_path):
