@@ -108,8 +108,10 @@ def extend(folder: Path, total_steps: int) -> None:
         raise InputError(f"total_steps = {total_steps:,} must be more than the {before:,} that {folder} was made for")
     directory.read_experiment(folder, values | {"total_steps": total_steps}).trainer()  # refused here if it cannot be
     with directory.held(folder):
-        for path in [folder, *(path for _, path in waves.numbered(folder))]:
+        for path in [*(path for _, path in waves.numbered(folder)), folder]:  # the lock is lost with its config.json
             described = documents.read_config(path)
+            if described["total_steps"] == total_steps:
+                continue  # killed in the midst of it
             change = {"from": before, "to": total_steps}
             described |= {"total_steps": total_steps, "extended": [*described.get("extended", []), change]}
             (path / SUMMARY).unlink(missing_ok=True)
