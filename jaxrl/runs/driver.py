@@ -149,7 +149,8 @@ class Training:
             running = (self.done, count, rows)
             self.done += count
             interrupted = self._stop.number  # a signal from here on waits for the next chunk
-            if interrupted or self.done == self._boundary(until, self.done - 1) or self._wanted():
+            wanted = self._wanted()
+            if interrupted or wanted or self.done == self._boundary(until, self.done - 1):
                 self._tell(*running, synchronous=True)
                 running = None
             if interrupted and self.done < self.trainer.num_iterations:
@@ -221,7 +222,7 @@ class Training:
         return bool(every) and self.done == self._reached(self.done - 1, every)
 
     def _wanted(self) -> bool:
-        return any(told.call("wants_state", self.done) for told in self._told if not told.every)
+        return any([told.call("wants_state", self.done) for told in self._told if not told.every])  # each is asked
 
     def _tell(self, first: int, count: int, device_rows: Any, *, synchronous: bool) -> None:
         """A chunk is done. synchronous: no other one was begun, so that the state is that after it."""

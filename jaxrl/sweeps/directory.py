@@ -101,6 +101,8 @@ def extend(folder: Path, total_steps: int) -> None:
     with directory.held(folder) as lock:
         for path in [*(path for _, path in waves.numbered(folder)), folder]:
             described = documents.read_config(path)
+            if described["total_steps"] == total_steps:
+                continue  # killed in the midst of it
             described |= {"total_steps": total_steps, "extended": [*described.get("extended", []), change]}
             (path / SUMMARY).unlink(missing_ok=True)
             lock.rewrite(described) if path == folder else documents.write(path / CONFIG, described)

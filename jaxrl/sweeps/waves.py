@@ -117,8 +117,6 @@ def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence
     directory.check_here(wave.directory, values, wave.layout, options.anyway)
     with contextlib.nullcontext() if plan.alone else directory.held(wave.directory, options.patience):
         restored = files.restore(wave, programs.trainer)
-        if restored and restored.meta["total_steps"] != programs.trainer.total_steps and not plan.extended:
-            raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
         group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
         told = [
             *map(callbacks.make, [*plan.callbacks, *options.callbacks]),

@@ -70,7 +70,8 @@ def test_eval_prints_the_first_seeds_table(trained, capsys):
     title, header, *rows = printed.splitlines()[:12]
     assert title == "action values of member 0, * greedy"
     assert header.split() == ["state", "action", "0", "action", "1", "action", "2"]
-    q = jaxrl.load(trained[0])[1].agent.q[0]
+    _, states = jaxrl.load(trained[0])
+    q = states.agent.q[0]
     for s, row in enumerate(rows):
         state, *values = row.split()
         assert int(state) == s
@@ -189,20 +190,22 @@ BAD = [
     (["train", "q_learning", "--env", "Breakout-MinAtar", "--out", "{tmp}/new"], "needs discrete observations"),
     (["train", "dqn", "--env", "FrozenLake-misc", "--env-kwarg", "map_name=9x9", "--out", "{tmp}/new"], "map_name must be"),
     (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/full"], "exists and is not empty"),
-    (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/full", "--overwrite"], "is no run directory"),
-    (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/file"], "not empty"),
-    (["resume", "{tmp}/nowhere"], "no run directory"),
-    (["resume", "{tmp}/full"], "is no run directory"),
-    (["resume", "{tmp}/foreign"], "was not written by this version"),
+    (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/full", "--overwrite"], "is no jaxrl directory"),
+    (["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/file"], "is a file; give a directory"),
+    (["resume", "{tmp}/nowhere"], "no jaxrl directory"),
+    (["resume", "{tmp}/full"], "is no jaxrl directory"),
+    (["resume", "{tmp}/foreign"], "was written by jaxrl 0.1"),
+    (["resume", "{tmp}/later"], "has format 99"),
+    (["eval", "{tmp}/foreign"], "was written by jaxrl 0.1"),
     (["resume", "{tmp}/broken"], "is damaged"),
     (["resume", "{tmp}/partial"], "is damaged"),
     (["resume"], "Directory of a run"),
-    (["eval", "{tmp}/nowhere"], "no run directory"),
+    (["eval", "{tmp}/nowhere"], "no jaxrl directory"),
     (["eval", "{tmp}/broken"], "is damaged"),
     (["eval", "{tmp}/full", "--episodes", "0"], "episodes = 0"),
     (["plot"], "at least one"),
-    (["plot", "{tmp}/full"], "is no run directory"),
-    (["plot", "{tmp}/nowhere"], "no run directory"),
+    (["plot", "{tmp}/full"], "is no run or sweep directory"),
+    (["plot", "{tmp}/nowhere"], "no run or sweep directory"),
     (["list", "agent"], "agents"),
 ]
 
@@ -213,7 +216,8 @@ def test_bad_input_is_one_line_and_changes_nothing(words, expected, capsys, tmp_
         "full": None,
         "foreign": '{"jaxrl_run": 99}',
         "broken": '{"jaxrl_run": 1, "agent',
-        "partial": '{"jaxrl_run": 2, "agent": "dqn"}',
+        "later": '{"jaxrl": 99, "kind": "run"}',
+        "partial": '{"jaxrl": 3, "kind": "run", "agent": "dqn"}',
     }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / ("config.json" if config else "thesis.tex")).write_text(config or "years of work")

@@ -50,14 +50,14 @@ def test_plain_takes_arrays_as_it_takes_each_number():
 
 
 def test_rows_are_ordered_by_iteration_then_seed():
-    """Two seeds, of a padded three; two iterations written, of a buffer of four."""
-    table = {"loss": np.arange(12, dtype=np.float32).reshape(3, 4), "episodes": np.arange(12).reshape(3, 4) * 10}
-    table["loss"][1, 0] = np.nan
-    assert metrics.rows_of(5, table, {}, [{"seed": 7}, {"seed": 8}]) == [
+    """Of two iterations; the last was evaluated."""
+    table = {"loss": np.array([[0.0, 1.0], [np.nan, 5.0]], np.float32), "episodes": np.array([[0, 10], [40, 50]])}
+    evaluated = {"eval_return": np.array([0.1, np.inf], np.float32)}
+    assert metrics.rows_of(5, table, evaluated, [{"seed": 7}, {"seed": 8}]) == [
         {"iteration": 5, "seed": 7, "loss": 0.0, "episodes": 0},
         {"iteration": 5, "seed": 8, "loss": None, "episodes": 40},
-        {"iteration": 6, "seed": 7, "loss": 1.0, "episodes": 10},
-        {"iteration": 6, "seed": 8, "loss": 5.0, "episodes": 50},
+        {"iteration": 6, "seed": 7, "loss": 1.0, "episodes": 10, "eval_return": 0.1},
+        {"iteration": 6, "seed": 8, "loss": 5.0, "episodes": 50, "eval_return": None},
     ]
 
 
@@ -85,40 +85,40 @@ def test_an_existing_file_is_cut_and_then_appended_to(tmp_path, keep, expected):
     path = tmp_path / "m.jsonl"
     assert write(path, [{"a": 1}, {"a": 2}]) == 18
     assert write(path, [{"a": 9}], keep) == 9 * len(expected)
-    assert metrics.read(path) == [{"a": a} for a in expected]
+    assert metrics.read(path, {}) == [{"a": a} for a in expected]
 
 
 def test_what_is_written_is_read_back(tmp_path):
     rows = [{"iteration": 0, "x": None, "y": 0.1, "z": True}, {"iteration": 1, "x": -1e-30, "y": 1e30, "z": False}]
     write(tmp_path / "m.jsonl", rows)
-    assert metrics.read(tmp_path / "m.jsonl") == rows
+    assert metrics.read(tmp_path / "m.jsonl", {}) == rows
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n{"a": 2', '{"a": 1}\n{"a": 2}', '{"a": 1}\n', '{"a": 1}\n\x00'])
 def test_a_last_line_cut_by_a_crash_is_left_out(tmp_path, text):
     path = tmp_path / "m.jsonl"
     path.write_text(text)
-    assert metrics.read(path) == [{"a": 1}]
+    assert metrics.read(path, {}) == [{"a": 1}]
 
 
 def test_an_empty_file_has_no_rows(tmp_path):
     (tmp_path / "m.jsonl").touch()
-    assert metrics.read(tmp_path / "m.jsonl") == []
+    assert metrics.read(tmp_path / "m.jsonl", {}) == []
 
 
 @pytest.mark.parametrize(("text", "line"), [('{"a": 1}\n{"a": \n{"a": 3}\n', 2), ("x\n", 1), ('{"a": 1}\n\n{"a": 1}\n', 2)])
 def test_a_damaged_line_is_named(tmp_path, text, line):
     path = tmp_path / "m.jsonl"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"m\.jsonl: line {line} is not JSON"):
-        metrics.read(path)
+    with pytest.raises(InputError, match=rf"m\.jsonl: line {line} is damaged"):
+        metrics.read(path, {})
 
 
 def test_a_damaged_line_of_no_text_is_named(tmp_path):
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"a": 1}\n\xff\xfe\n{"a": 3}\n')
-    with pytest.raises(InputError, match="line 2 is not JSON"):
-        metrics.read(path)
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        metrics.read(path, {})
 
 
 def test_a_last_line_cut_by_a_crash_is_cut_off_where_lines_are_appended(tmp_path):
@@ -127,7 +127,7 @@ def test_a_last_line_cut_by_a_crash_is_cut_off_where_lines_are_appended(tmp_path
     log = metrics.JsonLines(path)
     log.write([{"a": 3}])
     log.close()
-    assert metrics.read(path) == [{"a": 1}, {"a": 3}]
+    assert metrics.read(path, {}) == [{"a": 1}, {"a": 3}]
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -11,13 +11,14 @@ from rich.console import Console
 from jaxrl.cli import main as cli
 from jaxrl.show import watch, watchers
 from tests.command_line import command, flags, jaxrl_cli, wait_for
+from tests.directories import config, write_config
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
 
 def row(iteration, seed, value, **more):
     return {"iteration": iteration, "seed": seed, "env_steps": 100 * (iteration + 1), "episode_return": value,
-            "loss": 0.5, "diverged": False, **more}  # fmt: skip
+            "episodes": 1, "loss": 0.5, "diverged": False, **more}  # fmt: skip
 
 
 def append(path, rows):
@@ -28,14 +29,7 @@ def append(path, rows):
 @pytest.fixture
 def run(tmp_path):
     """A run of seeds 0 and 1, 950 steps of 100 an iteration, after two iterations."""
-    config = {
-        "jaxrl_run": 2,
-        "agent": "dqn",
-        "env": "CartPole-v1",
-        "total_steps": 950,
-        "members": [{"seed": 0}, {"seed": 1}],
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_config(tmp_path, "run")
     append(tmp_path / "metrics.jsonl", [row(i, s, 10.0 * i + s) for i in (0, 1) for s in (0, 1)])
     append(tmp_path / "timing.jsonl", [{"env_steps": 100, "iterations": 1, "seconds": 0.5},
                                        {"env_steps": 200, "iterations": 1, "seconds": 0.25}])  # fmt: skip
@@ -114,15 +108,10 @@ def test_a_sweep_by_configuration_the_best_first(tmp_path, capsys):
 
 
 def test_a_configuration_in_two_waves_is_one_line(tmp_path):
-    plan = {"jaxrl_sweep": 1, "settings": [{"gamma": 0.9}], "seeds": 2,
-            "experiment": {"agent": "dqn", "env": "CartPole-v1", "total_steps": 200}}  # fmt: skip
-    (tmp_path / "sweep.json").write_text(json.dumps(plan))
+    write_config(tmp_path, "sweep", configurations=[{"gamma": 0.9}], total_steps=200)
     for seed in (0, 1):
         wave = tmp_path / "waves" / f"0-{seed}"
-        wave.mkdir(parents=True)
-        config = {"jaxrl_run": 2, "agent": "dqn", "env": "CartPole-v1", "total_steps": 200}
-        config["members"] = [{"seed": seed, "config": 0}]
-        (wave / "config.json").write_text(json.dumps(config))
+        write_config(wave, "wave", total_steps=200, members=[{"seed": seed, "config": 0}])
         append(wave / "metrics.jsonl", [row(i, seed, 4.0 * i + seed, config=0) for i in range(2 - seed)])
     look = watchers.Watcher(tmp_path).look()
     (line,) = look.lines
@@ -131,15 +120,15 @@ def test_a_configuration_in_two_waves_is_one_line(tmp_path):
 
 
 BAD = [
-    ({}, "is no run directory: it has no config.json"),
+    ({}, "is no run or sweep or population directory: it has no config.json"),
     ({"config.json": "{"}, "is damaged"),
-    ({"config.json": '{"jaxrl_run": 99}'}, "was not written by this version"),
-    ({"config.json": '{"jaxrl_run": 2, "members": 3}'}, "is damaged"),
-    ({"tune.json": "{}"}, "is a tuning"),
-    ({"sweep.json": "{}"}, "was not written by this version"),
-    ({"config.json": '{"jaxrl_run": 2, "agent": "dqn", "env": "x", "total_steps": 5, "members": [{"seed": 0}]}',
-      "metrics.jsonl": "so what\n"}, "metrics.jsonl is damaged"),
-]  # fmt: skip
+    ({"config.json": '{"jaxrl": 99, "kind": "run"}'}, "has format 99"),
+    ({"config.json": '{"jaxrl_run": 2, "members": 3}'}, "was written by jaxrl 0.1"),
+    ({"config.json": json.dumps(config("run", members=3))}, "is damaged: members is '3', not of type"),
+    ({"config.json": json.dumps(config("tuning"))}, "is a tuning"),
+    ({"sweep.json": "{}"}, "was written by jaxrl 0.1"),
+    ({"config.json": json.dumps(config("run")), "metrics.jsonl": "so what\n"}, "metrics.jsonl is damaged"),
+]
 
 
 @pytest.mark.parametrize(("files", "message"), BAD)
