@@ -19,7 +19,7 @@ from benchmarks import beside, harness
 from benchmarks.harness import Row
 from jaxrl.core import stats
 from jaxrl.devices import platform
-from jaxrl.tuning.tuning import TuneResult
+from jaxrl.tuning.search import TuneResult
 
 RATES, SEEDS, STEPS = (1e-4, 3e-4, 1e-3, 3e-3), 8, 500_000
 ROUNDS = 2
