@@ -12,8 +12,8 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.sweeps import directory as sweeps
+from tests import directories
 from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
-from tests.directories import config
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -55,11 +55,10 @@ def test_it_is_read_back_as_the_library_computes_it(whole):
 def test_a_wave_says_what_it_is(whole, capsys):
     """Its directory has a run's files; the sweep's is the one to give."""
     wave = whole[0] / "waves" / "0-0"
-    assert {"config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "summary.json"} <= {
-        p.name for p in wave.iterdir()
-    }
-    for command in ("eval", "plot", "resume"):
-        assert cli.main([command, str(wave)]) == 2
+    names = {"config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "summary.json"}
+    assert names <= {path.name for path in wave.iterdir()}
+    for name in ("eval", "plot", "resume"):
+        assert cli.main([name, str(wave)]) == 2
         assert f"{wave} is a wave, not a run or sweep" in capsys.readouterr().err
 
 
@@ -154,7 +153,7 @@ def test_only_a_former_sweep_is_overwritten(whole, tmp_path, capsys):
         ("[]", "config.json is damaged: it is no JSON object"),
         ("{}", "config.json is damaged: it has no jaxrl"),
         ('{"jaxrl": 3, "kind": "sweep"}', "config.json is damaged: it has no agent"),
-        (json.dumps(config("sweep", seeds="3")), "config.json is damaged: seeds is '3', not of type int"),
+        (json.dumps(directories.config("sweep", seeds="3")), "config.json is damaged: seeds is '3', not of type int"),
     ],
 )
 def test_a_damaged_sweep_is_named(text, message, tmp_path, capsys):
