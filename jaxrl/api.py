@@ -146,7 +146,7 @@ def tune(
         return tunings.in_memory(plan)
     from jaxrl.show import pictures
 
-    return tunings.train(plan, Path(out), overwrite, pictures.draw_tuning)[1]
+    return tunings.train(plan, Path(out), overwrite=overwrite, draw=pictures.draw_tuning)[1]
 
 
 def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> Any:

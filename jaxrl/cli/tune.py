@@ -18,10 +18,12 @@ def main(args: Sequence[str]) -> int:
     search = flags.lists("--search", options.search)
     platform.configure()
     from jaxrl.show import pictures
+    from jaxrl.sweeps import waves
     from jaxrl.tuning import directory as tunings
 
     experiment = experiment_of()
     out = options.out or experiments.new_directory(experiment)
     directory.check_free(out, options.overwrite)
     plan = tunings.make_plan(experiment, search, vars(options.tuning), options.storage)
-    return output.finish(lambda: tunings.train(plan, out, options.overwrite, pictures.draw_tuning)[0], options.json)
+    written = waves.Options(options.checkpoint_every)
+    return output.finish(lambda: tunings.train(plan, out, written, options.overwrite, pictures.draw_tuning)[0], options.json)

@@ -26,9 +26,10 @@ def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Restored
     found = Checkpoints(wave.directory / CHECKPOINTS).restore(states_template(wave, trainer))
     if not found:
         return None
-    extended = documents.read_config(wave.directory).get("extended") or [{"to": None}]
-    if found[1]["total_steps"] != trainer.total_steps and extended[-1]["to"] != wave.experiment.total_steps:
-        raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
+    if found[1]["total_steps"] != trainer.total_steps:
+        extended = documents.read_config(wave.directory).get("extended") or [{"to": None}]
+        if extended[-1]["to"] != wave.experiment.total_steps:
+            raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
     if same_settings:
         _check_settings(wave, trainer, found[0])
     return Restored(*found)

@@ -73,7 +73,9 @@ def in_memory(plan: Plan) -> Found:
     return dataclasses.replace(found, confirmation=confirmed)
 
 
-def train(plan: Plan, folder: Path, overwrite: bool = False, draw: Drawing | None = None) -> tuple[dict[str, Any], Found]:
+def train(
+    plan: Plan, folder: Path, options: Options = DEFAULTS, overwrite: bool = False, draw: Drawing | None = None
+) -> tuple[dict[str, Any], Found]:
     """Tune into a new directory: the summary and the result. Raises ValueError before anything is compiled or written."""
     plan.base.check_rebuildable()
     study = None
@@ -92,7 +94,7 @@ def train(plan: Plan, folder: Path, overwrite: bool = False, draw: Drawing | Non
         **folders.about(),
     }
     folders.create(folder, values, overwrite)
-    return _finish(plan, folder, study, DEFAULTS, draw)
+    return _finish(plan, folder, study, options, draw)
 
 
 def read(folder: Path, anyway: bool = False) -> Plan:

@@ -15,6 +15,7 @@ from jaxrl.show import report
 from jaxrl.show.report import contents, policies, sources
 from jaxrl.sweeps import reading
 from tests.command_line import jaxrl_cli
+from tests.directories import write_config
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
@@ -263,7 +264,7 @@ def foreign(trained, tmp_path):
 
 
 def tuning(trained, tmp_path):
-    (tmp_path / "tune.json").write_text("{}")
+    write_config(tmp_path, "tuning")
     return tmp_path
 
 
@@ -283,21 +284,21 @@ def damaged(name, text):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (damaged("summary.json", "{}"), "is damaged: KeyError('final_return')"),
+        (damaged("summary.json", "{}"), "summary.json is damaged: it has no final_return"),
         (
             damaged("summary.json", '{"final_return": {"per_seed": [1, 2]}}'),
-            "summary.json is damaged: it has no 'compile_s'",
+            "summary.json is damaged: it has no env_steps",
         ),
         (damaged("timing.jsonl", None), "is damaged: it has no timing.jsonl"),
         (damaged("metrics.jsonl", None), "is damaged: it has no metrics.jsonl"),
-        (damaged("metrics.jsonl", ""), "is damaged: IndexError"),
+        (damaged("metrics.jsonl", ""), "damaged has no metrics yet"),
         (half, "half is not finished; go on with: jaxrl resume"),
         (part, "part is not finished; go on with: jaxrl resume"),
-        (foreign, "is no run directory: it has no config.json"),
+        (foreign, "is no jaxrl directory: it has no config.json"),
         (tuning, "is a tuning; a report shows runs and sweeps"),
         (lambda trained, tmp_path: trained / "sweep" / "waves" / "0-0", "is a part of a sweep; give"),
-        (lambda trained, tmp_path: tmp_path / "nothing", "no run directory"),
-        (lambda trained, tmp_path: trained / "r.txt", "no run directory"),
+        (lambda trained, tmp_path: tmp_path / "nothing", "no jaxrl directory"),
+        (lambda trained, tmp_path: trained / "r.txt", "no jaxrl directory"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(make, message, trained, tmp_path, capsys):

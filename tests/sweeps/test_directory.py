@@ -12,6 +12,7 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.sweeps import reading
+from tests import directories
 from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
 from tests.small import assert_trees_equal
 
@@ -51,9 +52,14 @@ def test_it_is_read_back_as_the_library_computes_it(whole):
     assert (evaluated == 2).all()
 
 
-def test_a_wave_is_a_run_directory(whole, capsys):
-    assert cli.main(["eval", str(whole[0] / "waves" / "0-0"), "--episodes", "4", "--json"]) == 0
-    assert np.array(json.loads(capsys.readouterr().out)["returns"]).shape == (6, 4)
+def test_a_wave_says_what_it_is(whole, capsys):
+    """Its directory has a run's files; the sweep's is the one to give."""
+    wave = whole[0] / "waves" / "0-0"
+    names = {"config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "summary.json"}
+    assert names <= {path.name for path in wave.iterdir()}
+    for name in ("eval", "plot", "resume"):
+        assert cli.main([name, str(wave)]) == 2
+        assert f"{wave} is a wave, not a run or sweep" in capsys.readouterr().err
 
 
 def test_eval_takes_the_best_configuration_or_the_one_asked_for(whole, capsys):
@@ -136,16 +142,22 @@ def test_only_a_former_sweep_is_overwritten(whole, tmp_path, capsys):
     for extra in ([], ["--overwrite"]):
         assert cli.main([*words, str(tmp_path), *extra]) == 2
     assert cli.main([*words, str(whole[0])]) == 2
-    assert "overwrite a former sweep" in capsys.readouterr().err
+    assert "exists and is not empty; give another, or --overwrite what was trained there" in capsys.readouterr().err
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "damaged"), ("[]", "damaged"), ("{}", "not written by this version"), ('{"jaxrl_sweep": 1}', "damaged")],
+    [
+        ("{", "config.json is damaged: "),
+        ("[]", "config.json is damaged: it is no JSON object"),
+        ("{}", "config.json is damaged: it has no jaxrl"),
+        ('{"jaxrl": 3, "kind": "sweep"}', "config.json is damaged: it has no agent"),
+        (json.dumps(directories.config("sweep", seeds="3")), "config.json is damaged: seeds is '3', not of type int"),
+    ],
 )
 def test_a_damaged_sweep_is_named(text, message, tmp_path, capsys):
-    (tmp_path / "sweep.json").write_text(text)
+    (tmp_path / "config.json").write_text(text)
     assert cli.main(["resume", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 

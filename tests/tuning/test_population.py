@@ -5,6 +5,7 @@ import pytest
 
 import jaxrl
 from jaxrl.experiment.experiment import resolve
+from jaxrl.runs import files
 from jaxrl.tuning import pbt, population, search, studies
 from tests.same_bits import on_devices, population_of_eight
 from tests.small import assert_trees_equal
@@ -54,19 +55,23 @@ def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypa
     base = resolve(Level, level_env(), total_steps=20_000)
     settings = studies.make_settings(SETTINGS)
     axes = search.make_axes(base, SEARCH)
-    add = population._Log.add
+    add = population._Rounds.add
 
-    def stops(self, row, states):
-        add(self, row, states)
-        if self.done == 10:
-            self.save(states)
-        if self.done == 13:
+    def stops(self, row):
+        if len(self._rounds) == 12:
             raise KeyboardInterrupt
+        add(self, row)
 
-    monkeypatch.setattr(population._Log, "add", stops)
+    def due(self, done):
+        self._due = done == 10
+        return self._due
+
+    monkeypatch.setattr(population._Rounds, "add", stops)
+    monkeypatch.setattr(files.Files, "wants_state", due)
     with pytest.raises(KeyboardInterrupt):
         population.train(base, axes, settings, tmp_path)
-    monkeypatch.setattr(population._Log, "add", add)
+    assert [path.name for path in tmp_path.glob("checkpoints/[0-9]*")] == ["10"]
+    monkeypatch.setattr(population._Rounds, "add", add)
     again = population.train(base, axes, settings, tmp_path)
     assert_trees_equal(again.states, found.states)
     assert_trees_equal(again.rounds, found.rounds)
