@@ -161,7 +161,7 @@ def _read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Option
             env_kwargs=flags.assignments("--env-kwarg", options.env_kwarg),
             preset="none",
         )
-        return dataclasses.replace(found, preset=preset)
+        return found.replace(preset=preset)
 
     return options, resolve
 

@@ -223,7 +223,7 @@ def _groups(base: Experiment, settings: Settings, seeds: int, seed: int) -> list
     for number, setting in enumerate(settings):
         config = search_space.applied(base, setting).config
         each = members(base, setting, number, range(seed, seed + seeds))
-        found.setdefault(config, (dataclasses.replace(base, config=config), []))[1].extend(each)
+        found.setdefault(config, (base.replace(config=config), []))[1].extend(each)
     return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
 
 

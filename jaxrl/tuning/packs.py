@@ -114,5 +114,5 @@ def packed(shelf: Shelf, base: Experiment, trials: dict[int, Setting], seeds: Se
     packs = []
     for config, numbers in groups.items():
         members = [member for n in numbers for member in planning.members(base, trials[n], n, seeds)]
-        packs.append(Pack(shelf, dataclasses.replace(base, config=config), numbers, members))
+        packs.append(Pack(shelf, base.replace(config=config), numbers, members))
     return packs
