@@ -49,14 +49,15 @@ class Policy:
 
     def _batch(self, obs: PyTree) -> tuple[PyTree, int | None]:
         """obs with a batch axis, in the space's dtypes, and how many there are; None for one by itself."""
-        likes, structure = jax.tree.flatten(self._element)
+        likes: list[Any] = jax.tree.leaves(self._element)
+        structure: Any = jax.tree.structure(self._element)
         if not isinstance(self._element, jax.ShapeDtypeStruct) and jax.tree.structure(obs) != structure:
             raise InputError(f"an observation of {self.spec.id} is {structure}, not {jax.tree.structure(obs)}")
         leaves = [
             np.asarray(x) for x in ([obs] if isinstance(self._element, jax.ShapeDtypeStruct) else jax.tree.leaves(obs))
         ]
         single = leaves[0].ndim == len(likes[0].shape)
-        size = 1 if single else len(leaves[0])
+        size = 1 if single else (*leaves[0].shape, 0)[0]
         for x, like in zip(leaves, likes, strict=True):
             if x.shape != (like.shape if single else (size, *like.shape)):
                 raise InputError(f"an observation of {self.spec.id} is {like.shape}, or [N] of them, not {x.shape}")

@@ -61,6 +61,8 @@ class Experiment:
     environment: Env | VecEnv = dataclasses.field(init=False)
     given: dict[str, Any] = dataclasses.field(init=False)
     """The names of agent and env; where one has none, what was given."""
+    sources: dict[str, dict[str, str]] = dataclasses.field(init=False)
+    """The files of own code as they were when it was loaded: {name: {"path", "sha256"}}."""
 
     def __post_init__(self) -> None:
         if isinstance(self.env_transforms, str) or not isinstance(self.env_transforms, Sequence):
@@ -97,6 +99,10 @@ class Experiment:
         values["total_steps"] = check("total_steps", values.get("total_steps", self.total_steps), TotalSteps)
         for name, value in values.items():
             object.__setattr__(self, name, value)
+        named = [name.partition("(")[0] for name in self._parts().values() if name]
+        before = self.__dict__.get("sources", {})
+        own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_name(name)}
+        object.__setattr__(self, "sources", own)
         registry.with_params(self.environment.spec.id, self.environment.params, self.env_params)
         starts = getattr(self.config, "learning_starts", 0)
         if starts >= self.total_steps:
@@ -107,24 +113,23 @@ class Experiment:
     def replace(self, **changes: Any) -> Experiment:
         """The experiment with some arguments changed; a mapping for config or hparams changes the fields that it names.
 
-        The preset is not read again: `preset` only says what it was. With another agent config and hparams begin anew.
+        The preset is not read again: `preset` only says what it was. With another agent all of its settings begin anew.
         """
-        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init} | self.given
         for name in changes:
             if name not in kept:
                 raise unknown("argument of Experiment", name, kept)
-        later = {name: changes.pop(name) for name in LATER if name in changes}
-        if changes:
-            fresh = {"config": None, "hparams": None} if "agent" in changes else {}
-            return Experiment(**{**kept, **fresh, **self.given, "preset": "none", **changes}).replace(
-                **{"preset": self.preset, **later}
-            )
+        if "agent" in changes:
+            return Experiment(**{**kept, "config": None, "hparams": None, "preset": None, **changes})
         for kind in ("Config", "HParams"):
-            if (name := kind.lower()) in later:
-                later[name] = _settings(self.factory, kind, vars(kept[name]), later[name], self.agent)
+            if (name := kind.lower()) in changes:
+                changes[name] = _settings(self.factory, kind, vars(kept[name]), changes[name], self.agent)
+        if changes.keys() & {"env", "env_kwargs", "env_transforms"}:
+            label = changes.pop("preset", self.preset)
+            return Experiment(**{**kept, **changes, "preset": "none"}).replace(preset=label)
         changed = object.__new__(Experiment)
         changed.__dict__.update(self.__dict__)
-        changed._set(**later)
+        changed._set(**changes)
         return changed
 
     def trainer(self) -> Trainer:
@@ -183,14 +188,10 @@ class Experiment:
         return parts | {"torso": torso if isinstance(torso, str) else lookup.name_of(torso)}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values from which `from_json` makes the same experiment, where it is rebuildable.
-
-        sources: the file of each name of own code, and its digest.
-        """
-        parts = {name: what or f"<{name}>" for name, what in self._parts().items()}
+        """Plain values from which `from_json` makes the same experiment, where it is rebuildable."""
+        parts = {name: what or f"<{name}>:" for name, what in self._parts().items()}  # which no one finds
         torso = {"torso": parts["torso"]} if hasattr(self.config, "torso") else {}
         transforms = [what for name, what in parts.items() if name.startswith("env_transforms")]
-        own = [what.partition("(")[0] for what in parts.values() if lookup.is_name(what.partition("(")[0])]
         return {
             "agent": parts["agent"],
             "env": parts["env"],
@@ -201,7 +202,7 @@ class Experiment:
             "config": {**vars(self.config), **torso},
             "hparams": dict(vars(self.hparams)),
             "preset": self.preset,
-            "sources": {name: lookup.source(name) for name in own},
+            "sources": self.sources,
         }
 
     def _key(self) -> tuple[Any, ...]:
@@ -230,7 +231,6 @@ class Experiment:
         return f"Experiment({', '.join(words)})"
 
 
-LATER = ("total_steps", "config", "hparams", "env_params", "preset")  # what `replace` changes without making the environment
 resolve = Experiment  # its former name
 
 
@@ -316,7 +316,4 @@ def _settings(factory: Any, kind: str, preset: Mapping[str, Any], explicit: Any,
             raise InputError(f"{name!r} of {agent} belongs in {other.lower()}=, not in {kind.lower()}=")
     if "torso" in values:
         values = {**values, "torso": registry.find_torso(values["torso"])}
-    try:
-        return build(cls, values, agent)
-    except OverflowError as error:
-        raise InputError(f"{kind.lower()} of {agent}: {error}") from error
+    return build(cls, values, agent)

@@ -17,7 +17,7 @@ from typing import Any
 from jaxrl.core.errors import InputError, nearest
 
 _names: dict[int, tuple[Any, str]] = {}  # what was found by name: id -> (the object, which so keeps its id, and its name)
-_files: dict[str, str] = {}  # where modules and files that were found lie: what stands before the colon -> absolute path
+_sources: dict[str, dict[str, str]] = {}  # of what stands before the colon: path and sha256 of the file, as it was loaded
 _recorded: ContextVar[Mapping[str, str]] = ContextVar("recorded")
 
 
@@ -44,7 +44,7 @@ def find(text: str) -> Any:
     """
     where, _, attribute = text.rpartition(":")
     found: Any = _load(_file(text)) if where.endswith(".py") else _imported(text)
-    _files[where] = getattr(found, "__file__", None) or ""
+    _note(where, found)
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise InputError(f"{where} has no {attribute!r}; {nearest(part, [n for n in dir(found) if n[0] != '_'])}")
@@ -57,27 +57,32 @@ def name_of(thing: Any) -> str | None:
     """The text by which `find` gives this object, here and in another process; None where there is none."""
     if id(thing) in _names:
         return _names[id(thing)][1]
-    if isinstance(thing, types.ModuleType):
-        package, _, name = thing.__name__.rpartition(".")
-        return f"{package}:{name}" if package else None
+    if isinstance(thing, types.ModuleType):  # an agent, which its `make` means as well
+        return name_of(getattr(thing, "make", None))
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    if not name or not module or module == "__main__" or "<" in name:
+    if not name or module == "__main__" or module not in sys.modules or "<" in name:
         return None
-    owner = sys.modules.get(module)
+    owner: Any = sys.modules[module]
     for part in name.split("."):
-        owner = getattr(owner, part, None)  # type: ignore[assignment]
+        owner = getattr(owner, part, None)
     if owner is not thing:
         return None
     where = getattr(sys.modules[module], "__jaxrl_file__", module)
-    _files[where] = getattr(sys.modules[module], "__file__", None) or ""
+    _note(where, sys.modules[module])
     return f"{where}:{name}"
 
 
 def source(text: str) -> dict[str, str]:
-    """Where the code behind a name that was found or given lies, and what it is: {"path", "sha256"} of its file."""
-    where = text.rpartition(":")[0]
-    file = _files.get(where) or getattr(sys.modules.get(where), "__file__", None)
-    return {"path": file, "sha256": digest(file)} if file else {}
+    """Where the code behind a name lies, and what it was when it was loaded: {"path", "sha256"} of its file."""
+    return _sources.get(text.rpartition(":")[0], {})
+
+
+def _note(where: str, module: Any) -> None:
+    """Remember where a module's code lies and what it is; of one that Python imported once, for it stays in memory."""
+    code, file = getattr(module, "__jaxrl_code__", None), getattr(module, "__file__", None)
+    if file and (code is not None or where not in _sources):
+        sha256 = digest(file) if code is None else hashlib.sha256(code).hexdigest()
+        _sources[where] = {"path": str(Path(file).absolute()), "sha256": sha256}
 
 
 def digest(file: str | Path) -> str:
@@ -130,7 +135,7 @@ def fitting(call: Any, what: str, *args: Any, **kwargs: Any) -> Any:
 def _file(text: str) -> Path:
     """The file before the colon: where it was recorded, in the working directory, or where it was found before."""
     where = text.rpartition(":")[0]
-    for candidate in filter(None, (_recorded.get({}).get(where), where, _files.get(where))):
+    for candidate in filter(None, (_recorded.get({}).get(where), where, _sources.get(where, {}).get("path"))):
         if Path(candidate).is_file():
             return Path(candidate)
     folder = Path(where).parent

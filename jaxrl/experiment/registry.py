@@ -178,7 +178,9 @@ def transformed(environment: Env | VecEnv, transform: str | Callable) -> Env | V
 
     Raises ValueError for a name that does not exist, or arguments that do not fit.
     """
-    what, function, args, kwargs = f"environment transform {transform!r}", transform, [], {}
+    what, function = f"environment transform {transform!r}", transform
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
     if isinstance(transform, str):
         name, args, kwargs = lookup.call_of(transform, "environment transform")
         if not lookup.is_name(name) and name not in transforms():
