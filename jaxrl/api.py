@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxrl.core import trees
 from jaxrl.core.errors import InputError
+from jaxrl.core.policy import Policy
 from jaxrl.core.settings import check
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import experiment_of
@@ -149,7 +152,7 @@ def tune(
     return tunings.train(plan, Path(out), overwrite=overwrite, draw=pictures.draw_tuning)[1]
 
 
-def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> Any:
+def load(folder: str | PathLike[str], *, best: bool = False, anyway: bool = False) -> Any:
     """What was trained into a directory: a RunResult or a SweepResult; of a tuning its confirmation; of a population itself.
 
     `trainer, states = jaxrl.load(DIR)` gives the policies, leaves [seeds, ...]; of a sweep those of its best configuration.
@@ -158,6 +161,27 @@ def load(folder: str | Path, *, best: bool = False, anyway: bool = False) -> Any
     Raises ValueError for a directory that is none of ours, is damaged, or has no checkpoint yet.
     """
     return tunings.load(Path(folder), best=best, anyway=anyway)
+
+
+def policy(source: Any, *, greedy: bool = True, member: int = 0, seed: int = 0) -> Policy:
+    """A trained policy on the host: `action, memory = policy(obs, memory)`; see `Policy`.
+
+    source: a directory; a result, of which `member` is taken (of a sweep that seed of its best configuration); or
+    (trainer, state), the state of one member. greedy: the evaluation policy, else the behaviour policy, whose draws follow
+    from `seed`. Raises ValueError.
+    """
+    found = load(source) if isinstance(source, str | PathLike) else source
+    if not isinstance(found, tuple):
+        if not hasattr(found, "agent"):
+            raise InputError(f"a policy is made of a directory, a result or (trainer, state), not {type(source).__name__}")
+        trainer, states = found
+        members = len(states.iteration)
+        if not 0 <= member < members:
+            raise InputError(f"member = {member} is out of range: {source!r} has {members}")
+        found = trainer, trees.member(states, member)
+    if len(found) != 2:
+        raise InputError("a policy is made of a directory, a result or (trainer, state)")
+    return Policy(*found, greedy=greedy, seed=seed)
 
 
 def _parted(callbacks: Sequence[Any]) -> tuple[list[str], list[Any]]:

@@ -12,6 +12,10 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 import pytest
 
+from jaxrl.devices import platform
+
+platform.set_flags()  # as jaxrl.configure() does
+
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -16,7 +16,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_python_example_runs(capsys):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    exec(code.replace("100_000", "1_000").replace("50_000", "1_000"), {})
+    exec(code.replace("100_000", "11_000").replace("50_000", "1_000"), {})
     trained, swept = capsys.readouterr().out.splitlines()
     assert 1 <= float(trained) <= 500
     assert len(re.findall(r"\d+\.\d+", swept)) == 4  # two configurations, and the ends of an interval

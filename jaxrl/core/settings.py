@@ -119,7 +119,10 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if hint is bool and isinstance(value, bool):
         return value
     if hint in (int, float) and (isinstance(value, numbers.Real) or hasattr(value, "dtype")) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError as error:
+            raise InputError(f"{name} = {str(value)[:20]}... is too large") from error
         if math.isnan(number) or (hint is int and not number.is_integer()):
             raise InputError(f"{name} = {value} must be {'a number' if hint is float else 'an integer'}")
         return int(value) if hint is int else number

@@ -7,10 +7,14 @@ import importlib.util
 import os
 import platform
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
+
+from jaxrl.core.errors import InputError
 
 PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
 
@@ -20,10 +24,16 @@ WIDE_VECTORS = "--xla_cpu_prefer_vector_width=512"
 WHOLE_PRODUCTS = "--xla_cpu_multi_thread_eigen=false"
 SAME_PASSES = "--xla_disable_hlo_passes=cse,while-loop-invariant-code-motion"
 ACCELERATORS = ("jax_plugins", "libtpu")  # packages that bring another backend than CPU
+_configured: tuple[int, bool] | None = None  # with what `configure` was called
+_reminded = False
+
+
+class SamenessWarning(UserWarning):
+    """That on CPU a seed's last bits may depend on what runs beside it, for `configure` was not called in time."""
 
 
 def set_flags() -> None:
-    """What XLA is told in XLA_FLAGS before a backend starts, which is when it reads them; `import jaxrl` calls it.
+    """What XLA is told in XLA_FLAGS before a backend starts, which is when it reads them; `configure` calls it.
 
     Rounding: a member's last bits on CPU must depend neither on the vmap width nor on the devices. By default jaxlib 0.10
     hands sums to a kernel library that picks an order by the size of the whole batch. And a program for several devices
@@ -38,12 +48,17 @@ def set_flags() -> None:
     An unknown flag would end the process, so they are given only to versions known to have them, and none that is set
     already; the passes are those of every backend, so they stay where CPU is not the only one.
     """
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *_missing_flags()]).strip()
+
+
+def _missing_flags() -> list[str]:
+    """The flags that XLA_FLAGS says nothing about."""
     version = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:2])
     known = [ORDERED_SUMS, WIDE_VECTORS, WHOLE_PRODUCTS] if (0, 10) <= version < (0, 12) else []
     if not _has_accelerator():
         known.append(SAME_PASSES)
     given = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = " ".join([given, *(flag for flag in known if flag.partition("=")[0] not in given)]).strip()
+    return [flag for flag in known if flag.partition("=")[0] not in given]
 
 
 def _has_accelerator() -> bool:
@@ -55,21 +70,59 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def configure(cpu_devices: int | None = None, *, cpu_only: bool = False) -> None:
-    """Prepare JAX for a command: one CPU device per core, and a compilation cache that keeps everything.
+def configure(cpu_devices: int | None = None, cpu_only: bool = False, cache: bool = True) -> None:
+    """Prepare JAX for training: XLA's flags, one CPU device per core, and a compilation cache that keeps everything.
 
-    Must run before the backend starts (importing gymnax starts it). cpu_devices: another number than the cores, to resume
-    a run from a machine with more. cpu_only: leave the accelerators to other processes. The cache lies in
-    JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
+    cpu_devices: another number than the cores, to resume a run from a machine with more. cpu_only: leave the accelerators to
+    other processes. cache: keep compiled programs in JAX_COMPILATION_CACHE_DIR, else in the user's cache folder.
+
+    The command line calls it. Raises InputError where JAX's backend has started already (making an array starts it, and
+    importing gymnax), unless it was called before with the same arguments.
     """
-    jax.config.update("jax_num_cpu_devices", cpu_devices or cores())
-    if cpu_only:
-        jax.config.update("jax_platforms", "cpu")
+    global _configured
+    asked = (cpu_devices or cores(), cpu_only)
+    if _configured != asked:
+        try:
+            for number in (asked[0] + 1, asked[0]):  # one of them is a change, which JAX refuses once a backend has started
+                jax.config.update("jax_num_cpu_devices", number)
+        except RuntimeError as error:
+            raise InputError(
+                "jaxrl.configure() must be called before JAX's backend starts (an array, or importing gymnax, starts it): "
+                "call it first in a new process"
+            ) from error
+        set_flags()
+        if cpu_only:
+            jax.config.update("jax_platforms", "cpu")
+        _configured = asked
+    if not cache:
+        return
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # defined at run time
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(base / "jaxrl" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def remind() -> None:
+    """Warn once, where sameness is promised on CPU, that the flags it needs were not set when the backend started."""
+    global _reminded
+    if _reminded or jax.default_backend() != "cpu" or not _missing_flags():
+        return
+    _reminded = True
+    warnings.warn(
+        "jaxrl.configure() was not called before JAX's backend started: on CPU a seed's last bits may depend on what runs "
+        "beside it, and on the number of devices",
+        SamenessWarning,
+        stacklevel=3,
+    )
+
+
+def memory_bytes() -> int:
+    """The memory that this machine has: its accelerators' together, or the processors'."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    if stats and all(s and "bytes_limit" in s for s in stats):
+        return sum(s["bytes_limit"] for s in stats)
+    return psutil.virtual_memory().total
 
 
 def versions() -> dict[str, str]:

@@ -41,6 +41,17 @@ def make(env_id: str, **kwargs: Any) -> Env:
     return wrap(environment, env_id)
 
 
+def registered_id(environment: Environment) -> str | None:
+    """The id that makes an instance like this one without arguments; None where there is none."""
+    if environment.name not in ids():
+        return None
+    default = gymnax.make(environment.name)[0]
+    if type(default) is not type(environment) or vars(default).keys() != vars(environment).keys():
+        return None
+    pairs = [(np.asarray(value), np.asarray(vars(default)[name])) for name, value in vars(environment).items()]
+    return environment.name if all(np.array_equal(*pair) for pair in pairs) else None
+
+
 def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
     params = jax.tree.map(lambda x: x.astype(_narrow(x.dtype)), trees.strong(environment.default_params))

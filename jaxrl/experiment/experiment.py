@@ -1,4 +1,4 @@
-"""What is trained, as plain values: an Experiment resolves defaults < preset < explicit, and builds the Trainer.
+"""What is trained, as one plain value: an Experiment decides defaults < preset < explicit, and builds the Trainer.
 
 The library, the command line and `resume` all go through here, so that the same names mean the same run.
 """
@@ -6,133 +6,284 @@ The library, the command line and `resume` all go through here, so that the same
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
 
+from jaxrl.core import trees
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.loop import Trainer, make_loop
 from jaxrl.core.settings import Range, build, check
 from jaxrl.core.types import Env, VecEnv
-from jaxrl.experiment import registry
+from jaxrl.devices import platform
+from jaxrl.experiment import lookup, registry
 
 DEFAULT_TOTAL_STEPS = 100_000
 MAX_TOTAL_STEPS = 2**31 - 2**24  # steps are counted in int32; the last iteration rounds up
+TotalSteps = Annotated[int, Range(low=1, high=MAX_TOTAL_STEPS)]
+FIELDS: dict[str, type] = {
+    "agent": str, "env": str, "env_kwargs": dict, "env_params": dict, "total_steps": int, "config": dict, "hparams": dict,
+    "preset": str,
+}  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Experiment:
-    """One agent in one environment with every setting decided.
+    """One agent in one environment with every setting decided and checked: defaults < preset for (agent, env) < explicit.
 
-    env_params: the overridden ones only. config, hparams: instances of the agent's `Config` and `HParams`.
-    preset: the name of the preset used, or "none".
+    agent: a name (`jaxrl list agents`), `package.module:attribute`, `path/file.py:attribute`, a module with `Config`,
+        `HParams` and `make`, or its `make`.
+    env: an id (`jaxrl list envs`), a name as above, an Env, a VecEnv, a gymnax Environment, or a function that makes one.
+    total_steps: environment steps of a seed, rounded up to whole iterations.
+    config, hparams: some fields as a mapping, or a whole instance, which then decides alone. `torso` of config may be the
+        name of a flax.linen.Module.
+    env_params: traced parameters of the environment, the overridden ones only. env_kwargs: arguments of its constructor.
+    env_transforms: names of functions Env -> Env with arguments, "stack_frames(4)", applied in this order.
+    preset: None takes the tuned values for (agent, env) if there are any, "none" none, else the named one's.
+
+    Read back, agent, env and preset are names, config and hparams instances. Experiments are equal where every setting is.
+    Raises ValueError for a name that does not exist or a value out of range.
     """
 
-    agent: str
-    env: str
-    env_kwargs: dict[str, Any]
-    env_params: dict[str, Any]
-    total_steps: int
-    config: Any
-    hparams: Any
-    preset: str
-    factory: Any = dataclasses.field(repr=False)
-    environment: Env | VecEnv = dataclasses.field(repr=False)
+    agent: Any
+    env: Any
+    _: dataclasses.KW_ONLY
+    total_steps: Any = None
+    config: Any = None
+    hparams: Any = None
+    env_params: Any = None
+    env_kwargs: Any = None
+    env_transforms: Any = ()
+    preset: Any = None
+    factory: Any = dataclasses.field(init=False)
+    environment: Env | VecEnv = dataclasses.field(init=False)
+    given: dict[str, Any] = dataclasses.field(init=False)
+    """The names of agent and env; where one has none, what was given."""
+    sources: dict[str, dict[str, str]] = dataclasses.field(init=False)
+    """The files of own code as they were when it was loaded: {name: {"path", "sha256"}}."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.env_transforms, str) or not isinstance(self.env_transforms, Sequence):
+            raise InputError(f"env_transforms = {self.env_transforms!r} must be a sequence of names")
+        agent, factory = registry.named_agent(self.agent)
+        env_kwargs = _mapping("env_kwargs", self.env_kwargs)
+        env, environment = registry.named_env(self.env, env_kwargs)
+        known_as = env or environment.spec.id
+        for transform in self.env_transforms:
+            environment = registry.transformed(environment, transform)
+            known_as = environment.spec.id
+        preset, chosen = registry.find_preset(agent or "", known_as, self.preset)
+        steps = self.total_steps
+        label = registry.find_agent(factory)[0] if agent is None else agent
+        split = split_settings(factory, chosen, f"preset {preset} of {label}")
+        self._set(
+            agent=label,
+            env=env or environment.spec.id,
+            env_kwargs=env_kwargs,
+            env_params=self.env_params,
+            env_transforms=tuple(self.env_transforms),
+            total_steps={"total_steps": DEFAULT_TOTAL_STEPS, **split["run"]}["total_steps"] if steps is None else steps,
+            config=_settings(factory, "Config", split["config"], self.config, label),
+            hparams=_settings(factory, "HParams", split["hparams"], self.hparams, label),
+            preset=preset,
+            factory=factory,
+            environment=environment,
+            given={"agent": agent or self.agent, "env": env or self.env},
+        )
+
+    def _set(self, **values: Any) -> None:
+        """Decide these fields, and check what has to fit together."""
+        values["env_params"] = _mapping("env_params", values.get("env_params", self.env_params))
+        values["total_steps"] = check("total_steps", values.get("total_steps", self.total_steps), TotalSteps)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        named = [name.partition("(")[0] for name in self._parts().values() if name]
+        before = self.__dict__.get("sources", {})
+        own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_name(name)}
+        object.__setattr__(self, "sources", own)
+        registry.with_params(self.environment.spec.id, self.environment.params, self.env_params)
+        starts = getattr(self.config, "learning_starts", 0)
+        if starts >= self.total_steps:
+            raise InputError(
+                f"learning_starts = {starts} must be below total_steps = {self.total_steps}, or nothing is learnt"
+            )
+
+    def replace(self, **changes: Any) -> Experiment:
+        """The experiment with some arguments changed; a mapping for config or hparams changes the fields that it names.
+
+        The preset is not read again: `preset` only says what it was. With another agent all of its settings begin anew.
+        """
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init} | self.given
+        for name in changes:
+            if name not in kept:
+                raise unknown("argument of Experiment", name, kept)
+        if "agent" in changes:
+            return Experiment(**{**kept, "config": None, "hparams": None, "preset": None, **changes})
+        for kind in ("Config", "HParams"):
+            if (name := kind.lower()) in changes:
+                changes[name] = _settings(self.factory, kind, vars(kept[name]), changes[name], self.agent)
+        if changes.keys() & {"env", "env_kwargs", "env_transforms"}:
+            label = changes.pop("preset", self.preset)
+            return Experiment(**{**kept, **changes, "preset": "none"}).replace(preset=label)
+        changed = object.__new__(Experiment)
+        changed.__dict__.update(self.__dict__)
+        changed._set(**changes)
+        return changed
 
     def trainer(self) -> Trainer:
-        """The training program. Raises ValueError where agent, environment and settings do not fit together."""
+        """The training program. Raises ValueError where agent, environment and settings do not fit together or in memory."""
         spec = self.environment.spec
         params = registry.with_params(spec.id, self.environment.params, self.env_params)
         config = self.config
         if isinstance(self.environment, VecEnv) and self.environment.num_envs != config.num_envs:
             raise InputError(f"num_envs = {config.num_envs}, but this VecEnv has {self.environment.num_envs}")
-        agent = self.factory.make(spec, config)
-        trainer = make_loop(
-            self.environment,
-            agent,
-            self.hparams,
-            params,
-            total_steps=self.total_steps,
-            num_envs=config.num_envs,
-            rollout_length=config.rollout_length,
-            updates_per_iteration=config.updates_per_iteration,
-        )
-        jax.eval_shape(trainer.init, jax.random.key(0))  # buffers that do not fit are refused here, before any compile
+        try:
+            trainer = make_loop(
+                self.environment,
+                self.factory.make(spec, config),
+                self.hparams,
+                params,
+                total_steps=self.total_steps,
+                num_envs=config.num_envs,
+                rollout_length=config.rollout_length,
+                updates_per_iteration=config.updates_per_iteration,
+            )
+            state = jax.eval_shape(trainer.init, jax.random.key(0))
+        except (OverflowError, MemoryError) as error:
+            raise InputError(f"{self._largest()} is too large: {str(error).splitlines()[0]}") from error
+        needed = trees.nbytes(state) + 2 * config.rollout_length * trees.nbytes(state.obs)  # obs and next_obs of a rollout
+        if needed > (limit := platform.memory_bytes()):
+            has = f"{needed / 1e9:,.1f} GB, of {limit / 1e9:,.1f} GB that are there"
+            raise InputError(f"{self._largest()} is too large: one seed of {self.agent} on {self.env} takes {has}")
         return trainer
 
-    def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
+    def _largest(self) -> str:
+        """The largest number among the static settings, which is likely what makes a state large."""
+        numbers = {
+            name: max((x for x in (value if isinstance(value, tuple) else [value]) if type(x) is int), default=0)
+            for name, value in {**self.env_kwargs, **vars(self.config)}.items()
+        }
+        name = max(numbers, key=numbers.__getitem__)
+        return f"{name} = {numbers[name]}"
 
-    def check_rebuildable(self):
-        pass
+    def check_rebuildable(self) -> None:
+        """Raises ValueError where `to_json` cannot say how to make the experiment again, naming what and how to mend it."""
+        for name, what in self._parts().items():
+            if what is None:
+                shown = {"agent": self.agent, "env": self.env}.get(name, getattr(self.config, name, name))
+                more = " or an id, with env_kwargs and env_transforms" if name == "env" else ""
+                raise InputError(
+                    f"{name} {shown} is an object that config.json cannot name, so it could not be made again: give it as "
+                    f"package.module:attribute or path/file.py:attribute{more}"
+                )
+
+    def _parts(self) -> dict[str, str | None]:
+        """What makes up the experiment, each with the name by which it is found again, or None."""
+        parts = {name: what if isinstance(what, str) else None for name, what in self.given.items()}
+        for i, transform in enumerate(self.env_transforms):
+            parts[f"env_transforms[{i}]"] = transform if isinstance(transform, str) else lookup.name_of(transform)
+        torso = getattr(self.config, "torso", "auto")
+        return parts | {"torso": torso if isinstance(torso, str) else lookup.name_of(torso)}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values from which `from_json` makes the same experiment."""
+        """Plain values from which `from_json` makes the same experiment, where it is rebuildable."""
+        parts = {name: what or f"<{name}>:" for name, what in self._parts().items()}  # which no one finds
+        torso = {"torso": parts["torso"]} if hasattr(self.config, "torso") else {}
+        transforms = [what for name, what in parts.items() if name.startswith("env_transforms")]
         return {
-            "agent": self.agent,
-            "env": self.env,
+            "agent": parts["agent"],
+            "env": parts["env"],
             "env_kwargs": self.env_kwargs,
             "env_params": self.env_params,
+            "env_transforms": transforms,
             "total_steps": self.total_steps,
-            "config": dataclasses.asdict(self.config),
-            "hparams": dataclasses.asdict(self.hparams),
+            "config": {**vars(self.config), **torso},
+            "hparams": dict(vars(self.hparams)),
             "preset": self.preset,
+            "sources": self.sources,
         }
 
+    def _key(self) -> tuple[Any, ...]:
+        unnamed = None in self._parts().values()
+        same = (id(self.factory), id(self.environment), self.config) if unnamed else ()
+        return (json.dumps(self.to_json(), sort_keys=True, default=repr), *same)
 
-def from_json(values: Mapping[str, Any], anyway=False) -> Experiment:
-    """The experiment of a `to_json`. Its preset is not read again: presets may change, a run may not."""
-    experiment = resolve(
-        values["agent"],
-        values["env"],
-        total_steps=values["total_steps"],
-        config=values["config"],
-        hparams=values["hparams"],
-        env_params=values["env_params"],
-        env_kwargs=values["env_kwargs"],
-        preset="none",
-    )
-    return dataclasses.replace(experiment, preset=values["preset"])
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> Any:
+        self.check_rebuildable()
+        return from_json, (self.to_json(),)
+
+    def __repr__(self) -> str:
+        """What differs from the defaults."""
+        words = [repr(self.agent), repr(self.env), f"total_steps={self.total_steps}", f"preset={self.preset!r}"]
+        of_env = {name: getattr(self, name) for name in ("env_kwargs", "env_params", "env_transforms")}
+        words += [f"{name}={value!r}" for name, value in of_env.items() if value]
+        for settings in (self.config, self.hparams):
+            fields = [(f, getattr(settings, f.name)) for f in dataclasses.fields(settings)]
+            words += [f"{f.name}={value!r}" for f, value in fields if repr(value) != repr(f.default)]
+        return f"Experiment({', '.join(words)})"
 
 
-def resolve(
-    agent: Any,
-    env: Any,
-    *,
-    total_steps: int | None = None,
-    config: Any = None,
-    hparams: Any = None,
-    env_params: Mapping[str, Any] | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-    env_transforms=(),
-) -> Experiment:
-    """Decide every setting: dataclass default < preset for (agent, env) < explicit argument.
+resolve = Experiment  # its former name
 
-    agent, env: as in `make_trainer`. config, hparams: a mapping of some fields, or a whole instance, which then decides
-    alone. Raises ValueError naming the setting and the nearest valid ones.
+
+def experiment_of(agent: Any, env: Any = None, **kwargs: Any) -> Experiment:
+    """An Experiment with `kwargs` replaced; or the one of an agent, an environment and the keywords of Experiment."""
+    if isinstance(agent, Experiment):
+        if env is not None:
+            raise InputError(f"env = {env!r} beside an Experiment, which has its own; change that with replace")
+        return agent.replace(**kwargs) if kwargs else agent
+    if env is None:
+        raise InputError(f"agent {agent!r} needs an environment: give env")
+    return Experiment(agent, env, **kwargs)
+
+
+def make_trainer(agent: Any, env: Any = None, **kwargs: Any) -> Trainer:
+    """The training program of one agent in one environment: `jax.jit(trainer.train)(key)`.
+
+    agent, env, kwargs: the arguments of `Experiment`; or an Experiment alone. Raises ValueError as it does.
     """
-    name, factory = registry.find_agent(agent)
-    environment = registry.find_env(env, env_kwargs)
-    env_id = environment.spec.id
-    preset, chosen = registry.find_preset(name, env_id, preset)
-    split = split_settings(factory, chosen, f"preset {preset} of {name}")
-    if total_steps is None:
-        total_steps = split["run"].get("total_steps", DEFAULT_TOTAL_STEPS)
-    total_steps = check("total_steps", total_steps, Annotated[int, Range(low=1, high=MAX_TOTAL_STEPS)])
-    return Experiment(
-        agent=name,
-        env=env_id,
-        env_kwargs=dict(env_kwargs or {}),
-        env_params=dict(env_params or {}),
-        total_steps=total_steps,
-        config=_settings(factory, "Config", split["config"], config, name),
-        hparams=_settings(factory, "HParams", split["hparams"], hparams, name),
-        preset=preset,
-        factory=factory,
-        environment=environment,
-    )
+    return experiment_of(agent, env, **kwargs).trainer()
+
+
+def from_json(values: Mapping[str, Any], anyway: bool = False) -> Experiment:
+    """The experiment of a `to_json`. Its preset is not read again: presets may change, a run may not.
+
+    anyway: although a file of own code has changed since. Raises ValueError naming the field that is missing, of a wrong
+    type or out of range, or the file that has changed.
+    """
+    for name, kind in FIELDS.items():
+        if name not in values:
+            raise InputError(f"the experiment has no {name}")
+        if not isinstance(values[name], kind) or isinstance(values[name], bool):
+            raise InputError(f"{name} = {str(values[name])[:40]!r} of the experiment must be of type {kind.__name__}")
+    sources, transforms = values.get("sources", {}), values.get("env_transforms", [])
+    if not isinstance(transforms, list | tuple) or not all(isinstance(x, str) for x in transforms):
+        raise InputError(f"env_transforms = {str(transforms)[:40]!r} of the experiment must be a list of names")
+    if not isinstance(sources, dict) or not all(
+        lookup.is_name(name) and isinstance(x, dict) and all(isinstance(x.get(k), str) for k in ("path", "sha256"))
+        for name, x in sources.items()
+    ):
+        raise InputError(f"sources = {str(sources)[:40]!r} of the experiment must name files with their path and sha256")
+    if not anyway:
+        lookup.check_unchanged(sources)
+    names = [name for name in FIELDS if name != "preset"]
+    with lookup.recorded(sources):
+        experiment = Experiment(**{n: values[n] for n in names}, env_transforms=transforms, preset="none")
+    return experiment.replace(preset=values["preset"])
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise InputError(f"{name} = {value!r} must be a mapping")
+    return dict(value or {})
 
 
 def split_settings(factory: Any, values: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
@@ -155,50 +306,14 @@ def _settings(factory: Any, kind: str, preset: Mapping[str, Any], explicit: Any,
     """An instance of the factory's Config or HParams."""
     cls, other = getattr(factory, kind), "HParams" if kind == "Config" else "Config"
     if isinstance(explicit, cls):
-        return build(cls, dataclasses.asdict(explicit) if kind == "Config" else vars(explicit), agent)
-    if explicit is not None and not isinstance(explicit, Mapping):
+        values: Mapping[str, Any] = vars(explicit)
+    elif explicit is not None and not isinstance(explicit, Mapping):
         raise InputError(f"{kind.lower()} of {agent} must be a mapping or its {kind}, not {type(explicit).__name__}")
-    for name in explicit or {}:
+    else:
+        values = {**preset, **(explicit or {})}
+    for name in values:
         if name in {f.name for f in dataclasses.fields(getattr(factory, other))}:
             raise InputError(f"{name!r} of {agent} belongs in {other.lower()}=, not in {kind.lower()}=")
-    return build(cls, {**preset, **(explicit or {})}, agent)
-
-
-def make_trainer(
-    agent: Any,
-    env: Any,
-    *,
-    total_steps: int | None = None,
-    config: Any = None,
-    hparams: Any = None,
-    env_params: Mapping[str, Any] | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    preset: str | None = None,
-) -> Trainer:
-    """The training program of one agent in one environment: `jax.jit(trainer.train)(key)`.
-
-    agent: a name (`jaxrl list agents`), a module with `Config`, `HParams`, `make`, or its `make`.
-    env: an id (`jaxrl list envs`), a gymnax Environment instance, a jaxrl Env or VecEnv.
-    total_steps: environment steps a seed, rounded up to whole iterations.
-    config, hparams: some fields as a mapping, or an instance. env_params: traced parameters of the environment by name.
-    env_kwargs: keyword arguments of the environment's constructor.
-    preset: None takes the tuned values for (agent, env) if there are any, "none" none, else the named one's.
-
-    Raises ValueError for a name that does not exist or a value out of range.
-    """
-    return resolve(
-        agent,
-        env,
-        total_steps=total_steps,
-        config=config,
-        hparams=hparams,
-        env_params=env_params,
-        env_kwargs=env_kwargs,
-        preset=preset,
-    ).trainer()
-
-
-def experiment_of(experiment, env=None, **kwargs):
-    if isinstance(experiment, Experiment):
-        return experiment
-    return resolve(experiment, env, **kwargs)
+    if "torso" in values:
+        values = {**values, "torso": registry.find_torso(values["torso"])}
+    return build(cls, values, agent)

@@ -1,7 +1,8 @@
 """Names -> agents, environments, presets; an unknown name is refused with the nearest valid ones.
 
 A new agent is a file in `agents/` with `Config`, `HParams` and `make(spec, config)`; a new environment is a file in
-`envs/` with `make(**kwargs) -> Env`, known by its file's name in CamelCase. Nothing else is edited.
+`envs/` with `make(**kwargs) -> Env`, known by its file's name in CamelCase. Nothing else is edited. Those that lie elsewhere
+are named `package.module:attribute` or `path/file.py:attribute` (see lookup.py).
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import inspect
 import pkgutil
 import sys
 import tomllib
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxrl import agents, envs
 from jaxrl.core.errors import InputError, nearest, unknown
 from jaxrl.core.types import Agent, Env, EnvSpec, PyTree, VecEnv
+from jaxrl.experiment import lookup
 
 NOT_ENVS = {"gymnax", "transforms"}
 
@@ -40,16 +44,35 @@ def agent_names() -> list[str]:
 
 
 def find_agent(agent: str | AgentFactory | Callable) -> tuple[str, AgentFactory]:
-    """An agent's name and factory. agent: a name, a factory, or a factory's `make` function. Raises ValueError."""
+    """An agent's name, or what to call one without, and its factory. Raises ValueError. agent: as in `named_agent`."""
+    name, factory = named_agent(agent)
+    return name or getattr(factory, "__name__", type(factory).__name__).rpartition(".")[2], factory
+
+
+def named_agent(agent: str | AgentFactory | Callable) -> tuple[str | None, AgentFactory]:
+    """The name by which an agent is found again, None where there is none, and its factory.
+
+    agent: a name, a factory, or a `make` function that lies beside `Config` and `HParams`. Raises ValueError.
+    """
+    name = agent if isinstance(agent, str) else lookup.name_of(agent)
     if isinstance(agent, str):
-        if agent not in agent_names():
+        if lookup.is_name(agent):
+            agent = lookup.find(agent)
+        elif agent in agent_names():
+            return agent, importlib.import_module(f"{agents.__name__}.{agent}")
+        else:
             raise unknown("agent", agent, agent_names())
-        return agent, importlib.import_module(f"{agents.__name__}.{agent}")
-    factory: Any = sys.modules.get(agent.__module__) if inspect.isfunction(agent) else agent
-    missing = [name for name in ("Config", "HParams", "make") if not hasattr(factory, name)]
+    factory: Any = agent
+    if inspect.isfunction(agent):
+        factory = sys.modules.get(agent.__module__)
+        if getattr(factory, "make", None) is not agent:  # another function of that module
+            known = {kind: getattr(factory, kind) for kind in ("Config", "HParams") if hasattr(factory, kind)}
+            factory = types.SimpleNamespace(**known, make=agent, __name__=agent.__name__, __doc__=agent.__doc__)
+    missing = [part for part in ("Config", "HParams", "make") if not hasattr(factory, part)]
     if missing:
-        raise InputError(f"agent factory {agent!r} lacks {', '.join(missing)}")
-    return getattr(factory, "__name__", type(factory).__name__).rpartition(".")[2], factory
+        raise InputError(f"agent {name or repr(agent)} lacks {', '.join(missing)}")
+    package, _, last = getattr(factory, "__name__", "").rpartition(".")
+    return last if package == agents.__name__ else name, factory
 
 
 @functools.cache
@@ -67,48 +90,108 @@ def env_names() -> list[str]:
 
 
 def find_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> Env | VecEnv:
-    """An environment. env: an id (constructed with `env_kwargs`), an Env, a VecEnv or a gymnax Environment instance.
+    """An environment. env, env_kwargs: as in `named_env`. Raises ValueError."""
+    return named_env(env, env_kwargs)[1]
+
+
+def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[str | None, Env | VecEnv]:
+    """The name by which an environment is found again, None where there is none, and the environment.
+
+    env: an id or the name of own code, an Env, a VecEnv, a gymnax Environment, or a gymnax Environment's class or a function
+    that makes one of these; the last two, and ids, are given `env_kwargs`.
 
     Raises ValueError for an unknown id, unknown or refused kwargs, or kwargs beside an instance.
     """
     kwargs = dict(env_kwargs or {})
     if not isinstance(env, str):
-        if kwargs:
-            raise InputError(f"env_kwargs {sorted(kwargs)} need an environment id, not an instance")
-        if isinstance(env, Env | VecEnv):
-            return env
-        from jaxrl.envs import gymnax
-
-        if not isinstance(env, gymnax.Environment):
-            raise InputError(f"env {env!r} is neither an id, a jaxrl Env or VecEnv, nor a gymnax Environment")
-        return gymnax.wrap(env)
+        ours = {f"{envs.__name__}.{file}:make": env_id for env_id, file in own_envs().items()}
+        name = lookup.name_of(env)
+        return _made(ours.get(name or "", name), env, kwargs)
+    if lookup.is_name(env):
+        return env, _made(env, lookup.find(env), kwargs)[1]
     if env in own_envs():
         make = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
-        return _construct(env, make, make, kwargs)
+        return env, _construct(env, make, make, kwargs)
     from jaxrl.envs import gymnax
 
     if env in gymnax.NEEDS_DOWNLOAD:
         raise InputError(f"environment {env!r} needs a download, which jaxrl does not do; {nearest(env, env_names())}")
     if env not in gymnax.ids():
         raise unknown("environment", env, env_names())
-    return _construct(env, functools.partial(gymnax.make, env), gymnax.constructor(env), kwargs)
+    return env, _construct(env, functools.partial(gymnax.make, env), gymnax.constructor(env), kwargs)
 
 
-def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict[str, Any]) -> Env:
-    valid = [p.name for p in inspect.signature(signature_of).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for name in kwargs:
-        if name not in valid:
-            raise unknown(f"argument of {env_id}", name, valid)
+def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | None, Env | VecEnv]:
+    """What a function, a class or an instance means; see `named_env`."""
+    label = name or repr(env)
+    if isinstance(env, Env | VecEnv) or _of_gymnax(type(env)):
+        if kwargs:
+            raise InputError(f"env_kwargs {sorted(kwargs)} need an environment id or a function, not an instance")
+    elif not callable(env):
+        raise InputError(f"env {label} is neither an id, a jaxrl Env or VecEnv, nor a gymnax Environment")
+    else:
+        env = _construct(label, env, env, kwargs)
+    if isinstance(env, Env | VecEnv):
+        return name, env
+    if not _of_gymnax(type(env)):
+        raise InputError(f"env {label} makes {type(env).__name__}, neither a jaxrl Env or VecEnv nor a gymnax Environment")
+    from jaxrl.envs import gymnax
+
+    return name or gymnax.registered_id(env), gymnax.wrap(env)
+
+
+def _of_gymnax(kind: type) -> bool:
+    """Whether instances are gymnax Environments; told without importing gymnax, which takes a second."""
+    base = ("gymnax.environments.environment", "Environment")
+    return any((parent.__module__, parent.__name__) == base for parent in kind.__mro__)
+
+
+def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict[str, Any]) -> Any:
     parameters = inspect.signature(signature_of).parameters
+    valid = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
+    any_name = len(valid) < len(parameters) and lookup.is_name(env_id)
     for name, value in kwargs.items():
-        if type(parameters[name].default) is int and type(value) is not int:
+        if name not in valid and not any_name:
+            raise unknown(f"argument of {env_id}", name, valid)
+        if name in valid and type(parameters[name].default) is int and type(value) is not int:
             raise InputError(f"argument {name} = {value!r} of {env_id} must be an integer")
     if not kwargs:
         return make()
     try:
         return make(**kwargs)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ArithmeticError, LookupError, AttributeError) as error:
         raise InputError(f"{env_id} refuses {kwargs}: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        raise InputError(f"{env_id} with {kwargs} does not fit the memory") from error
+
+
+@functools.cache
+def transforms() -> dict[str, Callable]:
+    """Our environment transforms by name: the functions of envs/transforms.py that take an `env`."""
+    module = importlib.import_module(f"{envs.__name__}.transforms")
+    found = {name: f for name, f in vars(module).items() if inspect.isfunction(f) and name[0] != "_"}
+    return {name: f for name, f in found.items() if next(iter(inspect.signature(f).parameters), "") == "env"}
+
+
+def transformed(environment: Env | VecEnv, transform: str | Callable) -> Env | VecEnv:
+    """An environment with one transform. transform: a function, or its name with arguments: "stack_frames(4)".
+
+    Raises ValueError for a name that does not exist, or arguments that do not fit.
+    """
+    what, function = f"environment transform {transform!r}", transform
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    if isinstance(transform, str):
+        name, args, kwargs = lookup.call_of(transform, "environment transform")
+        if not lookup.is_name(name) and name not in transforms():
+            raise unknown("environment transform", name, transforms())
+        function = lookup.find(name) if lookup.is_name(name) else transforms()[name]
+    if not callable(function):
+        raise InputError(f"{what} is no function")
+    found = lookup.fitting(function, what, environment, *args, **kwargs)
+    if not isinstance(found, Env | VecEnv):
+        raise InputError(f"{what} gives {type(found).__name__}, not an Env or a VecEnv")
+    return found
 
 
 def with_params(env_id: str, params: PyTree, overrides: Mapping[str, Any]) -> PyTree:
@@ -150,6 +233,16 @@ def _like(name: str, value: Any, default: jax.Array) -> jax.Array:
     if not jnp.issubdtype(default.dtype, jnp.floating) and not bool(jnp.all(cast == array)):
         raise InputError(f"environment parameter {name} = {value!r} must be of type {default.dtype.name}")
     return cast
+
+
+def find_torso(torso: Any) -> Any:
+    """A torso as a Config takes it: the name of own code is the class or instance of `flax.linen.Module` that it names."""
+    if not lookup.is_name(torso):
+        return torso
+    found = lookup.find(torso)
+    if not (issubclass(found, nn.Module) if isinstance(found, type) else isinstance(found, nn.Module)):
+        raise InputError(f"torso = {torso} must be a flax.linen.Module, or an instance of one")
+    return found
 
 
 @functools.cache

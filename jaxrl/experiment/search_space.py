@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrl.core.errors import InputError, unknown
-from jaxrl.core.settings import NonNegative, build, check, hints
+from jaxrl.core.settings import NonNegative, check, hints
 from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import Experiment
 
@@ -127,13 +127,7 @@ def sample(axes: Mapping[str, Axis], count: int, seed: int) -> list[Setting]:
 def applied(base: Experiment, setting: Setting) -> Experiment:
     """The experiment with some settings replaced. Raises ValueError naming the setting."""
     parts = parted(base, setting)
-    registry.with_params(base.env, base.environment.params, parts["env"])
-    return dataclasses.replace(
-        base,
-        config=build(type(base.config), dataclasses.asdict(base.config) | parts["config"], base.agent),
-        hparams=build(type(base.hparams), vars(base.hparams) | parts["hparams"], base.agent),
-        env_params=base.env_params | parts["env"],
-    )
+    return base.replace(config=parts["config"], hparams=parts["hparams"], env_params=base.env_params | parts["env"])
 
 
 def text(setting: Setting) -> str:

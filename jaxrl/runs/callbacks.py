@@ -6,9 +6,7 @@ ask training to stop. It cannot change the numbers of a member.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -187,17 +185,11 @@ def make(callback: Any) -> Any:
     """
     if not isinstance(callback, str):
         return callback
-    name, arguments = _called(callback)
-    if ":" not in name and name not in BUILT_IN:
+    name, arguments, keywords = lookup.call_of(callback, "callback")
+    if not lookup.is_name(name) and name not in BUILT_IN:
         raise unknown("callback", name, BUILT_IN)
-    factory = lookup.find(name) if ":" in name else BUILT_IN[name]
-    if not callable(factory):
-        return factory
-    try:
-        inspect.signature(factory).bind(*arguments)
-    except TypeError as error:
-        raise InputError(f"callback {callback!r}: {error}") from error
-    return factory(*arguments)
+    factory = lookup.find(name) if lookup.is_name(name) else BUILT_IN[name]
+    return lookup.fitting(factory, f"callback {callback!r}", *arguments, **keywords) if callable(factory) else factory
 
 
 def check(callbacks: Iterable[Any], eval_every: int) -> None:
@@ -208,16 +200,3 @@ def check(callbacks: Iterable[Any], eval_every: int) -> None:
             raise InputError(f"callback {callback!r} has none of a callback's methods: {', '.join(METHODS)}")
         if getattr(made, "needs_evaluations", False) and not eval_every:
             raise InputError(f"callback {callback!r} needs evaluations in training: give eval_every (--eval-every)")
-
-
-def _called(text: str) -> tuple[str, list[Any]]:
-    """`name(1, "a")` as the name and its arguments."""
-    name, bracket, rest = text.partition("(")
-    if not bracket:
-        return text, []
-    try:
-        if not rest.endswith(")"):
-            raise ValueError("a bracket is not closed")
-        return name, list(ast.literal_eval(f"[{rest[:-1]}]"))
-    except (ValueError, SyntaxError) as error:
-        raise InputError(f"callback {text!r} must look like name or name(1, 2.5, 'text'): {error}") from error
