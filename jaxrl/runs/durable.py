@@ -19,7 +19,7 @@ UNSYNCABLE = (errno.EACCES, errno.EINVAL, errno.ENOTSUP)  # a folder without rea
 
 @contextmanager
 def written(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that lies at `path`, whole and synced, once the block ends. Until then, or if it raises, nothing changes."""
+    """A file to write that lies at `path`, whole and synced, once the block ends; if it raises, nothing changes."""
     draft = path.with_name(path.name + DRAFT)
     try:
         with open(draft, "wb") as file:
