@@ -3,7 +3,8 @@
 `<iteration>.safetensors`, in the format of that name, so that its tools read it too (github.com/huggingface/safetensors):
 8 bytes little-endian length of a JSON header, the header, the arrays' bytes. The header names each leaf by its path, with
 dtype, shape and place; beside them its `__metadata__` holds `meta` and the SHA-256 of the whole file, taken with zeros in
-its own place. Nothing is parsed before the digest is right: what goes wrong afterwards is another program's checkpoint, or a bug.
+its own place. Nothing is parsed before the digest is right; what goes wrong
+afterwards is another program's checkpoint, or a bug.
 
 Written by hand, for neither library syncs: with orbax 21 of 22 power cuts left no checkpoint, and safetensors' writer copies
 all arrays first. Measured on 2 cores (AMD EPYC, ext4), medians of ten saves, orbax in brackets:
@@ -33,7 +34,8 @@ KEEP = 2  # one to fall back to
 SUFFIX = ".safetensors"
 DTYPES = {
     "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16", 
-    "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
+    "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64",
+    "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "C64": "complex64",
 }  # fmt: skip
 CODES = {name: code for code, name in DTYPES.items()}
