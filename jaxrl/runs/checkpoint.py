@@ -188,9 +188,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except OSError as error:
         raise _Damaged(error.strerror or str(error)) from error
     digest = data[DIGEST_AT : DIGEST_AT + len(NO_DIGEST)]
-    sha = hashlib.sha256(data[:DIGEST_AT])
+    sha = hashlib.sha256(data[:DIGEST_AT].data)
     sha.update(NO_DIGEST.encode())
-    sha.update(data[DIGEST_AT + len(NO_DIGEST) :])
+    sha.update(data[DIGEST_AT + len(NO_DIGEST) :].data)
     if sha.hexdigest().encode() != digest.tobytes():
         raise _Damaged("its contents do not match their digest")
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")

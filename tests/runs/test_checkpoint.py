@@ -105,10 +105,8 @@ def test_a_bug_is_not_called_damage(two, monkeypatch):
 )
 def test_another_programs_checkpoint_is_refused_as_that(template, said, two):
     """Neither damaged, nor the one before taken, nor removed."""
-    with (
-        warnings.catch_warnings(),
-        pytest.raises(InputError, match=f"^checkpoint {two / NAME} is another program's: {said}$"),
-    ):
+    said = f"^checkpoint {two / NAME} is another program's: {said}$"
+    with warnings.catch_warnings(), pytest.raises(InputError, match=said):
         warnings.simplefilter("error")
         Checkpoints(two).restore(template)
     assert {path.name for path in two.iterdir()} == {"4.safetensors", NAME}
@@ -125,33 +123,19 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path):
     """Zero-size and 0-d arrays, strided ones, NaN with its payload, typed keys, names that no file could have."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 2**32, 64, np.uint32)
-    dtypes = [
-        np.float16,
-        np.float32,
-        np.float64,
-        np.complex64,
-        ml_dtypes.bfloat16,
-        ml_dtypes.float8_e4m3fn,
-        ml_dtypes.float8_e5m2,
-    ]
+    dtypes = [np.float16, np.float32, np.float64, np.complex64, ml_dtypes.bfloat16]
+    dtypes += [ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
     dtypes += [np.dtype(f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
     state = {f"a/{np.dtype(dtype)} ü\n": noise.view(dtype) for dtype in dtypes}
-    state |= {
-        "bool": noise.astype(bool),
-        "empty": np.zeros((0, 3), np.float32),
-        "scalar": np.int8(-3),
-        "strided": noise[::3],
-    }
+    state |= {"bool": noise.astype(bool), "empty": np.zeros((0, 3), np.float32), "scalar": np.int8(-3)}
+    state |= {"strided": noise[::3]}
     state |= {"transposed": noise.reshape(8, 8).T, "key": jax.random.key(7), "keys": jax.random.split(jax.random.key(1), 3)}
     Checkpoints(tmp_path).save(3, checkpoint.to_host(state), {"text": "ü", "none": None, "x": 0.1})
     found, meta = Checkpoints(tmp_path).restore(state)
     assert meta == {"text": "ü", "none": None, "x": 0.1}
     assert found["key"].dtype == state["key"].dtype
-    for (path, x), y in zip(
-        jax.tree_util.tree_leaves_with_path(checkpoint.to_host(state)),
-        jax.tree.leaves(checkpoint.to_host(found)),
-        strict=True,
-    ):
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoint.to_host(state))
+    for (path, x), y in zip(leaves, jax.tree.leaves(checkpoint.to_host(found)), strict=True):
         assert (x.dtype, x.shape, x.tobytes()) == (y.dtype, y.shape, y.tobytes()), path
 
 
