@@ -242,18 +242,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
             return loss(params, target_params, network(hp), config, hp, batch, weight, key)
 
-        learner, priorities, metrics = off_policy.descend(
-            config,
-            hp,
-            clock,
-            key,
-            learner=state.learner,
-            priorities=state.experience.priorities,
-            replay=replay,
-            sampler=sampler,
-            loss=slots_loss,
-            ready=replay.filled >= config.n_step,
-        )
-        return State(learner, Experience(replay, priorities)), metrics
+        ready = replay.filled >= config.n_step
+        return off_policy.descend(config, hp, sampler, slots_loss, state, replay, ready, clock, key)
 
     return Agent(init, no_memory, act, greedy, learn, action_values)

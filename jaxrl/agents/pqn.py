@@ -85,12 +85,18 @@ class Rows(NamedTuple):
     valid: jax.Array
 
 
+def q_network(spec: EnvSpec, config: Config) -> QNetwork:
+    """The network for an environment. Raises InputError where it does not fit the spaces."""
+    num_actions, layers = discrete_actions(spec, "pqn"), Layers(layer_norm=config.layer_norm)
+    sizes, window = config.hidden_sizes, config.window
+    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, layers=layers, window=window)
+    network.check()
+    return network
+
+
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
-    num_actions = discrete_actions(spec, "pqn")
-    layers, sizes = Layers(layer_norm=config.layer_norm), config.hidden_sizes
-    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, layers=layers, window=config.window)
-    network.check()
+    network = q_network(spec, config)
     actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:

@@ -184,7 +184,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         step = Step(obs, flag, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
         memory = trees.member(network.initial(1), 0)
         replay = sequence.init(step, memory, config.replay_capacity, config.num_envs, config.rollout_length, length)
-        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay.starts)))
+        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay)))
 
     def q_values(state: State, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
         """Q [N, A] of obs [N, ...]."""
@@ -215,18 +215,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
             return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight)
 
-        learner, priorities, metrics = off_policy.descend(
-            config,
-            hp,
-            clock,
-            key,
-            learner=state.learner,
-            priorities=state.experience.priorities,
-            replay=replay.starts,
-            sampler=sampler,
-            loss=slots_loss,
-            ready=sequence.complete(replay, config.rollout_length, length),
-        )
-        return State(learner, Experience(replay, priorities)), metrics
+        ready = sequence.complete(replay, config.rollout_length, length)
+        return off_policy.descend(config, hp, sampler, slots_loss, state, replay, ready, clock, key)
 
     return Agent(init, network.initial, act, greedy, learn)

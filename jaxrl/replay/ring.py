@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,9 +94,9 @@ class Sampler(NamedTuple):
     updated: (priorities, slots [B], priority float32 [B], exponent, when bool []) -> priorities; the same unless `when`
     """
 
-    init: Callable[[Replay], PyTree]
-    pushed: Callable[[PyTree, Replay], PyTree]
-    sample: Callable[[PyTree, Replay, Key], tuple[jax.Array, jax.Array]]
+    init: Callable[[Any], PyTree]
+    pushed: Callable[[PyTree, Any], PyTree]
+    sample: Callable[[PyTree, Any, Key], tuple[jax.Array, jax.Array]]
     updated: Callable[[PyTree, jax.Array, jax.Array, Scalar, jax.Array], PyTree]
 
 

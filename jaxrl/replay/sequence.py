@@ -81,10 +81,16 @@ def push(replay: SequenceReplay, steps: PyTree, memory: PyTree) -> SequenceRepla
 def sampler(batch_size: int, rollout_length: int, length: int, *, prioritize: bool) -> Sampler:
     """Draws sequences: all that are stored as a whole alike, or in proportion to their weight.
 
-    The replay it takes is `SequenceReplay.starts`; at least ceil(length / T) rollouts must be written.
+    The replay it takes is a SequenceReplay; at least ceil(length / T) rollouts must be written.
     """
     rollouts = _span(length, rollout_length)
-    return prioritized.sampler(batch_size, rollouts, 1) if prioritize else uniform.sampler(batch_size, rollouts)
+    of_starts = prioritized.sampler(batch_size, rollouts, 1) if prioritize else uniform.sampler(batch_size, rollouts)
+    return Sampler(
+        lambda replay: of_starts.init(replay.starts),
+        lambda priorities, replay: of_starts.pushed(priorities, replay.starts),
+        lambda priorities, replay, key: of_starts.sample(priorities, replay.starts, key),
+        of_starts.updated,
+    )
 
 
 def complete(replay: SequenceReplay, rollout_length: int, length: int) -> jax.Array:

@@ -84,6 +84,15 @@ def test_loss_of_one_transition_by_hand(case, loss):
     np.testing.assert_allclose(bias(after.learner.params) - ONLINE, moved, atol=1e-5)
 
 
+@pytest.mark.parametrize(("norm", "slope"), [(0.0, 2.5), (0.5, 0.5), (9.0, 2.5), (np.inf, 2.5)])
+def test_gradients_are_clipped_and_epsilon_shortens_the_step(norm, slope):
+    """The error 2.5 is the whole gradient's norm. Adam's first moment is a tenth of it, its first step α g / (g + ε)."""
+    agent, hp, state = setup({"max_grad_norm": norm, "adam_epsilon": 2.5})
+    after, _ = learn(agent, hp, state, rollout())
+    np.testing.assert_allclose(bias(after.learner.opt_state[1][0].mu), [-0.1 * slope, 0.0], rtol=1e-5)
+    np.testing.assert_allclose(bias(after.learner.params) - ONLINE, [0.01 * slope / (slope + 2.5), 0.0], rtol=1e-4)
+
+
 def test_invalid_rows_teach_nothing():
     agent, hp, state = setup()
     after, metrics = learn(agent, hp, state, rollout(valid=False))

@@ -96,6 +96,14 @@ def test_errors_by_hand(case):
     np.testing.assert_allclose(bias(after.learner.params) - ONLINE, [0.01, 0.0], atol=1e-5)
 
 
+def test_gradients_are_clipped():
+    """Going on, the errors are 1.75, 1.75 and 2.5; their mean is the gradient, clipped to ½; Adam's first moment a tenth."""
+    for norm, slope in ((0.0, 2.0), (0.5, 0.5)):
+        agent, hp, state = setup({"max_grad_norm": norm})
+        after, _ = learn(agent, hp, state, rollout())
+        np.testing.assert_allclose(bias(after.learner.opt_state[1][0].mu), [-0.1 * slope, 0.0], rtol=1e-5)
+
+
 def test_invalid_steps_teach_nothing():
     agent, hp, state = setup()
     after, metrics = learn(agent, hp, state, rollout(invalid=[0, 1, 2]))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrl.agents import r2d2
+from jaxrl.agents import pqn, r2d2
 from jaxrl.agents.parts import actor_critic
 from jaxrl.core.spaces import Box
 from jaxrl.experiment.experiment import resolve
@@ -40,6 +40,9 @@ CHAIN_CASES = {agent: (agent, {}) for agent in AGENTS if "gamma" in hparam_names
     "c51": ("dqn", {"distributional": "c51", "num_atoms": 41}),
     "qr-dqn": ("dqn", {"distributional": "quantile", "num_atoms": 8}),
     "gru": ("ppo", {"torso": "gru", "hidden_sizes": (16, 16)}),
+    "pqn gru": ("pqn", {"torso": "gru", "hidden_sizes": (16, 16)}),
+    "r2d2 transformer": ("r2d2", {"torso": "transformer", "hidden_sizes": (16,), "window": 4}),
+    "r2d2 mlp": ("r2d2", {"torso": "mlp"}),
 }
 
 
@@ -53,9 +56,12 @@ def learnt_values(trainer, experiment, state):
         return critic.apply(state.agent.learner.params.critic, jnp.eye(4), jnp.zeros((4, 1))).mean(0)
     obs, first = jnp.eye(4)[None], jnp.ones((1, 4), bool)
     if experiment.agent == "r2d2":
-        recurrent = r2d2.q_network(trainer.env.spec, experiment.config)
-        q, _ = recurrent.apply(state.agent.learner.params, recurrent.initial(4), obs, first)
+        network = r2d2.q_network(trainer.env.spec, experiment.config)
+        q, _ = network.apply(state.agent.learner.params, network.initial(4), obs, first)
         return r2d2.unscaled(experiment.config, q[0, ..., 0]).mean(-1)
+    if experiment.agent == "pqn":
+        network = pqn.q_network(trainer.env.spec, experiment.config)
+        return network.apply(state.agent.params, network.initial(4), obs, first)[0][0, ..., 0].mean(-1)
     network = actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
     return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
 

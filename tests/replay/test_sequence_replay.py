@@ -46,10 +46,10 @@ def filled(layout, pushes, prioritize=False):
     capacity, num_envs, rollout_length, length = layout
     replay = sequence.init(STEP, MEMORY, capacity, num_envs, rollout_length, length)
     sampler = jitted_sampler(rollout_length, length, prioritize)
-    priorities = sampler.init(replay.starts)
+    priorities = sampler.init(replay)
     for i in range(pushes):
         replay = push(replay, *rollout(i, rollout_length, num_envs))
-        priorities = sampler.pushed(priorities, replay.starts)
+        priorities = sampler.pushed(priorities, replay)
     return replay, sampler, priorities
 
 
@@ -71,7 +71,7 @@ def test_sequences_are_consecutive_stored_steps_with_the_memory_before_them(layo
     assert bool(sequence.complete(replay, rollout_length, length)) == bool(starts)
     if not starts:
         return  # agents do not sample so early
-    slots, relative = sampler.sample(priorities, replay.starts, jax.random.key(seed))
+    slots, relative = sampler.sample(priorities, replay, jax.random.key(seed))
     memory, steps = jax.device_get(read(replay, slots, length))
     np.testing.assert_allclose(relative, 1, rtol=1e-6)  # all new sequences weigh the same
     index, env = memory[0].astype(int).T
@@ -87,7 +87,7 @@ def test_sequences_are_consecutive_stored_steps_with_the_memory_before_them(layo
 def test_every_whole_sequence_is_drawn_alike(prioritize, pushes):
     layout = (40, 2, 4, 6)
     replay, sampler, priorities = filled(layout, pushes, prioritize)
-    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay.starts, key)[0]))
+    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay, key)[0]))
     slots = draw(jax.random.split(jax.random.key(0), 300)).reshape(-1)
     index, env = np.asarray(read(replay, slots, 1).memory[0]).astype(int).T
     counts = [np.sum((index == i) & (env == e)) for i in startable(layout, pushes) for e in range(2)]
@@ -101,7 +101,7 @@ def test_draws_follow_priorities():
     replay, sampler, priorities = filled(layout, 5, True)
     slots = jnp.arange(8)
     priorities = sampler.updated(priorities, slots, slots + 1.0, 0.5, jnp.bool_(True))
-    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay.starts, key)))
+    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay, key)))
     found, relative = draw(jax.random.split(jax.random.key(0), 300))
     expected = np.sqrt(np.arange(1, 9)) / np.sqrt(np.arange(1, 9)).sum()
     counts = np.bincount(found.reshape(-1), minlength=10)
@@ -115,7 +115,7 @@ def test_a_sequence_made_whole_weighs_the_highest_and_one_overwritten_nothing():
     priorities = sampler.updated(priorities, jnp.array([3]), jnp.array([9.0]), 0.5, jnp.bool_(True))
     np.testing.assert_allclose(priorities.tree[0][:10], [1, 1, 1, 3, 1, 1, 1, 1, 0, 0], rtol=1e-5)
     replay = push(replay, *rollout(5, 4, 2))
-    priorities = sampler.pushed(priorities, replay.starts)  # the new rollout, in row 0, completes those of the last row
+    priorities = sampler.pushed(priorities, replay)  # the new rollout, in row 0, completes those of the last row
     np.testing.assert_allclose(priorities.tree[0][:10], [0, 0, 1, 3, 1, 1, 1, 1, 3, 3], rtol=1e-5)
 
 

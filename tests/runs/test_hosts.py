@@ -114,6 +114,17 @@ def test_environments_and_replay_are_parted_and_parameters_are_not():
         assert leaf.sharding.is_fully_replicated and len(leaf.addressable_shards) == 2
 
 
+@pytest.mark.parametrize("case", [("dqn", DQN[1] | {"prioritized": True}), ("r2d2", DQN[1] | {"torso": "lstm"})])
+def test_experience_is_parted_where_it_has_environments(case):
+    """Replay and the memories in it, but not the tree of priorities; all that is learnt lies whole on each device."""
+    trainer = trainer_of(*case)
+    where = hosts.shardings(trainer, hosts.mesh()).agent
+    shapes = jax.eval_shape(trainer.init, jax.random.key(0)).agent.experience
+    for spec, x in zip(jax.tree.leaves(where.experience), jax.tree.leaves(shapes), strict=True):
+        assert spec.is_fully_replicated == (x.shape[1:2] != (16,)) == (x.ndim < 2)
+    assert all(spec.is_fully_replicated for spec in jax.tree.leaves(where.learner))
+
+
 @pytest.mark.parametrize(("agent", "config"), [PPO, DQN], ids=["ppo", "dqn"])
 def test_each_device_learns_from_its_share_of_a_batch(agent, config):
     """The floating-point operations of a device are half those of one alone, not as many."""

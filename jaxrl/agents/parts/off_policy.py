@@ -13,7 +13,7 @@ import optax
 from jaxrl.agents.parts.common import clipped_adam, example_obs, updated_target, when_started
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, LoopConfig, NonNegative
-from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
+from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
 from jaxrl.networks.memory import MemoryTorsoName, has_memory
 from jaxrl.networks.torsos import resolve
 from jaxrl.ops import exploration
@@ -103,24 +103,23 @@ SlotsLoss = Callable[[PyTree, PyTree, jax.Array, jax.Array, Key], tuple[jax.Arra
 def descend(
     config: Any,
     hp: Any,
-    clock: Clock,
-    key: Key,
-    *,
-    learner: QLearner,
-    priorities: PyTree,
-    replay: Replay,
     sampler: Sampler,
     loss: SlotsLoss,
+    state: State,
+    replay: PyTree,
     ready: jax.Array,
-) -> tuple[QLearner, PyTree, Metrics]:
+    clock: Clock,
+    key: Key,
+) -> tuple[State, Metrics]:
     """`gradient_steps` of Adam on `loss`, each on slots drawn from `replay`, whose priorities it renews; then θ⁻, where due.
 
-    replay: after the push of a rollout; `priorities` are those before it. ready: bool [], whether enough is stored; before,
-    and before `learning_starts`, nothing is learnt. config, hp: of an agent with replay, priorities and a target network.
+    state: QLearner and Experience before the push of a rollout. replay: after it. ready: bool [], whether enough is stored;
+    before, and before `learning_starts`, nothing is learnt.
+    config, hp: of an agent with replay, priorities and a target network.
     """
     started = (clock.env_steps >= config.learning_starts) & ready
     beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
-    optimizer = clipped_adam(hp, clock.progress)
+    optimizer, learner = clipped_adam(hp, clock.progress), state.learner
 
     def step(weights: tuple[PyTree, PyTree], priorities: PyTree, key: Key) -> tuple[tuple[PyTree, PyTree], tuple]:
         (params, opt_state), (sample_key, loss_key) = weights, jax.random.split(key)
@@ -134,8 +133,9 @@ def descend(
         weights, (metrics, slots, priority) = when_started(started, step, *carry, key)
         return (weights, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
 
-    start = ((learner.params, learner.opt_state), sampler.pushed(priorities, replay))
+    start = ((learner.params, learner.opt_state), sampler.pushed(state.experience.priorities, replay))
     keys = jax.random.split(key, config.gradient_steps)
     ((params, opt_state), priorities), metrics = jax.lax.scan(gradient_step, start, keys)
     target_params = updated_target(config, hp, learner.target_params, params, clock)
-    return QLearner(params, target_params, opt_state), priorities, jax.tree.map(lambda x: x.sum(0), metrics)
+    state = State(QLearner(params, target_params, opt_state), Experience(replay, priorities))
+    return state, jax.tree.map(lambda x: x.sum(0), metrics)
