@@ -33,8 +33,8 @@ from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positi
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import near_zero
-from jaxrl.networks.memory import SequenceTorso, peek
-from jaxrl.networks.torsos import MLP
+from jaxrl.networks.memory import peek
+from jaxrl.networks.torsos import MLP, SequenceTorso, torso_of
 from jaxrl.ops import exploration, losses, value_rescaling, values
 from jaxrl.ops.returns import n_step_returns
 from jaxrl.replay import prioritized, sequence
@@ -139,8 +139,7 @@ class RecurrentQNetwork(nn.Module):
 
 def q_network(spec: EnvSpec, config: Config) -> Any:
     """The network for an environment. Raises InputError where it does not fit the spaces."""
-    torso = SequenceTorso(spec.observation_space, config.torso, config.hidden_sizes)
-    torso.check()
+    torso = torso_of(config.torso, spec.observation_space, config.hidden_sizes)
     return RecurrentQNetwork(torso, discrete_actions(spec, "r2d2"), config.dueling)
 
 

@@ -16,22 +16,19 @@ and where more than `max_episode_length` of its steps wait; and with `bootstrap`
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl.agents.parts import actor_critic, transforms
-from jaxrl.agents.parts.actor_critic import Batch
+from jaxrl.agents.parts.actor_critic import Rows
 from jaxrl.agents.parts.common import example_obs, when_started
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
-from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, Fraction, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.ops import losses
 from jaxrl.ops.returns import discounted_returns
 
 
@@ -55,19 +52,9 @@ class Config(actor_critic.Config):
 
 
 @hyperparameters
-class HParams:
-    learning_rate: Annotated[float, Positive] = 1e-3
-    """Adam's step size."""
+class HParams(actor_critic.HParams):
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
     """Share of the step size given up linearly over training; 1 = annealed to 0."""
-    gamma: Annotated[float, Fraction] = 0.99
-    """Discount per step."""
-    entropy_coef: Annotated[float, NonNegative] = 0.01
-    """Weight of the entropy bonus (c_e)."""
-    value_coef: Annotated[float, NonNegative] = 0.5
-    """Weight of the baseline's loss (c_v)."""
-    max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 0.5
-    """Global norm to which gradients are clipped."""
 
 
 class Experience(NamedTuple):
@@ -129,43 +116,28 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     limit = 0 if config.bootstrap else config.max_episode_length
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        if params is None:
-            params = actor_critic.first_params(network, spec, key)
-        return State(params, actor_critic.optimizer(hp, 0.0).init(params), none_waiting(network, spec, config))
+        return State(*actor_critic.start(network, spec, key, hp, params), none_waiting(network, spec, config))
 
-    def returns(hp: HParams, params: PyTree, rollout: Rollout) -> jax.Array:
-        """G [T, N]; of an episode that is not finished, as if it were cut at the end."""
+    def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
+        """G and V(obs), or 0 without the baseline, float32 [T, N]. G of an unfinished episode is as if cut at the end."""
         s = rollout.steps
-        next_values = jnp.zeros_like(s.reward)
+        values = following = jnp.zeros_like(s.reward)
         if config.baseline:
-            next_values = actor_critic.values_along(network, params, rollout)[1]
-        return jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(
-            s.reward, hp.gamma, s.terminated, s.truncated, next_values
-        )
-
-    def loss(params: PyTree, hp: HParams, batch: Batch) -> tuple[jax.Array, Metrics]:
-        steps, g, usable = batch.rows
-        out: Any = network.apply(params, batch.memory, steps.obs, steps.first)
-        error = g - out.value if config.baseline else g
-        policy_loss = -masked_mean(jax.lax.stop_gradient(error) * out.policy.log_prob(steps.action), usable)
-        value_loss = masked_mean(losses.squared(error), usable) if config.baseline else jnp.float32(0)
-        entropy = masked_mean(out.policy.entropy(), usable)
-        total = policy_loss + hp.value_coef * value_loss - hp.entropy_coef * entropy
-        metrics = {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
-        return total, {name: Mean.of(x) for name, x in metrics.items()}
+            values, following = actor_critic.values_along(network, params, rollout)
+        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(s.reward, hp.gamma, s.terminated, s.truncated, following)
+        return g, values
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         whole, past = joined(state.experience.past, rollout)
-        usable, waiting = due(whole.steps, state.experience.waiting, config.rollout_length, limit)
+        s = whole.steps
+        usable, waiting = due(s, state.experience.waiting, config.rollout_length, limit)
 
-        def descend(learner: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            params, opt_state = learner
-            batch = actor_critic.whole(network, whole.memory, (whole.steps, returns(hp, params, whole), usable))
-            grads, metrics = jax.grad(loss, has_aux=True)(params, hp, batch)
-            updates, opt_state = actor_critic.optimizer(hp, clock.progress).update(grads, opt_state)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+        def descend(learnt: actor_critic.State) -> tuple[actor_critic.State, Metrics]:
+            g, values = returns(hp, learnt.params, whole)
+            rows = Rows(s.obs, s.first, s.action, g - values, g if config.baseline else None, usable)
+            return actor_critic.policy_gradient(network, hp, clock, learnt, whole.memory, rows)
 
-        learner, metrics = when_started(usable.any(), descend, (state.params, state.opt_state))
-        return State(*learner, Experience(past, waiting)), metrics
+        learnt, metrics = when_started(usable.any(), descend, actor_critic.State(state.params, state.opt_state))
+        return State(*learnt, Experience(past, waiting)), metrics
 
     return transforms.normalized(actor_critic.agent_of(network, init, learn), spec, config)
