@@ -15,7 +15,7 @@ T = 20
 
 @pytest.mark.parametrize("agent", ["a2c", "ppo", "reinforce"])
 def test_the_unclipped_action_is_stored_with_its_density(agent):
-    """Pendulum-v1 takes ± 2; with mean 0 and σ = e a draw is beyond in 46 of 100. A density by scipy, for PPO, which keeps it."""
+    """Pendulum-v1 takes ± 2; with mean 0 and σ = e a draw is beyond in 46 of 100. PPO keeps its density, here by scipy."""
     trainer = small_trainer(agent, "Pendulum-v1", config={"box_policy": "gaussian", "rollout_length": T})
     state = trainer.init(jax.random.key(0))
     learnt = jax.tree.map(jnp.zeros_like, state.agent.params["params"])
