@@ -27,7 +27,7 @@ from jaxrl.agents.parts.common import example_obs, when_started
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, Fraction, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State, Transition
 from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.ops.returns import discounted_returns
 
@@ -58,56 +58,43 @@ class HParams(actor_critic.HParams):
 
 
 class Experience(NamedTuple):
-    """Where the steps lie that wait for their episode's end.
+    """The last K rollouts, in which those steps lie that wait for their episode's end.
 
-    past: the rollouts before the next one, the latest last: steps [K, T, N, ...], memory [K, N, ...]; () where none wait.
-    waiting: how many of each environment's last steps do, int32 [N].
+    steps: leaves [K · T, N, ...]; memory: leaves [K, N, ...], before each rollout; waiting: which steps do, bool [K · T, N].
     """
 
-    past: Rollout | tuple
+    steps: Transition
+    memory: PyTree
     waiting: jax.Array
 
 
-class State(NamedTuple):
-    params: PyTree
-    opt_state: PyTree
-    experience: Experience
-
-
-def none_waiting(network: ActorCritic, spec: EnvSpec, config: Config) -> Experience:
-    """The experience at the start: K rollouts of zeros, enough for `max_episode_length` steps."""
-    waiting, number = jnp.zeros(config.num_envs, jnp.int32), -(-config.max_episode_length // config.rollout_length)
+def no_experience(network: ActorCritic, spec: EnvSpec, config: Config) -> Experience | tuple[()]:
+    """The experience at the start, all zeros; () where no step ever waits."""
     if config.bootstrap:
-        return Experience((), waiting)
+        return ()
+    number, n = -(-config.max_episode_length // config.rollout_length), config.num_envs
     obs, flag = example_obs(spec, jnp.float32 if config.normalize_observations else None), jnp.bool_(False)
     action = jax.eval_shape(spec.action_space.sample, jax.random.key(0))
     step = Transition(obs, flag, action, jnp.float32(0), flag, flag, obs, (), flag)
-    shape = (number, config.rollout_length, config.num_envs)
-    steps = jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), step)
-    memory = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), network.initial(config.num_envs))
-    return Experience(Rollout(steps, memory), waiting)
+    steps = jax.tree.map(lambda x: jnp.zeros((number * config.rollout_length, n, *x.shape), x.dtype), step)
+    memory = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), network.initial(n))
+    return Experience(steps, memory, jnp.zeros_like(steps.valid))
 
 
-def joined(past: Rollout | tuple, rollout: Rollout) -> tuple[Rollout, Rollout | tuple]:
-    """`past` and a rollout as one of (K + 1) · T steps; and what is past by the next one."""
-    if not past:
-        return rollout, ()
-    rollouts = jax.tree.map(lambda old, new: jnp.concatenate([old, new[None]]), past, rollout)
-    steps = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rollouts.steps)
-    return Rollout(steps, trees.member(rollouts.memory, 0)), jax.tree.map(lambda x: x[1:], rollouts)
+def joined(experience: Experience | tuple[()], rollout: Rollout) -> tuple[Experience, PyTree]:
+    """The experience with a rollout added, whose every step waits, so K + 1 rollouts; and the memory before all of them."""
+    new = Experience(rollout.steps, jax.tree.map(lambda x: x[None], rollout.memory), jnp.ones_like(rollout.steps.valid))
+    if experience:
+        new = jax.tree.map(lambda old, x: jnp.concatenate([old, x]), experience, new)
+    return new, trees.member(new.memory, 0)
 
 
-def due(steps: Transition, waiting: jax.Array, new: int, limit: int) -> tuple[jax.Array, jax.Array]:
-    """Which steps [W, N] are learnt from now, bool [W, N]; and how many of each environment's last wait on, int32 [N].
-
-    waiting: how many waited before the last `new` were taken. limit: the most that may wait.
-    """
-    ended, length = steps.terminated | steps.truncated, len(steps.reward)
-    unlearnt = jnp.arange(length)[:, None] >= length - new - waiting[None]
-    unfinished = unlearnt & (jnp.cumsum(ended[::-1], 0)[::-1] == 0)
-    number = unfinished.sum(0, dtype=jnp.int32)
-    cut = number > limit
-    return steps.valid & unlearnt & (~unfinished | cut[None]), jnp.where(cut, 0, number)
+def due(steps: Transition, waiting: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
+    """Which `waiting` steps are learnt from now, and which wait on, at most `limit` of an environment; all bool [W, N]."""
+    ended = steps.terminated | steps.truncated
+    unfinished = waiting & (jnp.cumsum(ended[::-1], 0, dtype=jnp.int32)[::-1] == 0)
+    on = unfinished & (unfinished.sum(0, dtype=jnp.int32) <= limit)[None]
+    return steps.valid & waiting & ~on, on
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
@@ -116,7 +103,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     limit = 0 if config.bootstrap else config.max_episode_length
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(*actor_critic.start(network, spec, key, hp, params), none_waiting(network, spec, config))
+        return State(actor_critic.start(network, spec, key, hp, params), no_experience(network, spec, config))
 
     def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
         """G and V(obs), or 0 without the baseline, float32 [T, N]. G of an unfinished episode is as if cut at the end."""
@@ -128,16 +115,20 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return g, values
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        whole, past = joined(state.experience.past, rollout)
-        s = whole.steps
-        usable, waiting = due(s, state.experience.waiting, config.rollout_length, limit)
+        seen, memory = joined(state.experience, rollout)
+        s = seen.steps
+        usable, waiting = due(s, seen.waiting, limit)
 
-        def descend(learnt: actor_critic.State) -> tuple[actor_critic.State, Metrics]:
-            g, values = returns(hp, learnt.params, whole)
+        def descend(learner: actor_critic.State) -> tuple[actor_critic.State, Metrics]:
+            g, values = returns(hp, learner.params, Rollout(s, memory))
             rows = Rows(s.obs, s.first, s.action, g - values, g if config.baseline else None, usable)
-            return actor_critic.policy_gradient(network, hp, clock, learnt, whole.memory, rows)
+            return actor_critic.policy_gradient(network, hp, clock, learner, memory, rows)
 
-        learnt, metrics = when_started(usable.any(), descend, actor_critic.State(state.params, state.opt_state))
-        return State(*learnt, Experience(past, waiting)), metrics
+        learner, metrics = when_started(usable.any(), descend, state.learner)
+        if config.bootstrap:
+            return State(learner, ()), metrics
+        steps, waiting = jax.tree.map(lambda x: x[config.rollout_length :], (s, waiting))
+        return State(learner, Experience(steps, jax.tree.map(lambda x: x[1:], seen.memory), waiting)), metrics
 
-    return transforms.normalized(actor_critic.agent_of(network, init, learn), spec, config)
+    agent = actor_critic.agent_of(network, init, learn, params_of=lambda state: state.learner.params)
+    return transforms.normalized(agent, spec, config)

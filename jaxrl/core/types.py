@@ -123,7 +123,20 @@ class Clock(NamedTuple):
     progress: jax.Array
 
 
-AgentState = PyTree
+AgentState = PyTree  # of an agent that keeps experience a `State`, of any other what it learnt
+
+
+class State(NamedTuple):
+    """The state of an agent that keeps experience: what it learnt, and the data that it learns from.
+
+    learner: parameters, targets, optimiser's state, counts. Population-based training copies it to another member, and of
+    devices that share a member each holds all of it.
+    experience: what belongs to the data this member saw: replay, its priorities, steps that wait for their return. It is
+    never copied to another member; devices that share a member part the leaves [rows, N, ...] along N.
+    """
+
+    learner: PyTree
+    experience: PyTree
 
 
 class Agent(NamedTuple):

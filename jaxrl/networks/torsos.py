@@ -260,7 +260,7 @@ def _numbers(obs: jax.Array, space: Space) -> tuple[jax.Array, tuple[int, ...]]:
     shape = one_array(space).shape
     batch = obs.shape[: obs.ndim - len(shape)]
     if isinstance(space, Discrete):
-        return jax.nn.one_hot(obs, space.n), batch
+        return jax.nn.one_hot(obs, space.n, dtype=jnp.float32), batch
     # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
     pixels = len(shape) == 3 and obs.dtype == space.dtype == jnp.uint8  # type: ignore[union-attr]
     return obs.astype(jnp.float32) / 255 if pixels else obs.astype(jnp.float32), batch

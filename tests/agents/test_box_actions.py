@@ -18,9 +18,9 @@ def test_the_unclipped_action_is_stored_with_its_density(agent):
     """Pendulum-v1 takes ± 2; with mean 0 and σ = e a draw is beyond in 46 of 100. PPO keeps its density, here by scipy."""
     trainer = small_trainer(agent, "Pendulum-v1", config={"box_policy": "gaussian", "rollout_length": T})
     state = trainer.init(jax.random.key(0))
-    learnt = jax.tree.map(jnp.zeros_like, state.agent.params["params"])
-    learnt["policy_head"]["log_std"] = jnp.ones(1)
-    learner = state.agent._replace(params={"params": learnt})
+    weights = jax.tree.map(jnp.zeros_like, getattr(state.agent, "learner", state.agent).params["params"])
+    weights["policy_head"]["log_std"] = jnp.ones(1)
+    learner = trainer.agent.init(jax.random.key(0), state.hparams, {"params": weights})
     moving = Moving(
         state.env, trainer.vec.prepare(jax.random.key(1), state.env_params), state.obs, state.first, (), state.episode
     )

@@ -57,7 +57,8 @@ def learnt_values(trainer, experiment, state):
         q, _ = recurrent.apply(state.agent.params, recurrent.initial(4), obs, first)
         return r2d2.unscaled(experiment.config, q[0]).mean(-1)
     network = actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
-    return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
+    params = getattr(state.agent, "learner", state.agent).params
+    return network.apply(params, network.initial(4), obs, first).value[0]
 
 
 @pytest.mark.parametrize("case", CHAIN_CASES)

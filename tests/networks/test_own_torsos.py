@@ -83,7 +83,7 @@ def test_every_torso_fits_every_policy_gradient_agent(agent, torso):
     env = "Breakout-MinAtar" if torso == "minatar" else "CartPole-v1"
     trainer = small_trainer(agent, env, config=of_config(agent, config))
     state, metrics = jax.eval_shape(trainer.train, jax.random.key(0))
-    network = state.agent.params["params"]
+    network = getattr(state.agent, "learner", state.agent).params["params"]
     assert jax.tree.structure(network["actor"]) == jax.tree.structure(network["critic"])
     assert metrics["loss"].shape == (trainer.num_iterations,)
 

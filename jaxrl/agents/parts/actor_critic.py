@@ -109,21 +109,27 @@ def act(network: ActorCritic, params: PyTree, memory: PyTree, obs: jax.Array, fi
     return Output(policy, value, out.memory)
 
 
-def agent_of(network: ActorCritic, init: Any, learn: Any, extras_of: Any = lambda policy, action: ()) -> Agent:
-    """The agent that acts by `state.params`: a draw from the policy in training, its mode in evaluation.
+def agent_of(
+    network: ActorCritic,
+    init: Any,
+    learn: Any,
+    extras_of: Any = lambda policy, action: (),
+    params_of: Any = lambda state: state.params,
+) -> Agent:
+    """The agent that acts by its state's parameters: a draw from the policy in training, its mode in evaluation.
 
-    extras_of: (policy, action [N]) -> what `learn` is handed.
+    extras_of: (policy, action [N]) -> what `learn` is handed. params_of: state -> the network's parameters.
     """
 
     def behave(
         hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[PyTree, PyTree, PyTree]:
-        out = act(network, state.params, memory, obs, first)
+        out = act(network, params_of(state), memory, obs, first)
         action = out.policy.sample(key)
         return action, out.memory, extras_of(out.policy, action)
 
     def greedy(hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
-        out = act(network, state.params, memory, obs, first)
+        out = act(network, params_of(state), memory, obs, first)
         return out.policy.mode(), out.memory
 
     return Agent(init, network.initial, behave, greedy, learn)
