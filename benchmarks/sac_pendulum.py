@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     options = parser.parse_args()
     platform.configure()
-    values = {
+    values: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "device": platform.device(),
         "load": round(os.getloadavg()[0], 2),

@@ -38,6 +38,11 @@ NEARLY = AS_USERS | {"xla_backend_optimization_level": 1}
 THIRD_LEVEL = ("dqn", "ppo")
 
 
+def of_config(agent, values):
+    """Those of some settings that are fields of the agent's Config."""
+    return {name: value for name, value in values.items() if hasattr(registry.find_agent(agent)[1].Config(), name)}
+
+
 def small_config(agent):
     """SMALL as far as the agent has the fields; a rollout length only where the default is longer than a step."""
     config = registry.find_agent(agent)[1].Config

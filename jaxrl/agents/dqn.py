@@ -32,10 +32,9 @@ from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.dense import Dense
-from jaxrl.networks.memory import MemoryTorsoName
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers
+from jaxrl.networks.torsos import Layers, TorsoSetting
 from jaxrl.ops import exploration, losses, value_distributions, values
 from jaxrl.replay import prioritized, ring, uniform
 from jaxrl.replay.ring import Batch
@@ -45,7 +44,7 @@ from jaxrl.replay.ring import Batch
 class Config(LoopConfig):
     num_envs: Annotated[int, Count] = 10
     """Environments stepped in parallel (N)."""
-    torso: MemoryTorsoName = "auto"
+    torso: TorsoSetting = "auto"
     """Network under the Q head, without a memory (with one: r2d2); auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (120, 84)
     """Units of each dense hidden layer; the last one is each stream's own in a dueling network."""

@@ -26,13 +26,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrl.agents.parts import off_policy
 from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory, one_by_one, when_started
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State, Transition
 from jaxrl.networks.dense import Dense
-from jaxrl.networks.torsos import Torso, TorsoName, resolve
+from jaxrl.networks.torsos import Torso, TorsoSetting
 from jaxrl.ops import exploration, losses
 from jaxrl.ops.values import at_action
 from jaxrl.replay import ring, uniform
@@ -42,7 +43,7 @@ from jaxrl.replay import ring, uniform
 class Config(LoopConfig):
     num_envs: Annotated[int, Count] = 10
     """Environments stepped in parallel (N)."""
-    torso: TorsoName = "auto"
+    torso: TorsoSetting = "auto"
     """Network under the reward head; auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     """Units of each dense hidden layer."""
@@ -169,7 +170,7 @@ CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_p
 def make(spec: EnvSpec, config: Config) -> Agent:
     """A contextual bandit for discrete actions and any array observation."""
     num_actions = discrete_actions(spec, "neural_bandit")
-    resolve(config.torso, spec.observation_space)
+    off_policy.check_torso(spec, config.torso, "neural_bandit", "ppo")
     network: Any = RewardNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
     bootstrapped = config.exploration == "ensemble"
     members = config.ensemble_size if bootstrapped else 1

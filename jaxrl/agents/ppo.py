@@ -23,12 +23,11 @@ from jaxrl.agents.parts.actor_critic import Batch
 from jaxrl.agents.parts.common import when_started
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, Fraction, Positive, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.ops import losses
 from jaxrl.ops.distributions import Distribution
-from jaxrl.ops.returns import gae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,23 +51,13 @@ class Config(actor_critic.Config):
 
 
 @hyperparameters
-class HParams:
+class HParams(actor_critic.HParams):
     learning_rate: Annotated[float, Positive] = 2.5e-4
     """Adam's step size."""
-    learning_rate_anneal: Annotated[float, Fraction] = 1.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
-    gamma: Annotated[float, Fraction] = 0.99
-    """Discount per step."""
     gae_lambda: Annotated[float, Fraction] = 0.95
     """Weight of longer advantage estimates (λ)."""
     clip_epsilon: Annotated[float, Positive] = 0.2
     """How far the probability ratio may gain from moving (ε)."""
-    entropy_coef: Annotated[float, NonNegative] = 0.01
-    """Weight of the entropy bonus (c_e)."""
-    value_coef: Annotated[float, NonNegative] = 0.5
-    """Weight of the value's loss (c_v)."""
-    max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 0.5
-    """Global norm to which gradients are clipped."""
     kl_target: Annotated[float, Positive] = 0.01
     """KL from the old policy, in nats, that kl_stop and kl_penalty aim at."""
     kl_coef: Annotated[float, Positive] = 1.0
@@ -167,9 +156,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        if params is None:
-            params = actor_critic.first_params(network, spec, key)
-        return State(params, actor_critic.optimizer(hp, 0.0).init(params), jnp.float32(hp.kl_coef))
+        return State(*actor_critic.start(network, spec, key, hp, params), jnp.float32(hp.kl_coef))
 
     def extras(policy: Distribution, action: PyTree) -> tuple[jax.Array, PyTree]:
         return policy.log_prob(action), policy if config.kl_penalty else ()
@@ -177,10 +164,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def rows_of(hp: HParams, state: State, rollout: Rollout) -> Rows:
         """Leaves [T, N, ...]."""
         s = rollout.steps
-        values, following = actor_critic.values_along(network, state.params, rollout)
-        advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
-            s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
-        )
+        values, advantages = actor_critic.estimates(network, hp, state.params, rollout)
         log_prob, policy = s.extras
         return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid)
 

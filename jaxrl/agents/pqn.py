@@ -23,9 +23,8 @@ from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, n
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
-from jaxrl.networks.memory import MemoryTorsoName
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers
+from jaxrl.networks.torsos import Layers, TorsoSetting
 from jaxrl.ops import exploration, losses, values
 from jaxrl.ops.returns import lambda_returns
 
@@ -40,7 +39,7 @@ class Config(LoopConfig):
     """Passes over each rollout."""
     num_minibatches: Annotated[int, Count] = 16
     """Gradient steps per pass."""
-    torso: MemoryTorsoName = "auto"
+    torso: TorsoSetting = "auto"
     """Network under the Q head; auto = CNN for images, else MLP; gru, lstm and transformer have a memory."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (128, 128)
     """Units of each dense hidden layer; with a memory the last is the memory's size."""
@@ -100,7 +99,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:
-        return network.apply(params, (), obs)[0][..., 0]  # type: ignore[index]
+        return network.apply(params, (), obs)[0][..., 0]
 
     def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(annealed(hp, progress)))

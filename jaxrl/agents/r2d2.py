@@ -30,9 +30,8 @@ from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
-from jaxrl.networks.memory import MemoryTorsoName
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers
+from jaxrl.networks.torsos import Layers, TorsoSetting
 from jaxrl.ops import exploration, losses, value_rescaling, values
 from jaxrl.ops.returns import n_step_returns
 from jaxrl.replay import sequence
@@ -45,7 +44,7 @@ class Config(LoopConfig):
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 20
     """Steps each environment takes between two learning phases, and steps of a sequence that are learnt from (T)."""
-    torso: MemoryTorsoName = "gru"
+    torso: TorsoSetting = "gru"
     """Network under the Q head; under a memory come dense layers, or a CNN for images. auto: a CNN or MLP without memory."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     """Units of each layer; the last is the memory's size, and that of each stream of a dueling head."""

@@ -179,7 +179,8 @@ def loss(
 def optimizer(hp: HParams) -> optax.GradientTransformation:
     """Adam, with a step size of the actor's own."""
     parts = {"actor": adam(hp, off_policy.actor_step_size(hp)), "other": adam(hp, hp.learning_rate)}
-    return optax.partition(parts, Params("actor", "other", "other"))
+    labels: Any = Params("actor", "other", "other")  # type: ignore[arg-type]
+    return optax.partition(parts, labels)
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
@@ -222,7 +223,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             params, target_critic, opt_state = learner
             grads, metrics = jax.grad(loss, has_aux=True)(params, nets, config, hp, target_critic, batch, loss_key)
             updates, opt_state = optimizer(hp).update(grads, opt_state)
-            params: Any = optax.apply_updates(params, updates)
+            params = optax.apply_updates(params, updates)
             target_critic = optax.incremental_update(params.critic, target_critic, hp.tau)
             return Learner(params, target_critic, opt_state), metrics
 

@@ -49,6 +49,26 @@ Count = Range(low=1)
 
 
 @dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of some names, or an instance or a subclass of a class; `jit` needs it to be hashable."""
+
+    names: tuple[str, ...]
+    kind: type
+
+    def check(self, name: str, value: Any) -> Any:
+        """`value`. Raises InputError where it is neither, or cannot be hashed."""
+        if isinstance(value, str):
+            return _named(name, value, self.names)
+        if not isinstance(value, self.kind) and not (isinstance(value, type) and issubclass(value, self.kind)):
+            raise InputError(f"{name} = {value!r} must be a name or a {self.kind.__module__}.{self.kind.__name__}")
+        try:
+            hash(value)
+        except TypeError as error:
+            raise InputError(f"{name}: {type(value).__name__} must be hashable; give it tuples, not lists") from error
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
 class LoopConfig:
     """What every agent's Config starts with: the shape of an iteration."""
 
@@ -93,6 +113,8 @@ def check(name: str, value: Any, hint: Any) -> Any:
     bounds: tuple[Any, ...] = ()
     if typing.get_origin(hint) is typing.Annotated:
         hint, *rest = typing.get_args(hint)
+        if isinstance(rest[0], OneOf):
+            return rest[0].check(name, value)
         bounds = tuple(b for b in rest if isinstance(b, Range))
     if hint is float and (isinstance(value, jax.core.Tracer) or getattr(value, "ndim", 0) > 0):
         return value
@@ -104,14 +126,18 @@ def check(name: str, value: Any, hint: Any) -> Any:
     return result
 
 
+def _named(name: str, value: Any, names: tuple[Any, ...]) -> Any:
+    if value in names:
+        return value
+    raise InputError(f"{name} = {value!r} is not one of {', '.join(map(str, names))}; {nearest(str(value), names)}")
+
+
 def _convert(name: str, value: Any, hint: Any) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _convert(name, value, next(a for a in args if a is not type(None)))
     if origin is Literal:
-        if value in args:
-            return value
-        raise InputError(f"{name} = {value!r} is not one of {', '.join(map(str, args))}; {nearest(str(value), args)}")
+        return _named(name, value, args)
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(_convert(name, v, args[0]) for v in value)

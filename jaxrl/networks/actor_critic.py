@@ -11,8 +11,8 @@ from jaxrl.core.spaces import Space
 from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.memory import SequenceTorso, has_memory
 from jaxrl.networks.policy import BoxPolicy, PolicyHead
+from jaxrl.networks.torsos import SequenceTorso
 from jaxrl.ops.distributions import Distribution
 
 
@@ -39,7 +39,7 @@ class ActorCritic(nn.Module):
     @property
     def remembers(self) -> bool:
         """Whether the torso has a memory."""
-        return has_memory(self.torso.name_)
+        return self.torso.remembers
 
     @nn.nowrap
     def initial(self, num_envs: int) -> PyTree:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl.core.spaces import Box, Space
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import MLP, Layers, Torso, TorsoName
+from jaxrl.networks.torsos import MLP, Layers, Torso
 from jaxrl.ops import boxes
 
 NUM_CRITICS = 2
@@ -20,7 +22,7 @@ class BoxCritic(nn.Module):
 
     space: Space
     action_space: Box
-    torso: TorsoName
+    torso: Any
     hidden_sizes: tuple[int, ...]
     layers: Layers = Layers()
 

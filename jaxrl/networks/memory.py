@@ -1,4 +1,4 @@
-"""Torsos with a memory: (memory, observations [T, N, ...], first [T, N]) -> (features [T, N, F], memory).
+"""Cores of torsos with a memory: (memory, x float32 [T, N, F], first bool [T, N]) -> (features [T, N, F'], memory).
 
 Acting is an unroll of length one, so that learning computes what acting computed. Where `first[t, n]`, row n's memory is
 reset to the initial one before step t. Every leaf of a memory has the leading axis N.
@@ -7,7 +7,7 @@ reset to the initial one before step t. Every leaf of a memory has the leading a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -15,14 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core import trees
-from jaxrl.core.errors import InputError
-from jaxrl.core.spaces import Space
 from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.torsos import Layers, Torso, resolve
 
-MemoryTorsoName = Literal["auto", "mlp", "minatar", "nature", "gru", "lstm", "transformer"]
 Out = TypeVar("Out", bound=PyTree)
 
 
@@ -169,66 +165,6 @@ def _blocks(x: jax.Array, stride: int, size: int) -> jax.Array:
     number = -(-(len(x) - size + stride) // stride)
     x = jnp.pad(x, [(0, (number - 1) * stride + size - len(x))] + [(0, 0)] * (x.ndim - 1))
     return jnp.stack([x[i * stride : i * stride + size] for i in range(number)])
-
-
-Core = GRU | LSTM | Transformer
-CORES = ("gru", "lstm", "transformer")
-
-
-def has_memory(name: MemoryTorsoName) -> bool:
-    """Whether the torso of that name has a memory."""
-    return name in CORES
-
-
-class SequenceTorso(nn.Module):
-    """(memory, obs, first) -> (features float32, memory), for a torso with or without memory.
-
-    Without, it is `Torso`: any leading axes, the memory passes through, first is not read. With one, obs is [T, N, ...] and
-    first bool [T, N]; the last of hidden_sizes is the memory's, the others are the encoder's. window, num_heads and
-    num_layers are the Transformer's.
-    """
-
-    space: Space
-    name_: MemoryTorsoName
-    hidden_sizes: tuple[int, ...]
-    layers: Layers = Layers()
-    window: int = 16
-    num_heads: int = 4
-    num_layers: int = 1
-
-    @nn.nowrap
-    def check(self) -> None:
-        """Raises InputError where the torso cannot be made or cannot take the space's observations."""
-        if not has_memory(self.name_):
-            resolve(self.name_, self.space)  # type: ignore[arg-type]
-            return
-        resolve("auto", self.space)
-        if not self.hidden_sizes:
-            raise InputError(f"torso = {self.name_} needs hidden_sizes: the last is the memory's size")
-        size, heads = self.hidden_sizes[-1], self.num_heads
-        if self.name_ == "transformer" and size % heads:
-            raise InputError(
-                f"torso = transformer splits the last of hidden_sizes among {heads} heads; {size} does not divide"
-            )
-
-    @nn.nowrap
-    def initial(self, num_envs: int) -> PyTree:
-        """The memory before an episode, leaves [num_envs, ...]; () without one."""
-        return self._core(parent=None).initial(num_envs) if has_memory(self.name_) else ()
-
-    @nn.compact
-    def __call__(self, memory: PyTree, obs: Any, first: jax.Array | None = None) -> tuple[jax.Array, PyTree]:
-        if not has_memory(self.name_):
-            return Torso(self.space, self.name_, self.hidden_sizes, self.layers)(obs), memory  # type: ignore[arg-type]
-        features = Torso(self.space, "auto", self.hidden_sizes[:-1], self.layers)(obs)
-        return self._core()(memory, features, first)  # type: ignore[arg-type]
-
-    @nn.nowrap
-    def _core(self, **module: Any) -> Core:
-        features = self.hidden_sizes[-1]
-        if self.name_ == "transformer":
-            return Transformer(features, self.num_layers, self.num_heads, self.window, **module)
-        return GRU(features, **module) if self.name_ == "gru" else LSTM(features, **module)
 
 
 def peek(

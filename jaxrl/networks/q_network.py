@@ -10,22 +10,21 @@ import jax
 from jaxrl.core.spaces import Space
 from jaxrl.core.types import PyTree
 from jaxrl.networks.initializers import near_zero
-from jaxrl.networks.memory import MemoryTorsoName, SequenceTorso, has_memory
-from jaxrl.networks.torsos import MLP, Layers, Torso
+from jaxrl.networks.torsos import MLP, Layers, SequenceTorso, Torso, remembers, torso_of
 
 
 class QNetwork(nn.Module):
     """(memory, obs, first) -> (what is known of each action's return, float32 [..., A, M], memory).
 
-    M = 1 value, or M atoms or quantiles. With a memory obs is [T, N, ...] and first [T, N]; without, any leading axes do and
-    the memory is (). window: of a transformer.
+    torso: a Config's. M = 1 value, or M atoms or quantiles. With a memory obs is [T, N, ...] and first [T, N]; without, any
+    leading axes do and the memory is (). window: of a transformer.
     dueling: a hidden layer and a head for V(s), and for A(s, ·); the output is V + A - mean_a A, per atom (Wang et al. 2016,
     equation 9; Hessel et al. 2018, section 3). The hidden layer is the last of hidden_sizes; a memory of that size, which
     both streams need, comes before it.
     """
 
     space: Space
-    torso: MemoryTorsoName
+    torso: Any
     hidden_sizes: tuple[int, ...]
     num_actions: int
     num_atoms: int = 1
@@ -36,12 +35,12 @@ class QNetwork(nn.Module):
     @property
     def remembers(self) -> bool:
         """Whether the torso has a memory."""
-        return has_memory(self.torso)
+        return remembers(self.torso)
 
     @nn.nowrap
     def check(self) -> None:
         """Raises InputError where the torso cannot be made or cannot take the space's observations."""
-        self._sequence_torso(parent=None).check()
+        torso_of(self.torso, self.space, self.hidden_sizes, self.layers, self.window)
 
     @nn.nowrap
     def initial(self, num_envs: int) -> PyTree:
@@ -54,7 +53,7 @@ class QNetwork(nn.Module):
             features, memory = self._sequence_torso()(memory, obs, first)
         else:
             hidden_sizes = self.hidden_sizes[:-1] if self.dueling else self.hidden_sizes
-            features = Torso(self.space, self.torso, hidden_sizes, self.layers)(obs)  # type: ignore[arg-type]
+            features = Torso(self.space, self.torso, hidden_sizes, self.layers)(obs)
         if not self.dueling:
             return self._head(features, self.num_actions), memory
         value = self._head(MLP(self.hidden_sizes[-1:], self.layers)(features), 1)

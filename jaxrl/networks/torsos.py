@@ -1,20 +1,26 @@
-"""Torsos: observation [..., obs] -> features [..., F]. Leading axes are batch axes."""
+"""Torsos: observations -> features. `torso_of` makes one of what a Config's field of that name says."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.settings import OneOf, check
 from jaxrl.core.spaces import Discrete, Space, one_array
+from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
+from jaxrl.networks.memory import GRU, LSTM, Transformer
 
 TorsoName = Literal["auto", "mlp", "minatar", "nature"]
+CORES = ("gru", "lstm", "transformer")
+# The type of a Config's `torso`: a name, or a flax Module of a user's, or the class of one whose fields have defaults.
+TorsoSetting = Annotated[str, OneOf(("auto", "mlp", "minatar", "nature", *CORES), nn.Module)]
 Initializer = Callable[..., jax.Array]
 lecun_normal = nn.initializers.lecun_normal()
 
@@ -114,30 +120,105 @@ LARGE = 64  # the least side of images that "auto" gives to the larger network
 
 
 class Torso(nn.Module):
-    """The torso for an observation space: one-hot for a discrete one, flattened for an MLP, images for a CNN.
+    """A torso without memory: observations [..., *shape] -> features float32 [..., F], for any leading axes.
 
-    Images of pixels, uint8 [H, W, C], are divided by 255.
+    name_: a name of ours, or a module of a user's: (observations float32 [B, *shape]) -> features [B, ...]. Each sees
+    numbers: one-hot vectors for a discrete space, images of pixels (uint8 [H, W, C]) over 255; an MLP sees them flattened.
     """
 
     space: Space
-    name_: TorsoName
+    name_: Any
     hidden_sizes: tuple[int, ...]
     layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
-        name = resolve(self.name_, self.space)
-        if isinstance(self.space, Discrete):
-            obs = jax.nn.one_hot(obs, self.space.n, dtype=jnp.float32)
-        shape = one_array(self.space).shape
-        # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
-        pixels = len(shape) == 3 and obs.dtype == self.space.dtype == jnp.uint8  # type: ignore[union-attr]
-        obs = obs.astype(jnp.float32) / 255 if pixels else obs.astype(jnp.float32)
+        x, batch = _numbers(obs, self.space)
+        if not isinstance(self.name_, str):
+            rows = x.reshape(-1, *x.shape[len(batch) :])
+            return _features(instance(self.name_).copy(name="own")(rows), rows.shape[:1]).reshape(*batch, -1)
+        name = resolve(self.name_, self.space)  # type: ignore[arg-type]
         if name in CNNS:
-            return CNNS[name][0](self.hidden_sizes, self.layers)(obs)
-        rank = 1 if isinstance(self.space, Discrete) else len(shape)
-        batch = obs.shape[: obs.ndim - rank]
-        return MLP(self.hidden_sizes, self.layers)(obs.reshape(*batch, -1))
+            return CNNS[name][0](self.hidden_sizes, self.layers)(x)
+        return MLP(self.hidden_sizes, self.layers)(x.reshape(*batch, -1))
+
+
+class SequenceTorso(nn.Module):
+    """Any torso: (memory, observations, first) -> (features float32, memory).
+
+    Without a memory it is `Torso`: any leading axes, the memory passes through, first is not read. With one, observations
+    are [T, N, ...] and first is bool [T, N]: where it holds, the memory begins anew. Every leaf of a memory is [N, ...].
+    Of ours the last of hidden_sizes is the memory's, the others are the encoder's, and window, num_heads and num_layers are
+    the Transformer's. A user's module remembers if it has a method `initial(num_envs) -> memory`, and is then called as this
+    one is, on float32 [T, N, *shape].
+    """
+
+    space: Space
+    name_: str | nn.Module
+    hidden_sizes: tuple[int, ...]
+    layers: Layers = Layers()
+    window: int = 16
+    num_heads: int = 4
+    num_layers: int = 1
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it has a memory."""
+        return remembers(self.name_)
+
+    @nn.nowrap
+    def initial(self, num_envs: int) -> PyTree:
+        """The memory before an episode, leaves [num_envs, ...]; () without one."""
+        return self._core(parent=None).initial(num_envs) if self.remembers else ()
+
+    @nn.compact
+    def __call__(self, memory: PyTree, obs: Any, first: jax.Array | None = None) -> tuple[jax.Array, PyTree]:
+        if not self.remembers:
+            return Torso(self.space, self.name_, self.hidden_sizes, self.layers)(obs), memory
+        if isinstance(self.name_, str):
+            return self._core()(memory, Torso(self.space, "auto", self.hidden_sizes[:-1], self.layers)(obs), first)
+        x, batch = _numbers(obs, self.space)
+        features, memory = self._core(name="own")(memory, x, first)
+        return _features(features, batch).reshape(*batch, -1), memory
+
+    @nn.nowrap
+    def _core(self, **module: Any) -> Any:
+        if not isinstance(self.name_, str):
+            return instance(self.name_).copy(**module)
+        features = self.hidden_sizes[-1]
+        if self.name_ == "transformer":
+            return Transformer(features, self.num_layers, self.num_heads, self.window, **module)
+        return GRU(features, **module) if self.name_ == "gru" else LSTM(features, **module)
+
+
+def torso_of(
+    setting: Any, space: Space, hidden_sizes: tuple[int, ...], layers: Layers = Layers(), window: int = 16
+) -> SequenceTorso:
+    """The torso that a Config's `torso` means for a space: a name of ours, or a module or a module's class of a user's.
+
+    Raises InputError where it cannot be made, or cannot take the space's observations.
+    """
+    setting = instance(check("torso", setting, TorsoSetting))
+    made = SequenceTorso(space, setting, hidden_sizes, layers, window)
+    if not isinstance(setting, str):
+        _check_own(made)
+    elif not made.remembers:
+        resolve(setting, space)  # type: ignore[arg-type]
+    else:
+        _check_core(made)
+    return made
+
+
+def remembers(setting: Any) -> bool:
+    """Whether a Config's `torso` has a memory: ours by name, a user's module by its method `initial`."""
+    return setting in CORES if isinstance(setting, str) else hasattr(setting, "initial")
+
+
+def instance(setting: Any) -> Any:
+    """A Config's `torso` with a user's class made a module. Raises InputError where the class needs arguments."""
+    if not isinstance(setting, type):
+        return setting
+    return _said(f"torso = {setting.__name__} needs arguments, so give an instance", setting)
 
 
 def resolve(name: TorsoName, space: Space) -> TorsoName:
@@ -154,3 +235,49 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
         least, valid = CNNS[name][1], ", ".join(["auto", "mlp", *fitting])
         raise InputError(f"torso = {name} needs images [H >= {least}, W >= {least}, C], not {space}; valid here: {valid}")
     return name
+
+
+def _check_core(made: SequenceTorso) -> None:
+    resolve("auto", made.space)
+    if not made.hidden_sizes:
+        raise InputError(f"torso = {made.name_} needs hidden_sizes: the last is the memory's size")
+    size, heads = made.hidden_sizes[-1], made.num_heads
+    if made.name_ == "transformer" and size % heads:
+        raise InputError(f"torso = transformer splits the last of hidden_sizes among {heads} heads; {size} does not divide")
+
+
+def _check_own(made: SequenceTorso) -> None:
+    """A user's module on shapes alone: T = 3 steps of N = 2 environments."""
+    space, name = one_array(made.space), type(made.name_).__name__
+    obs, first = jnp.zeros((3, 2, *space.shape), space.dtype), jnp.ones((3, 2), bool)
+    call = lambda: made.init_with_output(jax.random.key(0), made.initial(2), obs, first)[0][1]  # noqa: E731
+    before, after = (_said(f"torso = {name}", jax.eval_shape, f) for f in (lambda: made.initial(2), call))
+    if jax.tree.map(lambda x: (x.shape, x.dtype), before) != jax.tree.map(lambda x: (x.shape, x.dtype), after):
+        raise InputError(f"torso = {name} must return a memory of the shapes and dtypes of its initial one: {before}")
+
+
+def _said(what: str, call: Callable[..., Any], *args: Any) -> Any:
+    """`call(*args)` of a user's code, what it raises put into one line."""
+    try:
+        return call(*args)
+    except Exception as error:
+        lines = str(error).splitlines() or [repr(error)]
+        raise InputError(f"{what}: {lines[0]}") from error
+
+
+def _numbers(obs: jax.Array, space: Space) -> tuple[jax.Array, tuple[int, ...]]:
+    """Observations of a space as float32 [..., *shape], and their leading axes."""
+    shape = one_array(space).shape
+    batch = obs.shape[: obs.ndim - len(shape)]
+    if isinstance(space, Discrete):
+        return jax.nn.one_hot(obs, space.n, dtype=jnp.float32), batch
+    # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
+    pixels = len(shape) == 3 and obs.dtype == space.dtype == jnp.uint8  # type: ignore[union-attr]
+    return obs.astype(jnp.float32) / 255 if pixels else obs.astype(jnp.float32), batch
+
+
+def _features(x: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    """What a user's module returns, as float32. Raises ValueError where its leading axes are not `batch`."""
+    if x.shape[: len(batch)] != batch or x.ndim == len(batch):
+        raise ValueError(f"features must be {[*batch, 'F']}, not {list(x.shape)}")
+    return x.astype(jnp.float32)

@@ -22,7 +22,7 @@ def setup(hparams=None, **config):
     """π uniform and V = VALUE in every state."""
     agent = reinforce.make(SPEC, reinforce.Config(**({"num_envs": 1, "rollout_length": 2, "hidden_sizes": (4,)} | config)))
     hp = reinforce.HParams(**({"gamma": 0.5, "max_grad_norm": 1e9, "entropy_coef": 0.0} | (hparams or {})))
-    params = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0), hp).params)
+    params = jax.tree.map(jnp.zeros_like, agent.init(jax.random.key(0), hp).learner.params)
     params["params"]["value_head"]["bias"] = jnp.array([VALUE])
     return agent, hp, agent.init(jax.random.key(0), hp, params)
 
@@ -96,7 +96,7 @@ def test_without_baseline_by_hand():
 def test_nothing_moves_before_an_episode_ends():
     agent, hp, state = setup()
     after, metrics = learn(agent, hp, state, rollout([1, 2], [0, 1], terminated=(False, False)))
-    jax.tree.map(np.testing.assert_array_equal, after[:2], state[:2])
+    jax.tree.map(np.testing.assert_array_equal, after.learner, state.learner)
     assert np.isnan(metrics["loss"])
 
 
@@ -121,17 +121,18 @@ def played():
 
 
 def learnt(module, steps, length=T, memory=(), hparams=None, **config):
-    """The state after `steps` [CALLS · T, N], `length` a call."""
+    """What is learnt before and after `steps` [CALLS · T, N], `length` a call."""
     sizes = {"num_envs": N, "rollout_length": length, "hidden_sizes": ()}
     agent = module.make(SPEC, module.Config(**(sizes | config)))
     fields = {"gamma": 0.9, "max_grad_norm": 1e9, "entropy_coef": 0.0, "learning_rate": 0.1, "learning_rate_anneal": 0.0}
     hp = module.HParams(**(fields | (hparams or {})))
     program, state = jax.jit(agent.learn), agent.init(jax.random.key(0), hp)
-    start = state.params
+    learner_of = lambda state: getattr(state, "learner", state)  # noqa: E731
+    start = learner_of(state)
     for begin in range(0, len(steps.reward), length):
         part = jax.tree.map(lambda x, begin=begin: jnp.array(x[begin : begin + length]), steps)
         state, _ = program(hp, state, Rollout(part, memory), Clock(jnp.int32(0), jnp.float32(0)), jax.random.key(0))
-    return start, state
+    return start, learner_of(state)
 
 
 class Adam:
@@ -194,7 +195,7 @@ def test_whole_episodes_by_numpy(baseline):
     crossing = ~steps.first[T::T]
     assert crossing.any() and not crossing.all()
     start, state = learnt(reinforce, steps, baseline=baseline)
-    expected = plain_reinforce(linear(start), steps, baseline)
+    expected = plain_reinforce(linear(start.params), steps, baseline)
     for name, value in linear(state.params).items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
@@ -223,7 +224,7 @@ def test_rollouts_of_any_length_make_the_same_episodes(torso):
     sizes = {"torso": torso, "hidden_sizes": (5,), "memory": (memory, memory) if torso == "gru" else ()}
     whole, parts = (learnt(reinforce, steps, length, **sizes)[1] for length in (T * CALLS, T))
     assert int(whole.opt_state[1][0].count) == int(parts.opt_state[1][0].count) == 1
-    for a, b in zip(jax.tree.leaves(whole[:2]), jax.tree.leaves(parts[:2]), strict=True):
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
@@ -240,14 +241,16 @@ def test_policy_gradient_on_a_bandit_is_the_analytic_one():
     after, _ = learn(agent, hp, state, rollout([1, 3], [0, 1], terminated=(True, True)))
     advantages = np.array([1.0, 3.0]) - VALUE
     gradient = -np.mean([advantages[0] * np.array([0.5, -0.5]), advantages[1] * np.array([-0.5, 0.5])], 0)
-    moment = ravel_pytree(after.params)[1](after.opt_state[1][0].mu)["params"]  # Adam keeps one vector for all
+    moment = ravel_pytree(after.learner.params)[1](after.learner.opt_state[1][0].mu)[
+        "params"
+    ]  # Adam keeps one vector for all
     np.testing.assert_allclose(moment["policy_head"]["Dense_0"]["bias"] / 0.1, gradient, rtol=1e-5)
 
 
 def test_gradient_norm_is_clipped_over_all_parameters():
     agent, hp, state = setup({"max_grad_norm": 0.01})
     after, _ = learn(agent, hp, state, rollout([1, 2], [0, 1]))
-    squares = [float(jnp.sum((x / 0.1) ** 2)) for x in jax.tree.leaves(after.opt_state[1][0].mu)]
+    squares = [float(jnp.sum((x / 0.1) ** 2)) for x in jax.tree.leaves(after.learner.opt_state[1][0].mu)]
     np.testing.assert_allclose(sum(squares) ** 0.5, 0.01, rtol=1e-4)
 
 
@@ -255,5 +258,5 @@ def test_gradient_norm_is_clipped_over_all_parameters():
 def test_step_size_anneals(anneal, progress, share):
     agent, hp, state = setup({"learning_rate": 0.1, "learning_rate_anneal": anneal})
     after, _ = learn(agent, hp, state, rollout([1, 2], [0, 1]), progress)
-    moved = after.params["params"]["value_head"]["bias"] - VALUE
+    moved = after.learner.params["params"]["value_head"]["bias"] - VALUE
     np.testing.assert_allclose(moved, 0.1 * share, rtol=1e-4)  # Adam's first step has the size of the learning rate

@@ -63,7 +63,8 @@ def learnt_values(trainer, experiment, state):
         network = pqn.q_network(trainer.env.spec, experiment.config)
         return network.apply(state.agent.params, network.initial(4), obs, first)[0][0, ..., 0].mean(-1)
     network = actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
-    return network.apply(state.agent.params, network.initial(4), obs, first).value[0]
+    params = getattr(state.agent, "learner", state.agent).params
+    return network.apply(params, network.initial(4), obs, first).value[0]
 
 
 @pytest.mark.parametrize("case", CHAIN_CASES)

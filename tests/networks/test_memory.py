@@ -10,8 +10,8 @@ import pytest
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.networks.memory import GRU, LSTM, SequenceTorso, Transformer, has_memory, peek
-from jaxrl.networks.torsos import Layers, Torso
+from jaxrl.networks.memory import GRU, LSTM, Transformer, peek
+from jaxrl.networks.torsos import Layers, SequenceTorso, Torso, torso_of
 
 T, N, INPUTS = 10, 5, 3  # T is no multiple of the window
 CORES = {
@@ -194,9 +194,8 @@ def test_against_numpy(name):
 @pytest.mark.parametrize("name", ["gru", "lstm", "transformer"])
 def test_sequence_torso_is_encoder_then_core(space, name):
     torso = SequenceTorso(space, name, (7, 12), window=4, num_layers=2)
-    torso.check()
     memory = torso.initial(2)
-    assert has_memory(name) and all(len(leaf) == 2 for leaf in jax.tree.leaves(memory))
+    assert torso.remembers and all(len(leaf) == 2 for leaf in jax.tree.leaves(memory))
     assert jax.tree.leaves(memory) and not any(leaf.weak_type for leaf in jax.tree.leaves(memory))
     obs, first = jnp.zeros((3, 2, *space.shape), space.dtype), jnp.zeros((3, 2), bool)
     (features, after), params = jax.eval_shape(torso.init_with_output, jax.random.key(0), memory, obs, first)
@@ -212,7 +211,7 @@ def test_without_a_memory_it_is_the_torso(batch):
     layers = Layers(jnp.tanh)
     ours, torso = SequenceTorso(Box((4,)), "mlp", (7, 5), layers), Torso(Box((4,)), "mlp", (7, 5), layers)
     obs = jax.random.normal(jax.random.key(0), (*batch, 4))
-    assert ours.initial(2) == () and not has_memory("mlp")
+    assert ours.initial(2) == () and not ours.remembers
     params = scaled(jax.eval_shape(ours.init, jax.random.key(1), (), obs), 0, 0.5)
     features, memory = ours.apply(params, (), obs)
     assert memory == ()
@@ -231,7 +230,7 @@ def test_without_a_memory_it_is_the_torso(batch):
 )
 def test_a_torso_that_cannot_be_made_is_refused(name, hidden_sizes, message):
     with pytest.raises(InputError, match=message):
-        SequenceTorso(Box((4,)), name, hidden_sizes).check()
+        torso_of(name, Box((4,)), hidden_sizes)
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm", "transformer"])

@@ -13,13 +13,16 @@ import optax
 from jaxrl.agents.parts import minibatch
 from jaxrl.agents.parts.common import annealed, example_obs, next_values
 from jaxrl.core import trees
-from jaxrl.core.settings import Count, LoopConfig
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, PyTree, Rollout, Scalar
+from jaxrl.core.means import Mean, masked_mean
+from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.actor_critic import ActorCritic, Output
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.memory import MemoryTorsoName, SequenceTorso, peek
+from jaxrl.networks.memory import peek
 from jaxrl.networks.policy import BoxPolicy, check_space
-from jaxrl.networks.torsos import Layers
+from jaxrl.networks.torsos import Layers, TorsoSetting, torso_of
+from jaxrl.ops import losses
+from jaxrl.ops.returns import gae
 
 ADAM_EPSILON = 1e-5  # of the reference implementations; Adam's own 1e-8 makes first steps larger
 
@@ -28,8 +31,9 @@ ADAM_EPSILON = 1e-5  # of the reference implementations; Adam's own 1e-8 makes f
 class Config(LoopConfig):
     """The network, and what is normalised, beside the shape of an iteration."""
 
-    torso: MemoryTorsoName = "auto"
-    """Network under the heads; auto = CNN for images, else MLP; gru, lstm and transformer have a memory."""
+    torso: TorsoSetting = "auto"
+    """Network under the heads: mlp, minatar, nature, or auto (CNN for images, else MLP); gru, lstm or transformer, which
+    have a memory; or a flax Module."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     """Units of each dense hidden layer; with a memory the last is the memory's size."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -46,7 +50,27 @@ class Config(LoopConfig):
     """Scale rewards by the running deviation of the discounted return."""
 
 
+@hyperparameters
+class HParams:
+    """What the policy-gradient agents' HParams start with."""
+
+    learning_rate: Annotated[float, Positive] = 1e-3
+    """Adam's step size."""
+    learning_rate_anneal: Annotated[float, Fraction] = 1.0
+    """Share of the step size given up linearly over training; 1 = annealed to 0."""
+    gamma: Annotated[float, Fraction] = 0.99
+    """Discount per step."""
+    entropy_coef: Annotated[float, NonNegative] = 0.01
+    """Weight of the entropy bonus (c_e)."""
+    value_coef: Annotated[float, NonNegative] = 0.5
+    """Weight of the value's loss (c_v)."""
+    max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 0.5
+    """Global norm to which gradients are clipped."""
+
+
 class State(NamedTuple):
+    """What is learnt."""
+
     params: PyTree
     opt_state: PyTree
 
@@ -55,8 +79,7 @@ def network_for(spec: EnvSpec, config: Config, agent: str) -> ActorCritic:
     """The network for an environment. Raises ValueError where it does not fit the spaces."""
     check_space(spec.action_space, config.box_policy, agent)
     layers = Layers(getattr(nn, config.activation), orthogonal(2**0.5))
-    torso = SequenceTorso(spec.observation_space, config.torso, config.hidden_sizes, layers, config.window)
-    torso.check()
+    torso = torso_of(config.torso, spec.observation_space, config.hidden_sizes, layers, config.window)
     return ActorCritic(spec.action_space, torso, config.box_policy, config.shared_torso)
 
 
@@ -69,10 +92,12 @@ def optimizer(hp: Any, progress: Scalar) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), adam))
 
 
-def first_params(network: ActorCritic, spec: EnvSpec, key: Key) -> PyTree:
-    """Parameters before training."""
-    obs = example_obs(spec)[None, None]
-    return network.init(key, network.initial(1), obs, jnp.ones((1, 1), bool))
+def start(network: ActorCritic, spec: EnvSpec, key: Key, hp: Any, params: PyTree) -> State:
+    """What is learnt before training; params: where it starts from, None to draw them."""
+    if params is None:
+        obs = example_obs(spec)[None, None]
+        params = network.init(key, network.initial(1), obs, jnp.ones((1, 1), bool))
+    return State(params, optimizer(hp, 0.0).init(params))
 
 
 def act(network: ActorCritic, params: PyTree, memory: PyTree, obs: jax.Array, first: jax.Array) -> Output:
@@ -84,21 +109,27 @@ def act(network: ActorCritic, params: PyTree, memory: PyTree, obs: jax.Array, fi
     return Output(policy, value, out.memory)
 
 
-def agent_of(network: ActorCritic, init: Any, learn: Any, extras_of: Any = lambda policy, action: ()) -> Agent:
-    """The agent that acts by `state.params`: a draw from the policy in training, its mode in evaluation.
+def agent_of(
+    network: ActorCritic,
+    init: Any,
+    learn: Any,
+    extras_of: Any = lambda policy, action: (),
+    params_of: Any = lambda state: state.params,
+) -> Agent:
+    """The agent that acts by its state's parameters: a draw from the policy in training, its mode in evaluation.
 
-    extras_of: (policy, action [N]) -> what `learn` is handed.
+    extras_of: (policy, action [N]) -> what `learn` is handed. params_of: state -> the network's parameters.
     """
 
     def behave(
         hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
     ) -> tuple[PyTree, PyTree, PyTree]:
-        out = act(network, state.params, memory, obs, first)
+        out = act(network, params_of(state), memory, obs, first)
         action = out.policy.sample(key)
         return action, out.memory, extras_of(out.policy, action)
 
     def greedy(hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
-        out = act(network, state.params, memory, obs, first)
+        out = act(network, params_of(state), memory, obs, first)
         return out.policy.mode(), out.memory
 
     return Agent(init, network.initial, behave, greedy, learn)
@@ -116,17 +147,17 @@ def whole(network: ActorCritic, memory: PyTree, rows: PyTree) -> Batch:
     return Batch(memory, rows) if network.remembers else Batch((), trees.flatten_time(rows))
 
 
-def shuffleable(network: ActorCritic, memory: PyTree, rows: PyTree) -> Batch:
+def shuffleable(network: Any, memory: PyTree, rows: PyTree) -> Batch:
     """A rollout's rows [T, N, ...] with the axis of what is drawn for minibatches in front: steps, or whole sequences."""
     return Batch(memory, trees.swap_time(rows)) if network.remembers else Batch((), trees.flatten_time(rows))
 
 
-def in_time_order(network: ActorCritic, drawn: Batch) -> Batch:
+def in_time_order(network: Any, drawn: Batch) -> Batch:
     """A minibatch drawn from `shuffleable` rows, as a loss reads it."""
     return Batch(drawn.memory, trees.swap_time(drawn.rows)) if network.remembers else drawn
 
 
-def check_minibatches(config: Config, network: ActorCritic, num_minibatches: int) -> None:
+def check_minibatches(config: Any, network: Any, num_minibatches: int) -> None:
     """Raises ValueError where what is drawn of a rollout does not part into minibatches of one size."""
     if network.remembers:
         minibatch.check(config.num_envs, num_minibatches, f"num_envs (torso = {config.torso} draws whole sequences)")
@@ -164,3 +195,47 @@ def _next_values_remembered(network: ActorCritic, params: PyTree, rollout: Rollo
         return jnp.where(steps.truncated, everywhere, shifted)
 
     return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
+
+
+def estimates(network: ActorCritic, hp: Any, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
+    """V(obs) and the generalised advantage estimate A of every step, float32 [T, N] each."""
+    s = rollout.steps
+    values, following = values_along(network, params, rollout)
+    advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
+        s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
+    )
+    return values, advantages
+
+
+class Rows(NamedTuple):
+    """What a policy gradient reads of each step. ret: what V is moved towards, None to leave it; mask: whether it counts."""
+
+    obs: PyTree
+    first: jax.Array
+    action: PyTree
+    advantage: jax.Array
+    ret: jax.Array | None
+    mask: jax.Array
+
+
+def policy_gradient(
+    network: ActorCritic, hp: Any, clock: Clock, learnt: State, memory: PyTree, rows: Rows
+) -> tuple[State, Metrics]:
+    """One step down L = -E[A log π(a | s)] + c_v · ½ E[(G - V(s))²] - c_e E[H(π(· | s))], over rows [T, N, ...].
+
+    A: the rows' advantage; G: their ret. memory [N]: before step 0.
+    """
+
+    def loss(params: PyTree, batch: Batch) -> tuple[jax.Array, Metrics]:
+        rows: Rows = batch.rows
+        out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+        policy_loss = -masked_mean(rows.advantage * out.policy.log_prob(rows.action), rows.mask)
+        value_loss = jnp.float32(0) if rows.ret is None else masked_mean(losses.squared(rows.ret - out.value), rows.mask)
+        entropy = masked_mean(out.policy.entropy(), rows.mask)
+        total = policy_loss + hp.value_coef * value_loss - hp.entropy_coef * entropy
+        metrics = {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
+        return total, {name: Mean.of(x) for name, x in metrics.items()}
+
+    grads, metrics = jax.grad(loss, has_aux=True)(learnt.params, whole(network, memory, rows))
+    updates, opt_state = optimizer(hp, clock.progress).update(grads, learnt.opt_state)
+    return State(optax.apply_updates(learnt.params, updates), opt_state), metrics

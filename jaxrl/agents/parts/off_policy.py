@@ -14,8 +14,7 @@ from jaxrl.agents.parts.common import clipped_adam, example_obs, updated_target,
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, LoopConfig, NonNegative
 from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
-from jaxrl.networks.memory import MemoryTorsoName, has_memory
-from jaxrl.networks.torsos import resolve
+from jaxrl.networks.torsos import TorsoSetting, remembers, torso_of
 from jaxrl.ops import exploration
 from jaxrl.replay import prioritized, ring
 from jaxrl.replay.ring import Replay, Sampler, Stored
@@ -25,7 +24,7 @@ from jaxrl.replay.ring import Replay, Sampler, Stored
 class Config(LoopConfig):
     """Replay and networks, beside the shape of an iteration."""
 
-    torso: MemoryTorsoName = "auto"
+    torso: TorsoSetting = "auto"
     """Network under actor and critics, without a memory; auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (256, 256)
     """Units of each dense hidden layer."""
@@ -39,14 +38,14 @@ class Config(LoopConfig):
     """Environment steps of uniformly random actions before the first gradient step."""
 
 
-def check_torso(spec: EnvSpec, torso: MemoryTorsoName, agent: str, instead: str) -> None:
+def check_torso(spec: EnvSpec, torso: Any, agent: str, instead: str) -> None:
     """Raises InputError for a torso that cannot take the observations, or that has a memory: single steps are replayed.
 
     instead: an agent that learns with a memory.
     """
-    if has_memory(torso):
+    if remembers(torso):
         raise InputError(f"torso = {torso} has a memory, but agent {agent!r} replays single steps; use agent {instead!r}")
-    resolve(torso, spec.observation_space)  # type: ignore[arg-type]
+    torso_of(torso, spec.observation_space, ())
 
 
 def actor_step_size(hp: Any) -> Scalar:
@@ -121,7 +120,7 @@ def descend(
     beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
     optimizer, learner = clipped_adam(hp, clock.progress), state.learner
 
-    def step(weights: tuple[PyTree, PyTree], priorities: PyTree, key: Key) -> tuple[tuple[PyTree, PyTree], tuple]:
+    def step(weights: tuple[PyTree, PyTree], priorities: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         (params, opt_state), (sample_key, loss_key) = weights, jax.random.split(key)
         slots, relative = sampler.sample(priorities, replay, sample_key)
         weight = prioritized.importance_weights(relative, beta)
@@ -129,7 +128,7 @@ def descend(
         updates, opt_state = optimizer.update(grads, opt_state)
         return (optax.apply_updates(params, updates), opt_state), (metrics, slots, priority)
 
-    def gradient_step(carry: tuple[tuple, PyTree], key: Key) -> tuple[tuple[tuple, PyTree], Metrics]:
+    def gradient_step(carry: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
         weights, (metrics, slots, priority) = when_started(started, step, *carry, key)
         return (weights, sampler.updated(carry[1], slots, priority, hp.priority_exponent, started)), metrics
 
