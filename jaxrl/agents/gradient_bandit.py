@@ -47,7 +47,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     num_actions = discrete_actions(spec, "gradient_bandit")
 
     def init(hp: HParams) -> State:
-        return State(jnp.zeros(num_actions), jnp.float32(0), jnp.zeros(num_actions, jnp.int32))
+        return State(jnp.zeros(num_actions, jnp.float32), jnp.float32(0), jnp.zeros(num_actions, jnp.int32))
 
     def choose(hp: HParams, state: State, clock: Clock, key: Key) -> tuple[jax.Array, jax.Array]:
         probs = exploration.boltzmann_probs(state.preferences, 1.0)
@@ -58,7 +58,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         t = pulls.sum()
         before = jnp.where(t == 1, step.reward, state.mean_reward)
         advantage = step.reward - (before if config.baseline else 0.0)
-        towards = jax.nn.one_hot(step.action, num_actions) - step.extras
+        towards = jax.nn.one_hot(step.action, num_actions, dtype=jnp.float32) - step.extras
         mean_reward = state.mean_reward + (step.reward - state.mean_reward) / t.astype(jnp.float32)
         return State(state.preferences + hp.learning_rate * advantage * towards, mean_reward, pulls)
 

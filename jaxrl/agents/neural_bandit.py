@@ -161,7 +161,7 @@ def by_posterior(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: K
     """Actions int32 [N]: the best of values drawn from their posterior."""
     mean = seen.rewards[0]
     deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(learner.covariance, seen.features[0])
-    return jnp.argmax(mean + deviation * jax.random.normal(key, mean.shape), -1).astype(jnp.int32)
+    return jnp.argmax(mean + deviation * jax.random.normal(key, mean.shape, jnp.float32), -1).astype(jnp.int32)
 
 
 CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_posterior}

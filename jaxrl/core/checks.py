@@ -19,12 +19,12 @@ from jaxrl.core.spaces import Product, Space, clip
 from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, VecEnv
 
 RESERVED = ("iteration", "config", "seed", "env_steps", "episodes", "episode_return", "episode_length", "diverged")
-KINDS = (((bool,), jnp.bool_), ((int,), jnp.integer), ((int, float), jnp.floating))  # what numbers of Python can be
+WEAK = ((jnp.integer, jnp.number), (jnp.floating, jnp.floating))  # what a weak type may become
 MAX_WORDS = 200  # characters of a structure in a message
 
 
 def fitted(what: str, got: PyTree, expected: PyTree) -> PyTree:
-    """`got`, with Python numbers as arrays and without weak types.
+    """`got`, its weakly typed numbers (Python's, and what is made of them) in the dtypes of `expected`.
 
     Raises InputError unless its structure, shapes and dtypes are those of `expected` (arrays or ShapeDtypeStructs).
     """
@@ -32,11 +32,13 @@ def fitted(what: str, got: PyTree, expected: PyTree) -> PyTree:
     if structures[0] != structures[1]:
         raise InputError(f"{what} {_words(got)}, expected {_words(expected)}")
 
-    def one(path: Any, x: Any, like: Any) -> jax.Array:
-        if any(type(x) in pythons and jnp.issubdtype(like.dtype, kind) for pythons, kind in KINDS):
-            x = jnp.asarray(x, like.dtype)
+    def one(path: Any, x: Any, like: Any) -> Any:
+        x = jnp.asarray(x) if isinstance(x, int | float) else x
+        weak = getattr(x, "weak_type", False)
+        if weak and any(jnp.issubdtype(x.dtype, a) and jnp.issubdtype(like.dtype, b) for a, b in WEAK):
+            x = jax.lax.convert_element_type(x, like.dtype)
         if _dtype(x) == like.dtype and jnp.shape(x) == like.shape:
-            return x if not getattr(x, "weak_type", False) else jax.lax.convert_element_type(x, like.dtype)
+            return x
         at = jax.tree_util.keystr(path)
         raise InputError(f"{what}{at} {_words(x)}, expected {_words(like)}{_axis(jnp.shape(x), like.shape)}")
 

@@ -85,7 +85,7 @@ class Trainer:
     def init(self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None) -> TrainState:
         """The state before the first iteration. key: the seed's root; params: pre-trained weights for the agent."""
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        hparams = trees.strong(self.hparams if hparams is None else hparams)
+        hparams = trees.narrowed(trees.strong(self.hparams if hparams is None else hparams))
         env_params = trees.strong(self.env_params if env_params is None else env_params)
         return self._init_program(root, hparams, env_params, params)
 

@@ -36,4 +36,4 @@ class Mean(NamedTuple):
 
 def masked_mean(x: jax.Array, mask: jax.Array) -> jax.Array:
     """The mean of `x` over the entries where `mask` (bool, same shape) holds; 0 where none does. float32 []."""
-    return jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(dtype=jnp.float32), 1.0)
+    return jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(dtype=jnp.int32), 1).astype(jnp.float32)

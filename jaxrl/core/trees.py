@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl.core.types import PyTree
 
@@ -56,6 +57,16 @@ def strong(tree: T) -> T:
 
     result: T = jax.tree.map(cast, tree)
     return result
+
+
+def narrow(dtype: Any) -> Any:
+    """The dtype with 32 bits in place of 64, which numbers have where jax_enable_x64 is set and nobody names another."""
+    return np.dtype({"float64": "float32", "int64": "int32"}.get(np.dtype(dtype).name, dtype))
+
+
+def narrowed(tree: PyTree) -> PyTree:
+    """The same arrays, with `narrow` dtypes."""
+    return jax.tree.map(lambda x: x.astype(narrow(x.dtype)), tree)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ Step metrics: regret, cumulative_regret (of the episode, this step included), op
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -45,4 +46,5 @@ def make(num_arms: int = 10) -> Env:
     def draw_reward(key: Key, mean: jax.Array, params: Params) -> jax.Array:
         return mean + params.scale * jax.random.normal(key, dtype=jnp.float32)
 
-    return bandit.make("GaussianBandit", num_arms, params, jax.random.normal, draw_reward, lambda means: means)
+    draw_arms = partial(jax.random.normal, dtype=jnp.float32)
+    return bandit.make("GaussianBandit", num_arms, params, draw_arms, draw_reward, lambda means: means)

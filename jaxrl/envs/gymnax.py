@@ -5,7 +5,8 @@ Importing gymnax starts the XLA backend: set platform flags before this module i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnax
@@ -54,13 +55,13 @@ def registered_id(environment: Environment) -> str | None:
 
 def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
-    params = jax.tree.map(lambda x: x.astype(_narrow(x.dtype)), trees.strong(environment.default_params))
+    params = trees.narrowed(trees.strong(environment.default_params))
     key = jax.random.key(0)
-    with jax.numpy_rank_promotion("allow"):  # Swimmer promotes ranks, which a strict user forbids in their own code
+    with _lenient():
         obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
     action_space = _space(environment.action_space(params))
     action = jnp.zeros(action_space.shape, action_space.dtype)
-    with jax.numpy_rank_promotion("allow"):
+    with _lenient():
         after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
     # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
     state_like = jax.tree.map(_common, state_shape, after[1])
@@ -70,15 +71,15 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     spec = EnvSpec(env_id, observation_space, action_space, storage, grid=_grid(environment))
 
     def reset(key: Key, params: PyTree) -> tuple[PyTree, jax.Array]:
-        with jax.numpy_rank_promotion("allow"):
+        with _lenient():
             obs, state = environment.reset_env(key, params)
         return trees.cast_like(_arrays(state), state_like), obs.astype(observation_space.dtype)
 
     def step(key: Key, state: PyTree, action: jax.Array, params: PyTree) -> tuple[PyTree, EnvStep]:
-        with jax.numpy_rank_promotion("allow"):
+        with _lenient():
             obs, state, reward, terminated, _ = environment.step_env(key, state, action, params)
-        state = trees.cast_like(_arrays(state), state_like)
-        truncated = environment.is_truncated(state, params)
+            state = trees.cast_like(_arrays(state), state_like)
+            truncated = environment.is_truncated(state, params)
         return state, EnvStep(
             obs.astype(observation_space.dtype),
             jnp.asarray(reward, jnp.float32),
@@ -87,6 +88,13 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
         )
 
     return Env(spec, params, reset, step)
+
+
+@contextlib.contextmanager
+def _lenient() -> Iterator[None]:
+    """Swimmer promotes ranks, others dtypes, which a strict user forbids in their own code."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 def _grid(environment: Environment) -> Grid | None:
@@ -102,12 +110,7 @@ def _arrays(tree: PyTree) -> PyTree:
 def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
         return a
-    return jax.ShapeDtypeStruct(a.shape, _narrow(np.promote_types(a.dtype, b.dtype)))
-
-
-def _narrow(dtype: Any) -> Any:
-    """The dtype with 32 bits in place of 64, which environments compute in where jax_enable_x64 is set."""
-    return {"float64": np.dtype("float32"), "int64": np.dtype("int32")}.get(np.dtype(dtype).name, np.dtype(dtype))
+    return jax.ShapeDtypeStruct(a.shape, trees.narrow(np.promote_types(a.dtype, b.dtype)))
 
 
 def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> ArraySpace:
@@ -117,7 +120,7 @@ def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = N
     if isinstance(space, gymnax_spaces.Box):
         shape = tuple(space.shape) if observed is None else observed.shape
         dtype = space.dtype if observed is None else observed.dtype
-        return Box(shape, _bound(space.low), _bound(space.high), _narrow(dtype))
+        return Box(shape, _bound(space.low), _bound(space.high), trees.narrow(dtype))
     raise InputError(f"gymnax space {space} is not supported; jaxrl takes Discrete and Box")
 
 

@@ -154,7 +154,7 @@ def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, episode: jax.A
     visible = own & jnp.array((place >= 0) & (place < window))[None, :, :, None]
     scores = jnp.einsum("btnhd,bsnhd->bnhts", query, keys) / depth**0.5
     # A product with one-hot vectors: a gather's gradient would be a scatter.
-    biases = jnp.einsum("hw,tsw->hts", bias, jax.nn.one_hot(place, window))
+    biases = jnp.einsum("hw,tsw->hts", bias, jax.nn.one_hot(place, window, dtype=jnp.float32))
     weights = jax.nn.softmax(scores + biases[None, None], where=visible.transpose(0, 3, 1, 2)[:, :, None])
     attended = jnp.einsum("bnhts,bsnhd->btnhd", weights, values)
     return attended.reshape(-1, *attended.shape[2:])[:steps]

@@ -32,8 +32,8 @@ def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
 
 def epsilon_greedy_probs(q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     """π(· | s) of ε-greedy, greedy actions sharing 1 - ε equally: float32 [A] (Sutton & Barto, 2nd ed., equation 5.2)."""
-    greedy = (q_values == q_values.max()).astype(jnp.float32)
-    return epsilon / q_values.shape[-1] + (1 - epsilon) * greedy / greedy.sum()
+    greedy = q_values == q_values.max()
+    return epsilon / q_values.shape[-1] + (1 - epsilon) * greedy.astype(jnp.float32) / greedy.sum(dtype=jnp.float32)
 
 
 def boltzmann_probs(q_values: jax.Array, temperature: Scalar) -> jax.Array:
