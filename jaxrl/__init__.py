@@ -12,6 +12,7 @@ from jaxrl.api import policy
 from jaxrl.core.evaluation import Evaluation, evaluate
 from jaxrl.core.loop import Trainer
 from jaxrl.core.means import Mean
+from jaxrl.core.settings import LoopConfig, hyperparameters
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.trees import member
 from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Grid, Rollout, TrainState, Transition, VecEnv
@@ -35,6 +36,7 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Grid",
+    "LoopConfig",
     "Mean",
     "Rollout",
     "SamenessWarning",
@@ -45,6 +47,7 @@ __all__ = [
     "VecEnv",
     "configure",
     "evaluate",
+    "hyperparameters",
     "load",
     "make_trainer",
     "member",
