@@ -15,10 +15,11 @@ import jax
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.loop import Trainer, make_loop
-from jaxrl.core.settings import Range, build, check
+from jaxrl.core.settings import Range, check
 from jaxrl.core.types import Env, VecEnv
 from jaxrl.devices import platform
 from jaxrl.experiment import lookup, registry
+from jaxrl.experiment.precedence import settings_of, split_settings
 
 DEFAULT_TOTAL_STEPS = 100_000
 MAX_TOTAL_STEPS = 2**31 - 2**24  # steps are counted in int32; the last iteration rounds up
@@ -85,8 +86,8 @@ class Experiment:
             env_params=self.env_params,
             env_transforms=tuple(self.env_transforms),
             total_steps={"total_steps": DEFAULT_TOTAL_STEPS, **split["run"]}["total_steps"] if steps is None else steps,
-            config=_settings(factory, "Config", split["config"], self.config, label),
-            hparams=_settings(factory, "HParams", split["hparams"], self.hparams, label),
+            config=settings_of(factory, "Config", split["config"], self.config, label),
+            hparams=settings_of(factory, "HParams", split["hparams"], self.hparams, label),
             preset=preset,
             factory=factory,
             environment=environment,
@@ -123,7 +124,7 @@ class Experiment:
             return Experiment(**{**kept, "config": None, "hparams": None, "preset": None, **changes})
         for kind in ("Config", "HParams"):
             if (name := kind.lower()) in changes:
-                changes[name] = _settings(self.factory, kind, vars(kept[name]), changes[name], self.agent)
+                changes[name] = settings_of(self.factory, kind, vars(kept[name]), changes[name], self.agent)
         if changes.keys() & {"env", "env_kwargs", "env_transforms"}:
             label = changes.pop("preset", self.preset)
             return Experiment(**{**kept, **changes, "preset": "none"}).replace(preset=label)
@@ -234,6 +235,12 @@ class Experiment:
 resolve = Experiment  # its former name
 
 
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise InputError(f"{name} = {value!r} must be a mapping")
+    return dict(value or {})
+
+
 def experiment_of(agent: Any, env: Any = None, **kwargs: Any) -> Experiment:
     """An Experiment with `kwargs` replaced; or the one of an agent, an environment and the keywords of Experiment."""
     if isinstance(agent, Experiment):
@@ -278,42 +285,3 @@ def from_json(values: Mapping[str, Any], anyway: bool = False) -> Experiment:
     with lookup.recorded(sources):
         experiment = Experiment(**{n: values[n] for n in names}, env_transforms=transforms, preset="none")
     return experiment.replace(preset=values["preset"])
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping | None):
-        raise InputError(f"{name} = {value!r} must be a mapping")
-    return dict(value or {})
-
-
-def split_settings(factory: Any, values: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
-    """Settings by where they belong: "config", "hparams" and "run" (total_steps). Raises ValueError for an unknown one."""
-    fields = {
-        "config": [f.name for f in dataclasses.fields(factory.Config)],
-        "hparams": [f.name for f in dataclasses.fields(factory.HParams)],
-        "run": ["total_steps"],
-    }
-    split: dict[str, dict[str, Any]] = {kind: {} for kind in fields}
-    for name, value in values.items():
-        kinds = [kind for kind, names in fields.items() if name in names]
-        if not kinds:
-            raise unknown(f"setting of {owner}", name, sum(fields.values(), []))
-        split[kinds[0]][name] = value
-    return split
-
-
-def _settings(factory: Any, kind: str, preset: Mapping[str, Any], explicit: Any, agent: str) -> Any:
-    """An instance of the factory's Config or HParams."""
-    cls, other = getattr(factory, kind), "HParams" if kind == "Config" else "Config"
-    if isinstance(explicit, cls):
-        values: Mapping[str, Any] = vars(explicit)
-    elif explicit is not None and not isinstance(explicit, Mapping):
-        raise InputError(f"{kind.lower()} of {agent} must be a mapping or its {kind}, not {type(explicit).__name__}")
-    else:
-        values = {**preset, **(explicit or {})}
-    for name in values:
-        if name in {f.name for f in dataclasses.fields(getattr(factory, other))}:
-            raise InputError(f"{name!r} of {agent} belongs in {other.lower()}=, not in {kind.lower()}=")
-    if "torso" in values:
-        values = {**values, "torso": registry.find_torso(values["torso"])}
-    return build(cls, values, agent)

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.settings import NonNegative, check, hints
-from jaxrl.experiment import registry
+from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.experiment import Experiment
 
 ENV = "env."
@@ -150,6 +150,9 @@ def value_text(value: Any) -> str:
 
 
 def _axis(name: str, given: Any, field: Field, ranges: bool) -> Axis:
+    if name == "torso":
+        given = [_torso(value, field.hint) for value in (given.split(",") if isinstance(given, str) else given)]
+        field = dataclasses.replace(field, hint=str)
     kind, colon, rest = given.partition(":") if isinstance(given, str) else ("", "", "")
     if colon:
         given = _span(name, kind, rest)
@@ -168,6 +171,14 @@ def _axis(name: str, given: Any, field: Field, ranges: bool) -> Axis:
         if len(list(group)) > 1:
             raise InputError(f"{name} lists {value_text(value)} twice")
     return Choice(values)
+
+
+def _torso(value: Any, hint: Any) -> str:
+    """A torso's name, so that a configuration can be written down; own code is found, to see that it is one."""
+    text = value.strip() if isinstance(value, str) else lookup.name_of(value)
+    if text is None:
+        raise InputError(f"torso {value!r} has no name; give it as package.module:attribute or path/file.py:attribute")
+    return text if registry.find_torso(text) is not text else check("torso", text, hint)
 
 
 def _span(name: str, kind: str, rest: str) -> Span:

@@ -15,7 +15,7 @@ import jaxrl
 from jaxrl import envs
 from jaxrl.agents import q_learning
 from jaxrl.envs import cliff_walking, transforms
-from jaxrl.experiment import experiment, registry
+from jaxrl.experiment import experiment, registry, search_space
 from jaxrl.experiment.experiment import Experiment, experiment_of, from_json
 from tests import toys
 
@@ -207,6 +207,17 @@ def test_what_is_recorded():
 def test_a_whole_config_with_a_torso_is_taken():
     found = Experiment("own.py:make", "own.py:corridor", config={"torso": "own.py:wider"})
     assert found.config.torso.width == 64 and found.replace(config=found.config) == found
+
+
+def test_torsos_are_varied_by_name():
+    base = Experiment("own.py:make", "own.py:corridor")
+    for given in ("auto,own.py:wider", ["auto", base.replace(config={"torso": "own.py:wider"}).config.torso]):
+        axes = search_space.read_axes(base, {"torso": given}, ranges=False)
+        assert axes["torso"].values == ("auto", "own.py:wider")
+    assert search_space.applied(base, {"torso": "own.py:wider"}).config.torso.width == 64
+    for wrong in ("own.py:half", [lambda x: x], "mpl"):
+        with pytest.raises(ValueError, match="torso"):
+            search_space.read_axes(ppo(), {"torso": wrong}, ranges=False)
 
 
 class NotReachable:
