@@ -101,6 +101,12 @@ def test_load_says_what_it_gives(written):
     np.testing.assert_array_equal(loaded["population"].final_return, written["population"][1].final_return)
 
 
+@pytest.mark.parametrize("kind", ["run", "sweep", "tuning", "population"])
+def test_the_best_that_nobody_kept_are_refused(kind, written):
+    with pytest.raises(ValueError, match="has no policies kept by keep_best"):
+        _, _ = jaxrl.load(written[kind][0], best=True)
+
+
 def test_a_former_run_is_replaced_only_when_asked(written):
     with pytest.raises(ValueError, match="exists and is not empty"):
         jaxrl.train("q_learning", "CliffWalking", **WORDS, out=written["run"][0])

@@ -60,7 +60,8 @@ class Files(Callback):
         self._directory, self._every = wave.directory, checkpoint_every
         self._checkpoints = Checkpoints(self._directory / CHECKPOINTS)
         self._bytes = restored.meta["metrics_bytes"] if restored else 0
-        self._unsaved, self._saved = 0.0, restored.meta["iteration"] if restored else -1
+        meta = restored.meta if restored else {"iteration": -1, "stopped": ""}
+        self._unsaved, self._saved = 0.0, (meta["iteration"], meta["stopped"])
         self._due = False  # whether the next `update` saves
 
     def start(self, training: Training) -> None:
@@ -91,7 +92,7 @@ class Files(Callback):
 
     def leave(self, event: Event) -> None:
         """Save where training ends."""
-        if self._saved != event.training.done or event.training.stopped:
+        if self._saved != (event.training.done, event.training.stopped):
             self._save(event)
 
     def finish(self, training: Training, summary: dict[str, Any]) -> None:
@@ -108,4 +109,4 @@ class Files(Callback):
         self._timing.flush()
         meta = event.training.meta() | {"metrics_bytes": self._log.flush()}
         self._checkpoints.save(event.training.done, event.state(), meta)
-        self._saved, self._unsaved = event.training.done, 0.0
+        self._saved, self._unsaved = (event.training.done, event.training.stopped), 0.0

@@ -151,6 +151,8 @@ def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult
     """What was trained into a directory of any kind: of a tuning its confirmation. Raises ValueError."""
     kind = documents.kind_of(folder)
     if kind == "population":
+        if best:
+            raise InputError(f"{folder} has no policies kept by keep_best: it is a population")
         plan = read(folder, anyway)
         return population.load(plan.base, plan.axes, plan.settings, folder)
     if kind == "tuning":

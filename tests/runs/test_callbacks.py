@@ -1,6 +1,8 @@
 """callbacks.py: who is told what and when, that it changes no number, and the two that are built in."""
 
 import json
+import signal
+import subprocess
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from jaxrl.runs import callbacks, driver
 from jaxrl.runs.callbacks import Callback
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps.waves import Options
+from tests.command_line import command, jaxrl_cli
 from tests.plans import ITERATIONS, PER, STEPS, Looks, Stops, small_plan, with_callbacks
 from tests.small import assert_trees_equal
 
@@ -174,6 +177,42 @@ def test_keep_best_keeps_the_best_evaluations_policy_of_each_seed(plan, whole, t
         state = jaxrl.member(kept, seed)
         key = loop.stream(state.key, loop.EVALUATE, 0)
         np.testing.assert_allclose(found[seed], jaxrl.evaluate(trainer, state, key, episodes=4).returns, rtol=1e-6)
+
+
+DIES = """
+import os
+import pathlib
+import signal
+
+
+class Dies:
+    every = 700
+
+    def __init__(self, steps, mark):
+        self.steps, self.mark = steps, pathlib.Path(mark)
+
+    def update(self, event):
+        if event.env_steps >= self.steps and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_kept_survives_a_kill(tmp_path):
+    """kill -9 between two evaluations, with a checkpoint of a while before; resumed, the best are those of a whole run."""
+    (tmp_path / "dies.py").write_text(DIES)
+    words = ["train", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", "2", "--total-steps", "8000",
+             "--eval-every", "1000", "--keep-best"]  # fmt: skip
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert cli.main([*words, "--out", str(whole)]) == 0
+    callback = f"{tmp_path / 'dies.py'}:Dies(5000, {str(tmp_path / 'mark')!r})"
+    process = subprocess.run(command(*words, "--out", killed, "--callback", callback, "--checkpoint-every", 0))
+    assert process.returncode == -signal.SIGKILL and (killed / "best").is_dir() and not (killed / "summary.json").exists()
+    jaxrl_cli("resume", killed)
+    best = [json.loads((out / "summary.json").read_text())["best_return"] for out in (killed, whole)]
+    assert best[0] == best[1]
+    assert_trees_equal(jaxrl.load(killed, best=True).agent(0)[1], jaxrl.load(whole, best=True).agent(0)[1])
+    assert_trees_equal(jaxrl.load(killed, best=True).agent(1)[1], jaxrl.load(whole, best=True).agent(1)[1])
 
 
 def test_policies_that_nobody_kept_are_asked_for(plan, tmp_path, capsys):
