@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
+from jaxrl.devices import platform
 from jaxrl.runs import callbacks, directory, documents, metrics
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Interrupted, Stop, Training, stop_signals
@@ -33,6 +34,7 @@ Drawing = Callable[[Any, Path], None]
 
 def in_memory(plan: Plan, callback_objects: Sequence[Any] = ()) -> SweepResult:
     """Train a plan without writing anything; final states are kept on the host."""
+    platform.remind()
     done, before = [], plan.compile_s
     for program in plan.program_list:
         for wave in program.waves(plan.eval_every):
@@ -138,7 +140,10 @@ def train_here(plan: Plan, folder: Path, options: Options, stop: Stop) -> tuple[
 
 
 def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw: Drawing | None) -> dict[str, Any]:
-    with directory.held(folder, options.patience), stop_signals() as stop:
+    platform.remind()
+    with directory.held(folder, options.patience) as lock, stop_signals() as stop:
+        if options.anyway:
+            directory.mark(folder, lock, plan.base)
         try:
             if plan.alone:
                 (wave,) = waves.found(plan, folder)
