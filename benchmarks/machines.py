@@ -37,6 +37,7 @@ from jaxrl.runs.metrics import TIMING, TIMING_ROW
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import waves
+from jaxrl.sweeps.result import SweepResult
 
 WORKERS, ROUNDS, KILLS = 2, 3, 5
 RATES, SEEDS = (1e-4, 3e-4, 1e-3, 3e-3), 16
@@ -124,6 +125,7 @@ def difference(a: Path, b: Path) -> dict[str, int]:
     if lost:
         return {"lost": lost}
     one, other = sweeps.load(a), sweeps.load(b)
+    assert isinstance(one, SweepResult) and isinstance(other, SweepResult)
     changed = 0
     for c, s in np.ndindex(one.final_return.shape):
         leaves = [
