@@ -76,7 +76,7 @@ def tuning(smoke: bool) -> Iterator[Row]:
     assert isinstance(found, TuneResult) and found.confirmation is not None
     confirmed = found.confirmation
     best, preset = confirmed.final_return
-    steps = confirmed.plan.program_list[0].programs.trainer.total_steps
+    steps = confirmed.plan.program_list[0].compiled.trainer.total_steps
     yield {
         "work": f"PPO Acrobot-v1, {steps:,} steps a run, 64 trials × 3 seeds",
         "best": {"setting": found.best, "mean": float(best.mean()), "interval": list(confirmed.interval(0))},
