@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from jaxrl.core import trees
-from jaxrl.core.errors import InputError
+from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.policy import Policy
 from jaxrl.core.settings import check
 from jaxrl.experiment import search_space
-from jaxrl.experiment.experiment import experiment_of
+from jaxrl.experiment.experiment import Experiment, experiment_of
 from jaxrl.runs import callbacks as callback_room
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
@@ -44,7 +45,7 @@ def train(
 
     Raises ValueError before any compile.
     """
-    base = experiment_of(experiment, env, **kwargs)
+    base = _experiment("train", experiment, env, kwargs)
     names, objects = _parted(callbacks)
     plan = plans.make_run(base, seeds, seed, eval_every=eval_every, callback_names=names)
     callback_room.check(objects, eval_every)
@@ -93,7 +94,7 @@ def sweep(
     A member's numbers are those of the same configuration and seed in any other sweep or run of several seeds, bit for bit
     on CPU. Raises ValueError before any compile.
     """
-    base = experiment_of(experiment, env, **kwargs)
+    base = _experiment("sweep", experiment, env, kwargs)
     configurations, asked = search_space.configurations(base, grid or {}, random or {}, samples, seed)
     check("engine", engine, Literal["local", "ray"])
     names, objects = _parted(callbacks)
@@ -143,7 +144,7 @@ def tune(
     Returns a TuneResult, for method "pbt" a PopulationResult. Raises ValueError before any compile.
     """
     settings = {name: kwargs.pop(name) for name in tunings.SETTINGS if name in kwargs}
-    base = experiment_of(experiment, env, **kwargs)
+    base = _experiment("tune", experiment, env, kwargs, tunings.SETTINGS)
     plan = tunings.make_plan(base, search, settings, storage)
     if out is None:
         return tunings.in_memory(plan)
@@ -182,6 +183,15 @@ def policy(source: Any, *, greedy: bool = True, member: int = 0, seed: int = 0) 
     if len(found) != 2:
         raise InputError("a policy is made of a directory, a result or (trainer, state)")
     return Policy(*found, greedy=greedy, seed=seed)
+
+
+def _experiment(what: str, experiment: Any, env: Any, kwargs: Mapping[str, Any], more: Sequence[str] = ()) -> Experiment:
+    """What to train. Raises ValueError naming a keyword that there is not, beside `more`."""
+    known = [field.name for field in dataclasses.fields(Experiment) if field.init]
+    for name in kwargs:
+        if name not in known:
+            raise unknown(f"setting of {what}", name, [*known, *more])
+    return experiment_of(experiment, env, **kwargs)
 
 
 def _parted(callbacks: Sequence[Any]) -> tuple[list[str], list[Any]]:
