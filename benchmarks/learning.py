@@ -16,7 +16,7 @@ from benchmarks import harness, measures, oracles
 from benchmarks.harness import Row
 
 PROTOCOL = Path(__file__).with_suffix(".toml")
-SMOKE = {"total_steps": 2_000, "seeds": 2}
+SMOKE = {"total_steps": 11_000, "seeds": 2}
 
 
 def measured(entry: dict[str, Any], smoke: bool) -> Iterator[Row]:

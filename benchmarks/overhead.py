@@ -31,7 +31,7 @@ ROUNDS = 5
 def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     """Seconds of training bare, in the driver, and in the driver with ten evaluations, whose own are apart."""
     harness.one_device()
-    steps = 2_000 if smoke else 500_000
+    steps = 11_000 if smoke else 500_000
     experiment = resolve(agent, "CartPole-v1", total_steps=steps)
     trainer, one = experiment.trainer(), Layout(1, 1)
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)

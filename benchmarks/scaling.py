@@ -32,7 +32,7 @@ REPEATS = 3
 def members(smoke: bool) -> Iterator[Row]:
     """The best of some runs of the compiled program, one process."""
     for agent, steps in WORKS[-1:] if smoke else WORKS:
-        base = resolve(agent, "CartPole-v1", total_steps=1_000 if smoke else steps, config=CONFIG)
+        base = resolve(agent, "CartPole-v1", total_steps=11_000 if smoke else steps, config=CONFIG)
         for count in MEMBERS[: 1 if smoke else None]:
             found = run_seconds(base, count)
             work = f"{agent.upper()} CartPole-v1, {base.total_steps:,} steps"
