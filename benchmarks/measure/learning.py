@@ -27,7 +27,7 @@ from jaxrl.envs import garnet
 from jaxrl.experiment.experiment import resolve
 
 PROTOCOL = Path(__file__).with_suffix(".toml")
-SMOKE = {"total_steps": 2_000, "seeds": 2}
+SMOKE = {"total_steps": 11_000, "seeds": 2}
 EPISODES = 100
 POINTS = 20  # of a learning curve
 GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much

@@ -31,7 +31,7 @@ ROUNDS = 5
 def beside_bare(agent: str, smoke: bool) -> dict[str, Any]:
     """Seconds of training bare, in the driver, and in the driver with ten evaluations, whose own are apart."""
     processes.one_device()
-    steps = 2_000 if smoke else 500_000
+    steps = 11_000 if smoke else 500_000
     experiment = resolve(agent, "CartPole-v1", total_steps=steps)
     silent = plans.make_run(experiment, 1, 0)
     watched = dataclasses.replace(silent, eval_every=steps // 10)  # the same compiled programs

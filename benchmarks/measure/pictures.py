@@ -33,7 +33,7 @@ def drawn(words: list[str], pictures: dict[str, str], smoke: bool) -> Iterator[R
 
 def train(smoke: bool) -> Iterator[Row]:
     """curve.png and policy.gif."""
-    words = [*TRAIN, "--total-steps", "2000"] if smoke else TRAIN
+    words = [*TRAIN, "--total-steps", "11000"] if smoke else TRAIN
     yield from drawn(words, {"curve.png": "curve.png", "policy.gif": "policy.gif"}, smoke)
 
 

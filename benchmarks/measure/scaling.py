@@ -31,7 +31,7 @@ def members(smoke: bool) -> Iterator[Row]:
     """The best of some sweeps, one process."""
     for agent, steps in WORKS[-1:] if smoke else WORKS:
         for count in MEMBERS[: 1 if smoke else None]:
-            found, steps_each = run_seconds(agent, count, *((1_000, 1) if smoke else (steps, REPEATS)))
+            found, steps_each = run_seconds(agent, count, *((11_000, 1) if smoke else (steps, REPEATS)))
             work = f"{agent.upper()} CartPole-v1, {steps_each:,} steps"
             yield {"work": work, "members": count, "seconds_per_member": round(min(found) / count, 4), "runs_s": found}
 
@@ -76,7 +76,7 @@ def devices(smoke: bool) -> Iterator[Row]:
 def on_devices(count: int, smoke: bool) -> dict[str, Any]:
     """Seconds of 8 seeds on so many CPU devices."""
     platform.configure(count)
-    found, _ = run_seconds("ppo", 8, *((1_000, 1) if smoke else (100_000, REPEATS)))
+    found, _ = run_seconds("ppo", 8, *((11_000, 1) if smoke else (100_000, REPEATS)))
     return {"devices": count, "seconds": min(found), "runs_s": found}
 
 

@@ -53,7 +53,7 @@ def timed(agent: str, seed: int, folder: Path, steps: list[str]) -> dict[str, An
 
 def cartpole(agent: str, smoke: bool) -> Iterator[Row]:
     """The seeds that pass the mark, and when."""
-    steps = ["--total-steps", "2000"] if smoke else []
+    steps = ["--total-steps", "11000"] if smoke else []
     with tempfile.TemporaryDirectory() as folder:
         seeds = range(1 if smoke else SEEDS + 1)
         runs = [timed(agent, seed, Path(folder), steps) for seed in seeds][0 if smoke else 1 :]

@@ -24,7 +24,7 @@ from benchmarks.peers import libraries
 from jaxrl.devices import platform
 from jaxrl.experiment.experiment import resolve
 
-STEPS, ROUNDS, SMOKE_STEPS = 500_000, 3, 2_000
+STEPS, ROUNDS, SMOKE_STEPS = 500_000, 3, 11_000
 SHORT = 50_000  # of Stable-Baselines3 and sbx
 CLEANRL: dict[str, Any] = {"config": {"hidden_sizes": (64, 64)}}
 PQN: dict[str, Any] = {

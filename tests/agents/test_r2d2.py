@@ -124,7 +124,7 @@ def compiled():
     config = SMALL | {"num_envs": 10, "rollout_length": 7, "burn_in": 2, "learning_starts": 10**6, "replay_capacity": 7770,
                       "hidden_sizes": (9, 9), "updates_per_iteration": 60, "torso": "lstm"}  # fmt: skip
     hparams = {"epsilon_start": 0.0, "epsilon_end": 0.0}
-    trainer = jaxrl.make_trainer("r2d2", "CartPole-v1", preset="none", config=config, hparams=hparams)
+    trainer = jaxrl.make_trainer("r2d2", "CartPole-v1", total_steps=2_000_000, preset="none", config=config, hparams=hparams)
     states = jax.jit(jax.vmap(trainer.init), compiler_options=QUICK)(jax.vmap(jax.random.key)(jnp.arange(3)))
     return trainer, states, jax.jit(jax.vmap(trainer.step), donate_argnums=0).lower(states).compile(QUICK)
 
