@@ -150,7 +150,7 @@ def _step(what: str, spec: EnvSpec, out: Any, batch: tuple[int, ...]) -> EnvStep
         "reward": jax.ShapeDtypeStruct(batch, jnp.float32),
         "terminated": jax.ShapeDtypeStruct(batch, jnp.bool_),
         "truncated": jax.ShapeDtypeStruct(batch, jnp.bool_),
-        "metrics": {name: jax.ShapeDtypeStruct(batch, _dtype(x)) for name, x in out.metrics.items()},
+        "metrics": {n: jax.ShapeDtypeStruct(batch, getattr(x, "dtype", jnp.float32)) for n, x in out.metrics.items()},
         "valid": jax.ShapeDtypeStruct(batch if jnp.ndim(out.valid) else (), jnp.bool_),
     }
     return EnvStep(**{name: fitted(f"{what} gives {name}", getattr(out, name), like) for name, like in expected.items()})

@@ -55,7 +55,7 @@ def registered_id(environment: Environment) -> str | None:
 
 def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
-    params = trees.narrowed(trees.strong(environment.default_params))
+    params = trees.strong(environment.default_params)
     key = jax.random.key(0)
     with _lenient():
         obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
@@ -63,8 +63,8 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     action = jnp.zeros(action_space.shape, action_space.dtype)
     with _lenient():
         after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
-    # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
-    state_like = jax.tree.map(_common, state_shape, after[1])
+        # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
+        state_like = jax.tree.map(_common, state_shape, after[1])
     observation_space = _space(environment.observation_space(params), obs_shape)
     env_id = env_id or environment.name
     storage = "bool" if env_id.endswith("-MinAtar") else None
@@ -110,7 +110,7 @@ def _arrays(tree: PyTree) -> PyTree:
 def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
         return a
-    return jax.ShapeDtypeStruct(a.shape, trees.narrow(np.promote_types(a.dtype, b.dtype)))
+    return jax.ShapeDtypeStruct(a.shape, jnp.promote_types(a.dtype, b.dtype))
 
 
 def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> ArraySpace:
