@@ -73,7 +73,7 @@ def rows(library: str, returns: np.ndarray) -> list[dict[str, Any]]:
     """A row for each number of steps."""
     found = []
     for (steps, must), scores in zip(MUST.items(), returns, strict=True):
-        low, high = stats.bootstrap_interval(scores)
+        low, high = stats.bootstrap_interval(scores) if len(scores) > 1 else (float(scores[0]),) * 2
         row: dict[str, Any] = {
             "library": library,
             "steps": steps,
