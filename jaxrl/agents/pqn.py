@@ -12,7 +12,7 @@ with memory takes minibatches of whole sequences in time order.
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,8 +95,8 @@ def q_network(spec: EnvSpec, config: Config) -> QNetwork:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
-    network = q_network(spec, config)
-    actor_critic.check_minibatches(config, network, config.num_minibatches)
+    network: Any = q_network(spec, config)
+    actor_critic.check_minibatches(config, network, config.num_minibatches)  # type: ignore[arg-type]
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:
         return network.apply(params, (), obs)[0][..., 0]

@@ -91,7 +91,8 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> Distribution:
-        features = Torso(self.spec.observation_space, self.config.torso, self.config.hidden_sizes)(obs)
+        torso: Any = self.config.torso  # one without memory: make has checked
+        features = Torso(self.spec.observation_space, torso, self.config.hidden_sizes)(obs)
         return PolicyHead(self.spec.action_space, state_dependent_std=True)(features)
 
 
@@ -179,8 +180,7 @@ def loss(
 def optimizer(hp: HParams) -> optax.GradientTransformation:
     """Adam, with a step size of the actor's own."""
     parts = {"actor": adam(hp, off_policy.actor_step_size(hp)), "other": adam(hp, hp.learning_rate)}
-    labels: Any = Params("actor", "other", "other")  # type: ignore[arg-type]
-    return optax.partition(parts, labels)
+    return optax.partition(parts, Params._make(("actor", "other", "other")))
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
@@ -223,7 +223,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             params, target_critic, opt_state = learner
             grads, metrics = jax.grad(loss, has_aux=True)(params, nets, config, hp, target_critic, batch, loss_key)
             updates, opt_state = optimizer(hp).update(grads, opt_state)
-            params = optax.apply_updates(params, updates)
+            params = Params(*optax.apply_updates(params, updates))
             target_critic = optax.incremental_update(params.critic, target_critic, hp.tau)
             return Learner(params, target_critic, opt_state), metrics
 

@@ -92,7 +92,8 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
-        features = Torso(self.spec.observation_space, self.config.torso, self.config.hidden_sizes)(obs)
+        torso: Any = self.config.torso  # one without memory: make has checked
+        features = Torso(self.spec.observation_space, torso, self.config.hidden_sizes)(obs)
         return jnp.tanh(Dense(self.num_dimensions)(features))
 
 

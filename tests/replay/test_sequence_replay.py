@@ -145,7 +145,7 @@ def test_the_compiled_program_never_copies_the_buffers(members):
 
         def one(replay, key):
             replay = sequence.push(replay, steps, memory)
-            slots, _ = sampler.sample((), replay.starts, key)
+            slots, _ = sampler.sample((), replay, key)
             return replay, jax.tree.map(jnp.mean, sequence.read(replay, slots, 5))
 
         return jax.lax.scan(one, replay, jax.random.split(key, 5))
