@@ -96,7 +96,7 @@ def q_network(spec: EnvSpec, config: Config) -> QNetwork:
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
     network: Any = q_network(spec, config)
-    actor_critic.check_minibatches(config, network, config.num_minibatches)  # type: ignore[arg-type]
+    actor_critic.check_minibatches(config, network, config.num_minibatches)
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:
         return network.apply(params, (), obs)[0][..., 0]

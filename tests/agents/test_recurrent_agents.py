@@ -11,7 +11,7 @@ import pytest
 import jaxrl
 from jaxrl.agents import ppo
 from jaxrl.agents.parts import actor_critic
-from jaxrl.core.loop import LoopCarry
+from jaxrl.core.loop import LoopCarry, make_loop
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep, Rollout
 from tests.small import QUICK
@@ -148,7 +148,7 @@ def test_evaluation_resets_memory_too():
         memory=lambda n: jnp.zeros(n, jnp.int32),
         greedy=lambda hp, state, memory, obs, first, key: (memory.astype(jnp.int32), memory + 1),
     )
-    counting = jaxrl.loop.make_loop(
+    counting = make_loop(
         noise_env(), agent, trainer.hparams, (), total_steps=100, num_envs=N, rollout_length=T, updates_per_iteration=1
     )
     state = trainer.init(jax.random.key(0))

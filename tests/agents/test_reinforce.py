@@ -123,6 +123,7 @@ def played():
 def learnt(module, steps, length=T, memory=(), hparams=None, **config):
     """What is learnt before and after `steps` [CALLS · T, N], `length` a call."""
     sizes = {"num_envs": N, "rollout_length": length, "hidden_sizes": ()}
+    sizes |= {"max_episode_length": CALLS * T} if module is reinforce else {}
     agent = module.make(SPEC, module.Config(**(sizes | config)))
     fields = {"gamma": 0.9, "max_grad_norm": 1e9, "entropy_coef": 0.0, "learning_rate": 0.1, "learning_rate_anneal": 0.0}
     hp = module.HParams(**(fields | (hparams or {})))
