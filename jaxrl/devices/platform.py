@@ -20,7 +20,7 @@ PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy"
 
 
 ORDERED_SUMS = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
-WIDE_VECTORS = "--xla_cpu_prefer_vector_width=512"
+SAME_LOOPS = "--xla_backend_extra_options=xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
 WHOLE_PRODUCTS = "--xla_cpu_multi_thread_eigen=false"
 SAME_PASSES = "--xla_disable_hlo_passes=cse,while-loop-invariant-code-motion"
 ACCELERATORS = ("jax_plugins", "libtpu")  # packages that bring another backend than CPU
@@ -35,15 +35,18 @@ class SamenessWarning(UserWarning):
 def set_flags() -> None:
     """What XLA is told in XLA_FLAGS before a backend starts, which is when it reads them; `configure` calls it.
 
-    Rounding: a member's last bits on CPU must depend neither on the vmap width nor on the devices. By default jaxlib 0.10
-    hands sums to a kernel library that picks an order by the size of the whole batch. And a program for several devices
-    goes through another order of XLA's passes, which then turn other divisions into products; not so without these two
-    passes. (Measured: no change in speed, a fifth less to compile.)
+    Rounding: a member's last bits on CPU must depend neither on the vmap width nor on the devices, as far as we can have it.
+    By default jaxlib 0.10 hands sums to a kernel library that picks an order by the size of the whole batch. A program for
+    several devices goes through another order of XLA's passes, which then turn other divisions into products; not so
+    without these two passes. (Measured: no change in speed, a fifth less to compile.) XLA's tiled emitter lets LLVM cut
+    small arrays to vectors of 3, 5, 6 or 7 numbers, for which exp and log come from libm instead of XLA's polynomials. And
+    LLVM contracts a * b + c to one rounding only where both stand in one basic block, which unrolling a short loop decides.
 
-    Speed: XLA keeps to vectors of 256 bits unless told otherwise. (Measured on an AMD EPYC with AVX-512: PPO takes 0.86 to
-    0.90 of the time with 512. Where the processor has none as wide, nothing changes.) And it parts each small product
-    among all cores, for which devices of a core each then wait in turn. (Measured on 2 devices of 2 cores: 32 members of
-    PPO take 0.85 of the time without; one un-vmapped seed, MLP or CNN, runs as fast.)
+    XLA's vectors stay at 256 bits: with 512 those of AVX-512 round rsqrt otherwise than shorter ones, and jaxlib 0.10 passes
+    the vector form of arctan its arguments in other registers than it reads: wrong numbers, or a crash.
+
+    Speed: XLA parts each small product among all cores, for which devices of a core each then wait in turn. (Measured on 2
+    devices of 2 cores: 32 members of PPO take 0.85 of the time without; one un-vmapped seed, MLP or CNN, runs as fast.)
 
     An unknown flag would end the process, so they are given only to versions known to have them, and none that is set
     already; the passes are those of every backend, so they stay where CPU is not the only one.
@@ -54,7 +57,7 @@ def set_flags() -> None:
 def _missing_flags() -> list[str]:
     """The flags that XLA_FLAGS says nothing about."""
     version = tuple(int(part) for part in importlib.metadata.version("jaxlib").split(".")[:2])
-    known = [ORDERED_SUMS, WIDE_VECTORS, WHOLE_PRODUCTS] if (0, 10) <= version < (0, 12) else []
+    known = [ORDERED_SUMS, SAME_LOOPS, WHOLE_PRODUCTS] if (0, 10) <= version < (0, 12) else []
     if not _has_accelerator():
         known.append(SAME_PASSES)
     given = os.environ.get("XLA_FLAGS", "")

@@ -1,0 +1,41 @@
+"""The last bits of a number on CPU must not depend on the size of the array it lies in, under users' flags."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.small import AS_USERS
+
+WIDE = 1024
+FUNCTIONS = {
+    "exp": jnp.exp,
+    "log": lambda x: jnp.log(jnp.abs(x)),
+    "rsqrt": lambda x: jax.lax.rsqrt(jnp.abs(x)),
+    "tanh": jnp.tanh,
+    "sin": jnp.sin,
+    "cos": jnp.cos,
+}
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return np.random.default_rng(0).normal(size=WIDE).astype(np.float32) * 2
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_rounds_alike_in_arrays_of_every_size(numbers, name):
+    """Chunks of 3, 5, 6, 7, 13 and 33 numbers against 1024 at once: XLA's tiled emitter and wide vectors rounded otherwise."""
+    program = jax.jit(FUNCTIONS[name], compiler_options=AS_USERS)
+    whole = np.asarray(program(numbers))
+    for size in (1, 3, 5, 6, 7, 13, 33):
+        chunks = [program(numbers[i : i + size]) for i in range(0, 8 * size, size)]
+        np.testing.assert_array_equal(np.concatenate(chunks), whole[: 8 * size], err_msg=f"{size} at a time")
+
+
+@pytest.mark.exact
+def test_arctan_is_right(numbers):
+    """With vectors of 512 bits it was off by 1.4 (jaxlib 0.10). Oracle: NumPy in float64."""
+    found = jax.jit(jnp.arctan, compiler_options=AS_USERS)(numbers)
+    np.testing.assert_allclose(found, np.arctan(numbers.astype(np.float64)), rtol=1e-6)
