@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxrl.cli import flags
@@ -25,7 +24,7 @@ def main(args: Sequence[str]) -> int:
     from jaxrl.core import evaluation, loop, trees
     from jaxrl.show import render, value_map
 
-    trainer, states, config = _policies(options.dir, options.config, options.best)
+    trainer, states, config = _policies(options)
 
     def one(state: Any) -> Any:
         return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
@@ -50,12 +49,13 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _policies(directory: Path, config: int | None, best: bool) -> tuple[Any, Any, int | None]:
+def _policies(options: EvalOptions) -> tuple[Any, Any, int | None]:
     """A trainer, states [seeds, ...] and the configuration's number (None of a run)."""
     from jaxrl.sweeps.result import SweepResult
     from jaxrl.tuning import directory as tunings
 
-    result = tunings.load(directory, best=best)
+    directory, config = options.dir, options.config
+    result = tunings.load(directory, best=options.best, anyway=options.anyway)
     if not isinstance(result, SweepResult):
         if config is not None:
             raise InputError(f"--config is for sweeps, and {directory} is none")

@@ -143,6 +143,8 @@ class EvalOptions:
     """Episodes of each seed."""
     best: bool = False
     """The policies that --keep-best kept, instead of the last ones."""
+    anyway: bool = False
+    """Although an own file has changed since."""
     gif: Path | None = None
     """Also write an episode of the first seed as a GIF."""
     json: bool = False

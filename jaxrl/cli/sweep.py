@@ -18,12 +18,12 @@ def main(args: Sequence[str]) -> int:
     """Train configurations × seeds into a directory; with --dry-run only plan."""
     if experiments.wants_help("sweep", args):
         return 0
+    platform.configure(cpu_only=(flags.peek(args, "--engine") or "local") != "local")
     options, experiment_of = experiments.read("sweep", SweepOptions, args)
     sinks.require(options.tensorboard, options.wandb)
     grid, random = flags.lists("--grid", options.grid), flags.lists("--random", options.random)
     where = build(EngineOptions, vars(options.where), "jaxrl sweep")
     local = where.engine == "local"
-    platform.configure(cpu_only=not local)
     from jaxrl.show import pictures
     from jaxrl.sweeps import directory as sweeps
     from jaxrl.sweeps import plan, waves

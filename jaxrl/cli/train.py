@@ -14,9 +14,9 @@ def main(args: Sequence[str]) -> int:
     """Train an agent with one or several seeds into a directory."""
     if experiments.wants_help("train", args):
         return 0
+    platform.configure()  # before a file of one's own, which may compute something, is imported
     options, experiment_of = experiments.read("train", TrainOptions, args)
     sinks.require(options.tensorboard, options.wandb)
-    platform.configure()
     from jaxrl.show import pictures
     from jaxrl.sweeps import directory as sweeps
     from jaxrl.sweeps import plan, waves

@@ -14,9 +14,9 @@ def main(args: Sequence[str]) -> int:
     """Search for better settings into a directory."""
     if experiments.wants_help("tune", args):
         return 0
+    platform.configure()  # before a file of one's own, which may compute something, is imported
     options, experiment_of = experiments.read("tune", TuneOptions, args)
     search = flags.lists("--search", options.search)
-    platform.configure()
     from jaxrl.show import pictures
     from jaxrl.sweeps import waves
     from jaxrl.tuning import directory as tunings

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import trees
+from jaxrl.core import spaces, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.types import Clock, Key, PyTree, TrainState
@@ -70,6 +70,8 @@ class Policy:
         agent = self._trainer.agent
         memory = trees.where(first, agent.memory(first.shape[0]), memory)
         if self._greedy:
-            return agent.greedy(hparams, agent_state, memory, obs, first, key)
-        end = Clock(jnp.int32(self._trainer.total_steps), jnp.float32(1.0))
-        return agent.act(hparams, agent_state, memory, obs, first, end, key)[:2]
+            action, memory = agent.greedy(hparams, agent_state, memory, obs, first, key)
+        else:
+            end = Clock(jnp.int32(self._trainer.total_steps), jnp.float32(1.0))
+            action, memory, _ = agent.act(hparams, agent_state, memory, obs, first, end, key)
+        return spaces.clip(self.spec.action_space, action), memory

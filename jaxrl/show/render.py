@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
+from jaxrl.core import spaces
 from jaxrl.core.checks import checked
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
@@ -49,7 +50,7 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
         batch = jax.tree.map(lambda x: x[None], obs)
         action, memory = trainer.agent.greedy(state.hparams, state.agent, memory, batch, first, act_key)
         action = jax.tree.map(lambda x: x[0], action)
-        after, out = env.step(env_key, env_state, action, state.env_params)
+        after, out = env.step(env_key, env_state, spaces.clip(env.spec.action_space, action), state.env_params)
         ended = over | out.terminated | out.truncated
         return (after, out.obs, jnp.zeros(1, bool), memory, ended), (env_state, obs, out.reward, over)
 

@@ -24,27 +24,29 @@ def _one_point(setting: Setting) -> list[str]:
 
 
 def _command(name: str, plan: Plan, more: list[str]) -> str:
-    experiment = plan.base
-    words = ["jaxrl", name, experiment.agent, "--env", experiment.env, "--preset", "none"]
-    words += ["--total-steps", str(experiment.total_steps), "--seeds", str(plan.seeds), "--seed", str(plan.seed)]
+    values = plan.base.to_json()
+    words = ["jaxrl", name, values["agent"], "--env", values["env"], "--preset", "none"]
+    words += ["--total-steps", str(plan.base.total_steps), "--seeds", str(plan.seeds), "--seed", str(plan.seed)]
     words += ["--eval-every", str(plan.eval_every)] if plan.eval_every else []
-    for flag, values in (("--env-kwarg", experiment.env_kwargs), ("--env-param", experiment.env_params)):
-        words += [word for name, value in values.items() for word in (flag, f"{name}={json.dumps(value)}")]
-    words += [word for callback in plan.callbacks for word in ("--callback", callback)]
-    words += _flags(experiment.config) + _flags(experiment.hparams)
+    for flag, given in (("--env-kwarg", "env_kwargs"), ("--env-param", "env_params")):
+        words += [word for name, value in values[given].items() for word in (flag, f"{name}={json.dumps(value)}")]
+    for flag, names in (("--env-transform", values["env_transforms"]), ("--callback", plan.callbacks)):
+        words += [word for name in names for word in (flag, name)]
+    for kind in ("config", "hparams"):
+        words += _flags(getattr(plan.base, kind), values[kind])
     return shlex.join([*words, *more])
 
 
-def _flags(settings: Any) -> list[str]:
-    """What differs from the defaults, as flags."""
+def _flags(settings: Any, values: dict[str, Any]) -> list[str]:
+    """What differs from the defaults, as flags. values: the settings as JSON holds them."""
     words: list[str] = []
     for field in dataclasses.fields(settings):
-        value, flag = getattr(settings, field.name), "--" + field.name.replace("_", "-")
-        if value == field.default:
+        value, flag = values[field.name], "--" + field.name.replace("_", "-")
+        if getattr(settings, field.name) == field.default:
             continue
         if isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
-        elif isinstance(value, tuple):
+        elif isinstance(value, list | tuple):
             words += [flag, *map(str, value)]
         else:
             words += [flag, str(value)]

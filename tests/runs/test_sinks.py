@@ -219,9 +219,11 @@ def test_overwriting_removes_them_and_begins_anew(tmp_path, run):
 
 @pytest.mark.parametrize(("flag", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 @pytest.mark.parametrize("words", [RUN, SWEEP], ids=["train", "sweep"])
-def test_a_missing_extra_is_named_before_anything_is_done(flag, package, words, tmp_path, monkeypatch, capsys):
+def test_a_missing_extra_is_named_before_anything_is_done(
+    flag, package, words, tmp_path, monkeypatch, capsys, keep_platform
+):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setattr("jaxrl.devices.platform.configure", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr("jaxrl.experiment.experiment.Experiment.trainer", lambda *_: pytest.fail("too late"))
     given = [f"--{flag}", *(["games"] if flag == "wandb" else [])]
     assert cli.main([*map(str, words), "--out", str(tmp_path / "out"), *given]) == 2
     assert capsys.readouterr().err == f"jaxrl: error: --{flag} needs the extra: pip install 'jaxrl[{flag}]'\n"
