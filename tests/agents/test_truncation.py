@@ -40,7 +40,7 @@ CHAIN_CASES = {agent: (agent, {}) for agent in AGENTS if "gamma" in hparam_names
     "c51": ("dqn", {"distributional": "c51", "num_atoms": 41}),
     "qr-dqn": ("dqn", {"distributional": "quantile", "num_atoms": 8}),
     "gru": ("ppo", {"torso": "gru", "hidden_sizes": (16, 16)}),
-    "pqn gru": ("pqn", {"torso": "gru", "hidden_sizes": (16, 16)}),
+    "pqn gru": ("pqn", {"torso": "gru", "hidden_sizes": (16, 16), "num_minibatches": 4}),
     "r2d2 transformer": ("r2d2", {"torso": "transformer", "hidden_sizes": (16,), "window": 4}),
     "r2d2 mlp": ("r2d2", {"torso": "mlp"}),
 }
