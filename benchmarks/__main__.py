@@ -26,6 +26,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "sweeps": 12,
     "report_time": 4,
     "machines": 12,
+    "sameness": 60,
     "pictures": 3,
     "gpu": 9,
 }

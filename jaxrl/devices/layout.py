@@ -1,7 +1,8 @@
 """How members (a seed of a configuration each) lie over devices: `vmap` within a device, `shard_map` over devices.
 
-A member's numbers on CPU do not depend on the vmap width, the devices nor its neighbours, bit for bit. The un-vmapped
-program, used for a single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
+A member's numbers on CPU do not depend on its neighbours, nor, bit for bit, on the vmap width and the devices, as far as
+XLA's flags reach (`platform.py`) and `python -m benchmarks run sameness` has been asked. The un-vmapped program, used for a
+single member, is faster but rounds differently; so a run records its layout, and resumes with the same.
 """
 
 from __future__ import annotations
