@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrl
-from benchmarks import harness
-from benchmarks.harness import Row
+from benchmarks.harness import processes
+from benchmarks.harness.runner import Part, Row
 
 WIDTHS = (*range(1, 17), 33, 64)
 STEPS = 2048
@@ -32,8 +32,9 @@ def numbers(trainer: Any, width: int) -> list[np.ndarray]:
 
 def differing(agent: str, env: str, widths: list[int], steps: int) -> list[int]:
     """The widths at which some seed has other bits than at the last width."""
-    harness.one_device()
-    trainer = jaxrl.make_trainer(agent, env, total_steps=steps)
+    processes.one_device()
+    config = {"learning_starts": 500} if agent in ("dqn", "sac", "td3") else {}
+    trainer = jaxrl.make_trainer(agent, env, total_steps=steps, config=config)
     wide = numbers(trainer, widths[-1])
 
     def differ(width: int) -> bool:
@@ -43,18 +44,16 @@ def differing(agent: str, env: str, widths: list[int], steps: int) -> list[int]:
     return [width for width in widths[:-1] if differ(width)]
 
 
-def part(agent: str, env: str) -> harness.Part:
+def part(agent: str, env: str) -> Part:
     """The part of one agent."""
 
     def rows(smoke: bool) -> Iterator[Row]:
-        widths, steps = ([1, 2], 1) if smoke else (list(WIDTHS), STEPS)
-        found = harness.apart(smoke, differing, agent, env, widths, steps, limit=LIMIT)
+        widths, steps = ([1, 2], 1_000) if smoke else (list(WIDTHS), STEPS)
+        found = processes.apart(smoke, differing, agent, env, widths, steps, limit=LIMIT)
         yield {"work": f"{agent} {env}, {steps} steps", "widths": widths, "other_bits_at": found, "must": "none"}
 
     return rows
 
 
 PARTS = {agent: part(agent, env) for agent, env in WORK.items()}
-
-if __name__ == "__main__":
-    harness.main("sameness", PARTS, smokes=["dqn"])
+SMOKES = ("dqn",)
