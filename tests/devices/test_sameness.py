@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.small import AS_USERS
+from tests.small import AS_USERS, assert_trees_equal, root_keys, small_trainer
 
 WIDE = 1024
 FUNCTIONS = {
@@ -39,3 +39,20 @@ def test_arctan_is_right(numbers):
     """With vectors of 512 bits it was off by 1.4 (jaxlib 0.10). Oracle: NumPy in float64."""
     found = jax.jit(jnp.arctan, compiler_options=AS_USERS)(numbers)
     np.testing.assert_allclose(found, np.arctan(numbers.astype(np.float64)), rtol=1e-6)
+
+
+WORK = {"ppo": "Acrobot-v1", "a2c": "Acrobot-v1", "dqn": "Acrobot-v1", "sac": "Pendulum-v1", "td3": "Pendulum-v1"}
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize("agent", WORK)
+def test_a_members_bits_do_not_depend_on_the_width_in_dynamics_of_sines(agent):
+    """Seeds 0 to 2 among 3 and among 33 (`python -m benchmarks run sameness` compares every width, for longer)."""
+    trainer = small_trainer(agent, WORK[agent], total_steps=600)
+
+    def numbers(width):
+        train = jax.jit(jax.vmap(trainer.train), compiler_options=AS_USERS)
+        state, metrics = train(root_keys(width))
+        return jax.tree.map(lambda x: x[:3], (state.agent, state.env, metrics))
+
+    assert_trees_equal(numbers(3), numbers(33))
