@@ -25,6 +25,7 @@ SETTINGS = (
     "jax_disable_most_optimizations",
 )
 NUMBERLESS = ("--xla_dump", "--xla_force_host_platform_device_count", "--xla_gpu_cuda_data_dir", "--xla_hlo_graph")
+WORDS = {"": "true", "1": "true", "true": "true", "0": "false", "false": "false"}  # what XLA takes for a truth value
 # Of a CPU: how wide its vectors are, and whether a product and a sum, or bfloat16, are rounded in one step.
 FEATURES = {"fma", "avx", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "asimd", "bf16", "sve", "sve2"}
 
@@ -66,7 +67,7 @@ def flags(text: str) -> dict[str, str]:
     for word in text.split():
         name, _, value = word.partition("=")
         if not name.startswith(NUMBERLESS):
-            found[name] = ",".join(sorted({"": "true", "1": "true", "0": "false"}.get(value.lower(), value).split(",")))
+            found[name] = ",".join(sorted(WORDS.get(value.lower(), value).split(",")))
     return found
 
 

@@ -123,17 +123,12 @@ def test_a_member_of_a_directory_or_of_a_result(tmp_path):
     kwargs = {"total_steps": 500, "preset": "none", "config": {"num_envs": 2, "hidden_sizes": ()}, "seeds": 2}
     result = jaxrl.sweep("reinforce", "CartPole-v1", grid={"learning_rate": [0.1]}, **kwargs)
 
-    class Run:
-        """A result of one configuration."""
-
-        agent = staticmethod(lambda i: result.agent(0, i))
-
     obs = np.linspace(-1, 1, 40).reshape(10, 4)
     for member in (0, 1):
         expected = jaxrl.policy(result.agent(0, member))(obs)[0]
-        assert jaxrl.policy(Run(), member=member)(obs)[0].tolist() == expected.tolist()
+        assert jaxrl.policy(result, member=member)(obs)[0].tolist() == expected.tolist()
     for source in (3, (1, 2, 3), None):
         with pytest.raises(ValueError, match="a policy is made of a directory, a result or"):
             jaxrl.policy(source)
-    with pytest.raises(ValueError, match="no run directory"):
+    with pytest.raises(ValueError, match="no jaxrl directory"):
         jaxrl.policy(tmp_path / "nothing")

@@ -1,5 +1,6 @@
 """callbacks.py: who is told what and when, that it changes no number, and the two that are built in."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.core import loop
-from jaxrl.runs import callbacks, driver
+from jaxrl.runs import callbacks, driver, files
 from jaxrl.runs.callbacks import Callback
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps.waves import Options
@@ -108,8 +109,10 @@ def test_a_stop_ends_the_run_and_is_recorded(plan, whole, tmp_path):
     summary = sweeps.train(plan, out, Options(callbacks=(looks, Stops(7))))
     assert summary["stopped"] == "7 are enough" == json.loads((out / "summary.json").read_text())["stopped"]
     assert summary["env_steps"] == 2 * 7 * PER and looks.told[-1] == 7
-    meta = json.loads((out / "checkpoints" / "7" / "meta" / "metadata").read_text())
-    assert (meta["iteration"], meta["stopped"]) == (7, "7 are enough")
+    found = files.restore(
+        dataclasses.replace(plan.program_list[0].waves(0)[0], path=out), plan.program_list[0].compiled.trainer
+    )
+    assert (found.meta["iteration"], found.meta["stopped"]) == (7, "7 are enough")
     stopped = jaxrl.load(out)
     for name, x in stopped.metrics.items():
         np.testing.assert_array_equal(x, whole[0].metrics[name][0, :, :7], err_msg=name)
@@ -269,7 +272,7 @@ def test_a_callback_of_a_file_is_recorded_and_takes_part_in_a_resume(own, tmp_pa
         (["--keep-best"], "callback 'keep_best' needs evaluations in training"),
         (["--callback", "keep_bset"], "unknown callback 'keep_bset'; nearest: keep_best"),
         (["--callback", "{own}:Enough(1, 2, 3)"], "too many positional arguments"),
-        (["--callback", "{own}:Enough(1"], "must look like name or name(1, 2.5, 'text')"),
+        (["--callback", "{own}:Enough(1"], "must look like name or name(1, low=2.5, x='text')"),
         (["--callback", "{own}:Enuogh(1)"], "Enuogh"),
         (["--callback", "{own}:Nothing"], "has none of a callback's methods: start, update, leave, finish"),
     ],

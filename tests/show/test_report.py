@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(trained):
-    assert cli.main(["report", str(trained / "sweep"), str(trained / "run"), "--out", str(trained / "r.html")]) == 0
+    jaxrl_cli("report", trained / "sweep", trained / "run", "--out", trained / "r.html")
     return trained / "r.html"
 
 

@@ -11,7 +11,7 @@ from jaxrl.cli import main as cli
 from jaxrl.core import stats
 from jaxrl.runs import documents
 from jaxrl.show import plot, sweep_plot, value_map
-from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import reading
 from jaxrl.sweeps.result import SweepResult, ranked
 
 NAN = float("nan")
@@ -188,7 +188,7 @@ def test_the_command_line_tells_sweeps_from_runs(keep_platform, monkeypatch, cap
     (tmp_path / "sweep").mkdir()
     swept, trained = Swept(rates(0.1, 0.2), [[1, 1], [2, 2]]), SimpleNamespace(sweep=result([{}], [[1]]))
     monkeypatch.setattr(value_map, "of_run", lambda result: None)
-    monkeypatch.setattr(sweeps, "load", lambda directory: swept if directory.name == "sweep" else trained)
+    monkeypatch.setattr(reading, "load", lambda directory: swept if directory.name == "sweep" else trained)
     monkeypatch.setattr(documents, "read_config", lambda directory, *_: {"kind": directory.name})
 
     def run(*args):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxrl
+from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import EnvSpec, Grid
 from jaxrl.experiment import registry
@@ -101,10 +102,14 @@ def test_q_table_is_read_where_there_is_one():
     state = trainer.init(jnp.array([0, 1], jnp.uint32))
     np.testing.assert_array_equal(value_map.q_table(trainer, state), np.full((10, 3), 2.5))
     for agent, env in (("reinforce", "RandomGame"), ("dqn", "CartPole-v1")):  # no action values; no discrete states
-        other = jaxrl.make_trainer(agent, env, total_steps=500, preset="none")
+        other = jaxrl.make_trainer(agent, env, total_steps=20_000, preset="none")
         assert value_map.q_table(other, None) is None
 
 
-def test_a_run_that_cannot_be_read_is_named_in_a_warning(tmp_path):
-    with pytest.warns(UserWarning, match=f"^action values are not drawn: {tmp_path} is no run directory"):
-        assert value_map.of_run(tmp_path) is None
+def test_a_run_that_cannot_be_read_is_named_in_a_warning():
+    class Unread:
+        def agent(self, i):
+            raise InputError("runs/a has no checkpoint yet")
+
+    with pytest.warns(UserWarning, match="^action values are not drawn: runs/a has no checkpoint yet"):
+        assert value_map.of_run(Unread()) is None

@@ -97,6 +97,7 @@ def test_programs_compiled(grid, expected, monkeypatch):
     assert result.plan.programs == len(compiled) == expected
 
 
+@pytest.mark.exact
 def test_members_that_do_not_fit_run_in_waves_of_one_shape(swept):
     """Under half of the memory of three members at once: waves, one program each as before, and the same bits."""
     limit = swept.plan.bytes * 2 // 3

@@ -162,7 +162,7 @@ def test_a_signal_stops_the_workers_and_says_how_to_go_on(on_ray, tmp_path):
     process.send_signal(signal.SIGTERM)
     printed = process.communicate(timeout=120)[1]
     assert process.returncode == 128 + signal.SIGTERM
-    assert f"go on with: jaxrl resume {out} --engine ray" in printed.splitlines()[-1]
+    assert f"go on with: jaxrl resume {out}" in printed.splitlines()[-1]
     assert not psutil.wait_procs(running, timeout=60)[1]
 
 

@@ -47,6 +47,7 @@ def begun(tmp_path):
     return plan, out
 
 
+@pytest.mark.exact
 def test_a_wave_of_another_layout_is_kept_and_the_rest_is_cut_by_the_plan(whole, begun):
     plan, out = begun
     done = (out / "waves" / "1-0" / "summary.json").stat().st_mtime_ns

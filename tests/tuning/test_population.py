@@ -70,7 +70,7 @@ def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypa
     monkeypatch.setattr(files.Files, "wants_state", due)
     with pytest.raises(KeyboardInterrupt):
         population.train(base, axes, settings, tmp_path)
-    assert [path.name for path in tmp_path.glob("checkpoints/[0-9]*")] == ["10"]
+    assert [path.name for path in tmp_path.glob("checkpoints/[0-9]*")] == ["10.safetensors"]
     monkeypatch.setattr(population._Rounds, "add", add)
     again = population.train(base, axes, settings, tmp_path)
     assert_trees_equal(again.states, found.states)
