@@ -192,6 +192,12 @@ def make(callback: Any) -> Any:
     return lookup.fitting(factory, f"callback {callback!r}", *arguments, **keywords) if callable(factory) else factory
 
 
+def sources(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The files behind callbacks that were made by name: {name: {"path", "sha256"}}."""
+    own = [lookup.call_of(name, "callback")[0] for name in names]
+    return {name: lookup.source(name) for name in own if lookup.is_name(name)}
+
+
 def check(callbacks: Iterable[Any], eval_every: int) -> None:
     """Raises ValueError where a callback cannot be made, or needs evaluations and there are none."""
     for callback in callbacks:

@@ -190,11 +190,11 @@ def read_members(directory: Path) -> tuple[tuple[Member, ...], Layout]:
 MEMBER = {"seed": int, "config": int, "hparams": dict, "env_params": dict}
 
 
-def mark(directory: Path, lock: Lock, now: Experiment) -> None:
+def mark(directory: Path, lock: Lock, sources: Mapping[str, Any]) -> None:
     """Say in config.json, under `went_on_with`, what differs here that decides bits, changed own files included."""
     values = documents.read_config(directory)
     different = bits.differences(values["bits"], bits.bits())
-    different += [f"{name} has changed" for name, file in now.sources.items() if values.get("sources", {}).get(name) != file]
+    different += [f"{name} has changed" for name, file in sources.items() if values.get("sources", {}).get(name) != file]
     if different:
         lock.rewrite(values | {"went_on_with": [*values.get("went_on_with", []), *different]})
 

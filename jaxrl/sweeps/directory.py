@@ -143,7 +143,7 @@ def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw:
     platform.remind()
     with directory.held(folder, options.patience) as lock, stop_signals() as stop:
         if options.anyway:
-            directory.mark(folder, lock, plan.base)
+            directory.mark(folder, lock, plan.sources)
         try:
             if plan.alone:
                 (wave,) = waves.found(plan, folder)

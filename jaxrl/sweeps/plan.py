@@ -118,6 +118,11 @@ class Plan:
         """Seconds spent on compiling so far."""
         return sum(program.compile_s for program in self.program_list)
 
+    @property
+    def sources(self) -> dict[str, dict[str, str]]:
+        """The files of own code, those of callbacks included: {name: {"path", "sha256"}}."""
+        return self.base.sources | callbacks.sources(self.callbacks)
+
     def lines(self) -> list[str]:
         """The plan as a table."""
         members = len(self.configurations) * self.seeds
@@ -162,6 +167,7 @@ class Plan:
         return {
             "kind": "run" if self.alone else "sweep",
             **self.base.to_json(),
+            "sources": self.sources,
             "configurations": self.configurations,
             "seeds": self.seeds,
             "seed": self.seed,

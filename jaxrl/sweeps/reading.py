@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import PyTree
-from jaxrl.runs import checkpoint, directory, documents, files, metrics
+from jaxrl.experiment import lookup
+from jaxrl.runs import callbacks, checkpoint, directory, documents, files, metrics
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.documents import CONFIG, SUMMARY
@@ -31,6 +32,8 @@ def read_plan(folder: Path, anyway: bool = False) -> Plan:
     base = directory.read_experiment(folder, values, anyway)
     for program in values["programs"]:
         documents.check(program, f"{folder / CONFIG}: programs", PROGRAM)
+    with lookup.recorded(values.get("sources", {})):  # where the files of callbacks lie
+        callbacks.check(values["callbacks"], values["eval_every"])
     try:
         return plans.from_json(base, values, alone=values["kind"] == "run")
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:

@@ -1,16 +1,13 @@
 """Own agents, environments, torsos and callbacks out of files: the blocks of docs/own_code.md through the command line."""
 
 import json
-import re
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.command_line import command, jaxrl_cli, wait_for
+from tests.command_line import command, jaxrl_cli, own_files, wait_for
 
-PAGE = Path(__file__).parents[2] / "docs" / "own_code.md"
 SMALL = ["--seeds", 2, "--preset", "none"]
 TORSO = ["--num-envs", 2, "--rollout-length", 8, "--num-epochs", 1, "--num-minibatches", 1]
 
@@ -18,8 +15,7 @@ TORSO = ["--num-envs", 2, "--rollout-length", 8, "--num-epochs", 1, "--num-minib
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """The page's files, in the working directory."""
-    for name, code in re.findall(r'```python title="(\S+)"\n(.*?)```', PAGE.read_text(), re.DOTALL):
-        (tmp_path / name).write_text(code)
+    own_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -215,6 +215,21 @@ def test_a_run_does_not_go_on_on_another_kind_of_device(uninterrupted, tmp_path)
     assert done.returncode == 2 and "ran on gpu, here is cpu" in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_what_decides_bits_otherwise_is_refused_or_marked(uninterrupted, tmp_path):
+    import shutil
+
+    out = tmp_path / "other"
+    shutil.copytree(uninterrupted("q_learning"), out)
+    config = json.loads((out / "config.json").read_text())
+    config["bits"]["jax_threefry_partitionable"] = not config["bits"]["jax_threefry_partitionable"]
+    (out / "config.json").write_text(json.dumps(config))
+    refused = jaxrl_cli("resume", out, code=2).stderr
+    assert "jax_threefry_partitionable" in refused and "--anyway" in refused and refused.count("\n") == 1
+    jaxrl_cli("resume", out, "--anyway")
+    (marked,) = json.loads((out / "config.json").read_text())["went_on_with"]
+    assert "jax_threefry_partitionable" in marked
+
+
 def test_an_interruption_passes_between_processes():
     import pickle
 

@@ -23,7 +23,7 @@ from jaxrl.experiment.experiment import resolve
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import ray_engine, reading, waves
 from tests.command_line import SWEEP_WORDS as SMALL
-from tests.command_line import command, jaxrl_cli, wait_for
+from tests.command_line import command, jaxrl_cli, own_files, wait_for
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -62,6 +62,19 @@ def assert_same_sweep(a, b):
     np.testing.assert_array_equal(a.final_return, b.final_return)
     for member in np.ndindex(a.final_return.shape):
         assert_trees_equal(a.agent(*member)[1], b.agent(*member)[1])
+
+
+def test_own_code_out_of_files_trains_on_ray_too(on_ray, tmp_path, monkeypatch):
+    """An own agent, environment and callback (docs/own_code.md), whose files only the driver's directory holds."""
+    own_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["sweep", "linear_q.py:make", "--env", "corridor.py:make", "--grid", "learning_rate=0.02,0.1", "--preset", "none",
+             "--seeds", 2, "--total-steps", 6_000, "--eval-every", 2_000, "--callback", "solved.py:Solved(0.6)"]  # fmt: skip
+    jaxrl_cli(*words, "--out", "local")
+    jaxrl_cli(*words, *on_ray, "--out", "ray")
+    assert_same_sweep(tmp_path / "local", tmp_path / "ray")
+    stopped = [json.loads(path.read_text()).get("stopped", "") for path in tmp_path.glob("ray/waves/*/summary.json")]
+    assert any("solved" in reason for reason in stopped)
 
 
 def members(out):
