@@ -69,7 +69,8 @@ def test_own_code_out_of_files_trains_on_ray_too(on_ray, tmp_path, monkeypatch):
     own_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "linear_q.py:make", "--env", "corridor.py:make", "--grid", "learning_rate=0.02,0.1",
-             "--preset", "none", "--seeds", 2, "--total-steps", 6_000, "--eval-every", 2_000, "--callback", "solved.py:Solved(0.6)"]  # fmt: skip
+             "--preset", "none", "--seeds", 2, "--total-steps", 6_000, "--eval-every", 2_000,
+             "--callback", "solved.py:Solved(0.6)"]  # fmt: skip
     jaxrl_cli(*words, "--out", "local")
     jaxrl_cli(*words, *on_ray, "--out", "ray")
     assert_same_sweep(tmp_path / "local", tmp_path / "ray")
