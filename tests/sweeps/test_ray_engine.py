@@ -151,6 +151,7 @@ def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, compi
     assert_same_sweep(whole, out)
 
 
+@pytest.mark.exact
 def test_a_killed_driver_is_gone_on_with(whole, on_ray, tmp_path):
     """With Ray, and when that driver is killed, too, without."""
     out = tmp_path / "killed"
