@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,8 +19,7 @@ from jaxrl.experiment import lookup
 from jaxrl.runs.checkpoint import Checkpoints, to_host
 from jaxrl.runs.metrics import Row, plain, rows_of
 
-if TYPE_CHECKING:
-    from jaxrl.runs.driver import Training
+Training = Any  # runs.driver.Training, which tells callbacks and so cannot be imported here
 
 
 @dataclasses.dataclass(frozen=True)
