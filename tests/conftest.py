@@ -25,11 +25,11 @@ gc.set_threshold(200_000, 20, 100)  # a traced program is millions of objects th
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    """One compilation cache for the session and its subprocesses, away from the user's."""
-    shared = tmp_path_factory.getbasetemp().parent / "xla-cache"
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared)
-    jax.config.update("jax_compilation_cache_dir", str(shared))
+def compilation_cache(pytestconfig):
+    """One compilation cache for all sessions in this checkout and their subprocesses, away from the user's."""
+    shared = os.environ.get("JAXRL_TEST_CACHE", str(pytestconfig.rootpath / ".xla_cache"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = shared
+    jax.config.update("jax_compilation_cache_dir", shared)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
