@@ -27,6 +27,7 @@ NAMES = {  # and minutes on 2 cores, or on a GPU
     "report_time": 4,
     "machines": 12,
     "sameness": 60,
+    "early": 40,
     "pictures": 3,
     "gpu": 9,
 }
