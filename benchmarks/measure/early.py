@@ -1,7 +1,7 @@
 """What an agent has learnt after few steps, beside Stable-Baselines3: `python -m benchmarks run early`.
 
-A curve that rises in the end hides targets that move too slowly or updates that are left out; early budgets show them. Seeds 0
-to 7, each evaluated greedily in 32 episodes; mean and 95 % bootstrap interval over seeds. jaxrl trains under its preset, SB3
+A curve that rises in the end hides targets that move too slowly or updates that are left out; early budgets show them. Seeds
+0 to 7, each evaluated greedily in 32 episodes; mean and 95 % bootstrap interval over seeds. jaxrl trains under its preset, SB3
 under its zoo's settings for Pendulum-v1 (step size 1e-3, for TD3 Gaussian noise of 0.1 of the action's range; else its own).
 """
 
@@ -58,22 +58,14 @@ def pendulum(agent: str, smoke: bool) -> Iterator[Row]:
     returns = {"jaxrl": processes.apart(smoke, ours, agent, list(must), seeds, episodes, limit=LIMIT)}
     missing = {}
     try:
-        theirs = (
-            [] if smoke else [libraries.run("sb3_early", agent, seed, episodes, *must)["returns"] for seed in range(seeds)]
-        )
-        returns |= {"sb3": np.array(theirs).T.tolist()} if theirs else {}
+        theirs = [] if smoke else [libraries.run("sb3_early", agent, seed, episodes, *must) for seed in range(seeds)]
+        returns |= {"sb3": np.array([run["returns"] for run in theirs]).T.tolist()} if theirs else {}
     except libraries.Missing as why:
         missing = {"sb3": str(why)}
     for i, (steps, asked) in enumerate(must.items()):
         found = {library: over_seeds(each[i]) for library, each in returns.items()}
-        yield {
-            "work": f"{agent.upper()} Pendulum-v1",
-            "steps": steps,
-            "seeds": seeds,
-            **found,
-            "must": asked,
-            "missing": missing,
-        }
+        work = {"work": f"{agent.upper()} Pendulum-v1", "steps": steps, "seeds": seeds}
+        yield {**work, **found, "must": asked, "missing": missing}
 
 
 PARTS: dict[str, Part] = {agent: partial(pendulum, agent) for agent in MUST}
