@@ -1,8 +1,9 @@
 """What an agent has learnt after few steps, beside Stable-Baselines3: `python -m benchmarks run early`.
 
-A curve that rises in the end hides targets that move too slowly or updates that are left out; early budgets show them. Seeds
-0 to 7, each evaluated greedily in 32 episodes; mean and 95 % bootstrap interval over seeds. jaxrl trains under its preset, SB3
-under its zoo's settings for Pendulum-v1 (step size 1e-3, for TD3 Gaussian noise of 0.1 of the action's range; else its own).
+A curve that rises in the end hides targets that move too slowly or updates that are left out; early budgets show them.
+Seeds 0 to 7, each evaluated greedily in 32 episodes; mean and 95 % bootstrap interval over seeds. jaxrl trains under its
+preset, SB3 under its zoo's settings for Pendulum-v1: step size 1e-3, for TD3 Gaussian noise of 0.1 of the action's range,
+and its defaults otherwise.
 """
 
 from __future__ import annotations
