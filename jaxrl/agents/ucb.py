@@ -14,7 +14,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.bandit import Arms, context_free, fresh
+from jaxrl.agents.parts.bandit import Arms, context_free
 from jaxrl.agents.parts.common import discrete_actions
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.settings import NonNegative, hyperparameters
@@ -40,12 +40,12 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     num_actions = discrete_actions(spec, "ucb")
 
     def init(hp: HParams) -> Arms:
-        return fresh(num_actions)
+        return Arms.initial(num_actions)
 
     def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         return exploration.random_argmax(key, upper_bounds(state, hp.confidence)), ()
 
     def update(hp: HParams, state: Arms, step: Transition) -> Arms:
-        return state.moved(step.action, step.reward, learning_rate=1.0, decay=1.0)
+        return state.updated(step.action, step.reward, learning_rate=1.0, decay=1.0)
 
     return context_free(init, choose, update, score=lambda state: state.q)
