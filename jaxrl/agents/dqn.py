@@ -181,9 +181,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         replay = off_policy.push(state.experience.replay, rollout)
 
-        def slots_loss(
-            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
-        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        def slots_loss(params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key) -> Any:
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
             return loss(params, target_params, network(hp), config, hp, batch, weight, key)
 

@@ -154,9 +154,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         replay = sequence.push(state.experience.replay, rollout.steps, rollout.memory)
 
-        def slots_loss(
-            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
-        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        def slots_loss(params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key) -> Any:
             return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight)
 
         return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay.starts, clock, key)

@@ -48,7 +48,7 @@ class ActorCritic(nn.Module):
     def setup(self) -> None:
         self.actor = self.torso.copy(name="actor")
         self.critic = self.actor if self.shared else self.torso.copy(name="critic")
-        self.policy_head = PolicyHead(self.action_space, self.box_policy, kernel_init=orthogonal(0.01))
+        self.policy_head = PolicyHead(self.action_space, self.box_policy)
         self.value_head = Dense(1, kernel_init=orthogonal(1.0))
 
     def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> tuple[Output, PyTree]:

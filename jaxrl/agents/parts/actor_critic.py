@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.agents.parts import minibatch
-from jaxrl.agents.parts.common import annealed, descend, first_params, next_outputs_with_memory, next_values, one_step
+from jaxrl.agents.parts.common import annealed, descend, first_params, network_agent, next_outputs_with_memory, next_values
 from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
-from jaxrl.networks.actor_critic import ActorCritic
+from jaxrl.networks.actor_critic import ActorCritic, Output
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.policy import BoxPolicy, check_space
 from jaxrl.networks.torsos import Layers, TorsoSetting, torso_of
@@ -111,18 +111,11 @@ def agent_of(
     extras_of: (policy, action [N]) -> what `learn` is handed. params_of: state -> the network's parameters.
     """
 
-    def act(
-        hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        out, memory = one_step(network, params_of(state), memory, obs, first)
+    def sample(hp: Any, out: Output, clock: Clock, key: Key) -> tuple[PyTree, PyTree]:
         action = out.policy.sample(key)
-        return action, memory, extras_of(out.policy, action)
+        return action, extras_of(out.policy, action)
 
-    def greedy(hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
-        out, memory = one_step(network, params_of(state), memory, obs, first)
-        return out.policy.mode(), memory
-
-    return Agent(init, network.initial, act, greedy, learn)
+    return network_agent(network, init, learn, params_of, sample, lambda out: out.policy.mode())
 
 
 def values_and_next_values(network: ActorCritic, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:

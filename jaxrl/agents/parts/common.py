@@ -110,31 +110,44 @@ def one_step(network: Any, params: PyTree, memory: PyTree, obs: PyTree, first: j
     return jax.tree.map(lambda x: x[0], out), memory
 
 
+def network_agent(
+    network: Any,
+    init: Any,
+    learn: Any,
+    params_of: Callable[[Any], PyTree],
+    sample: Callable[[Any, Any, Clock, Key], tuple[PyTree, PyTree]],
+    best: Callable[[Any], PyTree],
+) -> Agent:
+    """The agent that acts by the output of a network with or without memory; init and learn are as in `Agent`.
+
+    params_of: state -> the network's parameters. sample: (hparams, output [N, ...], clock, key) -> (action, extras).
+    best: output [N, ...] -> the greedy action.
+    """
+
+    def act(
+        hp: Any, state: Any, memory: PyTree, obs: PyTree, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        out, memory = one_step(network, params_of(state), memory, obs, first)
+        action, extras = sample(hp, out, clock, key)
+        return action, memory, extras
+
+    def greedy(hp: Any, state: Any, memory: PyTree, obs: PyTree, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
+        out, memory = one_step(network, params_of(state), memory, obs, first)
+        return best(out), memory
+
+    return Agent(init, network.initial, act, greedy, learn)
+
+
 def epsilon_greedy_agent(
     network: Any, init: Any, learn: Any, params_of: Callable[[Any], PyTree], extras_of: Any = lambda q: ()
 ) -> Agent:
-    """The agent that acts ε-greedily by a network of one value an action, with or without memory; greedily in evaluation.
+    """The agent that acts ε-greedily by a network of one value an action. extras_of: Q(s, ·) float32 [N, A] -> extras."""
 
-    params_of: state -> the network's parameters. extras_of: Q(s, ·) float32 [N, A] -> what `learn` is handed of each step.
-    """
+    def sample(hp: EpsilonSchedule, out: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, PyTree]:
+        q = out[..., 0]
+        return epsilon_greedy_actions(key, q, hp.epsilon(clock)), extras_of(q)
 
-    def q_values(state: Any, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        q, memory = one_step(network, params_of(state), memory, obs, first)
-        return q[..., 0], memory
-
-    def act(
-        hp: EpsilonSchedule, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
-        q, memory = q_values(state, memory, obs, first)
-        return epsilon_greedy_actions(key, q, hp.epsilon(clock)), memory, extras_of(q)
-
-    def greedy(
-        hp: EpsilonSchedule, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        q, memory = q_values(state, memory, obs, first)
-        return exploration.greedy(q), memory
-
-    return Agent(init, network.initial, act, greedy, learn)
+    return network_agent(network, init, learn, params_of, sample, lambda out: exploration.greedy(out[..., 0]))
 
 
 def epsilon_greedy_actions(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
