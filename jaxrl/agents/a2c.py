@@ -20,6 +20,8 @@ from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollou
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """A2C's static settings: N, T, and those of every policy-gradient agent."""
+
     num_envs: Annotated[int, Count] = 16
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 8
@@ -28,6 +30,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """A2C's traced settings: those of every policy-gradient agent, and λ."""
+
     gae_lambda: Annotated[float, Fraction] = 1.0
     """Weight of longer advantage estimates (λ)."""
 

@@ -40,6 +40,8 @@ from jaxrl.replay.ring import Batch
 
 @dataclasses.dataclass(frozen=True)
 class Config(q_replay.Config):
+    """DQN's static settings: network, replay, and which of its descendants' ideas to use."""
+
     num_envs: Annotated[int, Count] = 10
     hidden_sizes: Annotated[tuple[int, ...], Count] = (120, 84)
     """Units of each dense hidden layer; the last one is each stream's own in a dueling network."""
@@ -60,6 +62,8 @@ class Config(q_replay.Config):
 
 @hyperparameters
 class HParams(q_replay.HParams):
+    """DQN's traced settings: step size, exploration, targets, priorities, atoms."""
+
     temperature: Annotated[float, Positive] = 1.0
     """Temperature of Boltzmann exploration, in units of return."""
     v_min: Annotated[float, Range()] = -10.0

@@ -24,6 +24,8 @@ from jaxrl.ops import exploration
 
 @hyperparameters
 class HParams(EpsilonSchedule):
+    """The ε-greedy bandit's traced settings: step size and exploration."""
+
     learning_rate: Annotated[float, Positive] = 1.0
     """Step size at an action's first pull (α)."""
     learning_rate_decay: Annotated[float, Fraction] = 1.0

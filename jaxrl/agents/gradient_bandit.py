@@ -24,12 +24,16 @@ from jaxrl.ops import exploration
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
+    """The gradient bandit's static settings."""
+
     baseline: bool = True
     """Compare rewards with the mean of those before; else with 0."""
 
 
 @hyperparameters
 class HParams:
+    """The gradient bandit's traced settings."""
+
     learning_rate: Annotated[float, Positive] = 0.1
     """Step size of the preferences (α)."""
 

@@ -28,6 +28,8 @@ Table = tabular.State
 
 @dataclasses.dataclass(frozen=True)
 class Config(tabular.Config):
+    """n-step SARSA's static settings."""
+
     n_step: Annotated[int, Count] = 4
     """Rewards in a return before it goes on with a value (n)."""
 

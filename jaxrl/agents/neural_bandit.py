@@ -40,6 +40,8 @@ from jaxrl.replay import ring, uniform
 
 @dataclasses.dataclass(frozen=True)
 class Config(off_policy.Config):
+    """The neural bandit's static settings: network, replay, and how actions are chosen."""
+
     num_envs: Annotated[int, Count] = 10
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     replay_capacity: Annotated[int, Count] = 20_000
@@ -53,6 +55,8 @@ class Config(off_policy.Config):
 
 @hyperparameters
 class HParams(common.EpsilonSchedule):
+    """The neural bandit's traced settings: step size and exploration."""
+
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size."""
     prior_scale: Annotated[float, Positive] = 1.0

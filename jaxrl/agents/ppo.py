@@ -30,6 +30,8 @@ from jaxrl.ops.distributions import Distribution
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """PPO's static settings: N, T, epochs and minibatches, and which terms and limits the loss has."""
+
     num_envs: Annotated[int, Count] = 4
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 128
@@ -50,6 +52,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """PPO's traced settings: those of every policy-gradient agent, and the clip and KL of its own."""
+
     learning_rate: Annotated[float, Positive] = 2.5e-4
     """Adam's step size."""
     gae_lambda: Annotated[float, Fraction] = 0.95

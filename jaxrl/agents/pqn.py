@@ -31,6 +31,8 @@ from jaxrl.ops.returns import lambda_returns
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
+    """PQN's static settings: N, T, epochs and minibatches, and the network."""
+
     num_envs: Annotated[int, Count] = 32
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 64
@@ -51,6 +53,8 @@ class Config(LoopConfig):
 
 @hyperparameters
 class HParams(EpsilonSchedule):
+    """PQN's traced settings: step size, λ and exploration."""
+
     epsilon_fraction: Annotated[float, Fraction] = 0.2
     learning_rate: Annotated[float, Positive] = 5e-4
     """RAdam's step size."""

@@ -38,6 +38,8 @@ from jaxrl.replay.sequence import Sequences
 
 @dataclasses.dataclass(frozen=True)
 class Config(q_replay.Config):
+    """R2D2's static settings: network, replay of sequences, and targets."""
+
     num_envs: Annotated[int, Count] = 16
     rollout_length: Annotated[int, Count] = 20
     """Steps each environment takes between two learning phases, and steps of a sequence that are learnt from (T)."""
@@ -65,6 +67,8 @@ class Config(q_replay.Config):
 
 @hyperparameters
 class HParams(q_replay.HParams):
+    """R2D2's traced settings: step size, exploration, targets and priorities."""
+
     learning_rate: Annotated[float, Positive] = 5e-4
     priority_exponent: Annotated[float, NonNegative] = 0.9
     priority_mixing: Annotated[float, Fraction] = 0.9

@@ -34,6 +34,8 @@ from jaxrl.ops.returns import discounted_returns
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """REINFORCE's static settings: N, T, the baseline, and where episodes are cut."""
+
     num_envs: Annotated[int, Count] = 8
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 64
@@ -53,6 +55,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """REINFORCE's traced settings: those of every policy-gradient agent."""
+
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
     """Share of the step size given up linearly over training; 1 = annealed to 0."""
 

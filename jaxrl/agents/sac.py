@@ -38,6 +38,8 @@ from jaxrl.replay.ring import Batch
 
 @dataclasses.dataclass(frozen=True)
 class Config(off_policy.Config):
+    """SAC's static settings: network, replay, and whether the temperature is tuned."""
+
     num_envs: Annotated[int, Count] = 4
     gradient_steps: Annotated[int, Count] = 4
     auto_temperature: bool = True
@@ -46,6 +48,8 @@ class Config(off_policy.Config):
 
 @hyperparameters
 class HParams(off_policy.HParams):
+    """SAC's traced settings: step sizes, targets and entropy."""
+
     temperature: Annotated[float, Positive] = 1.0
     """Return that a nat of entropy is worth (α), at the start."""
     target_entropy: Annotated[float, Range()] = 0.0

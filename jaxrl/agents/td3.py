@@ -33,6 +33,8 @@ from jaxrl.replay.ring import Batch
 
 @dataclasses.dataclass(frozen=True)
 class Config(off_policy.Config):
+    """TD3's static settings: network, replay, and the actor's delay."""
+
     num_envs: Annotated[int, Count] = 4
     gradient_steps: Annotated[int, Count] = 4
     """Steps of the critics after each rollout."""
@@ -42,6 +44,8 @@ class Config(off_policy.Config):
 
 @hyperparameters
 class HParams(off_policy.HParams):
+    """TD3's traced settings: step sizes, targets and noise."""
+
     exploration_noise: Annotated[float, NonNegative] = 0.1
     """Deviation of the noise on actions in training (σ)."""
     target_noise: Annotated[float, NonNegative] = 0.2

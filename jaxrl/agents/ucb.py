@@ -24,6 +24,8 @@ from jaxrl.ops import exploration
 
 @hyperparameters
 class HParams:
+    """UCB's traced settings."""
+
     confidence: Annotated[float, NonNegative] = 1.4142
     """Width of the confidence bound (c): √2 is UCB1 for rewards in [0, 1]; wider rewards need more."""
 
