@@ -191,4 +191,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
         return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay, clock, key)
 
-    return common.memoryless(init, act, greedy, learn, action_values)
+    return common.memoryless_agent(init, act, greedy, learn, action_values)

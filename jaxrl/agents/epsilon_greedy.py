@@ -15,7 +15,7 @@ from typing import Annotated
 import jax
 
 from jaxrl.agents.parts.bandit import Arms, context_free
-from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions
+from jaxrl.agents.parts.common import EpsilonSchedule
 from jaxrl.core.settings import Fraction, Positive, Range, hyperparameters
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
@@ -38,15 +38,14 @@ class HParams(EpsilonSchedule):
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """ε-greedy for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "epsilon_greedy")
 
-    def init(hp: HParams) -> Arms:
+    def choose(hp: HParams, arms: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+        return exploration.sample(key, exploration.epsilon_greedy_probs(arms.q, hp.epsilon(clock))), ()
+
+    def update(hp: HParams, arms: Arms, step: Transition) -> Arms:
+        return arms.updated(step.action, step.reward, hp.learning_rate, hp.learning_rate_decay)
+
+    def init(hp: HParams, num_actions: int) -> Arms:
         return Arms.initial(num_actions, hp.initial_value)
 
-    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
-        return exploration.sample(key, exploration.epsilon_greedy_probs(state.q, hp.epsilon(clock))), ()
-
-    def update(hp: HParams, state: Arms, step: Transition) -> Arms:
-        return state.updated(step.action, step.reward, hp.learning_rate, hp.learning_rate_decay)
-
-    return context_free(init, choose, update, score=lambda state: state.q)
+    return context_free(spec, "epsilon_greedy", init, choose, update, score=lambda arms: arms.q)

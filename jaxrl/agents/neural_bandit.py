@@ -211,4 +211,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         weights, metrics = common.gradient_steps(config, clock, gradient_step, (params, opt_state), batch_key)
         return State(Learner(*weights, covariance), replay), metrics | {"reward": Mean.of(s.reward, s.valid)}
 
-    return common.memoryless(init, act, greedy, learn, values)
+    return common.memoryless_agent(init, act, greedy, learn, values)

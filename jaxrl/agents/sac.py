@@ -188,4 +188,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
         return off_policy.learn(config, hp, gradient_step, state, rollout, clock, key)
 
-    return common.memoryless(init, act, greedy, learn, action_values if isinstance(nets.space, Discrete) else None)
+    return common.memoryless_agent(init, act, greedy, learn, action_values if isinstance(nets.space, Discrete) else None)

@@ -164,4 +164,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
         return off_policy.learn(config, hp, gradient_step, state, rollout, clock, key)
 
-    return common.memoryless(init, act, greedy, learn)
+    return common.memoryless_agent(init, act, greedy, learn)

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts.bandit import context_free
-from jaxrl.agents.parts.common import discrete_actions
 from jaxrl.core.settings import LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 
@@ -99,11 +98,7 @@ class Beta(NamedTuple):
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """Thompson sampling for discrete actions; observations are ignored. Greedy is the highest posterior mean."""
-    num_actions = discrete_actions(spec, "thompson")
     posterior = Normal if config.likelihood == "gaussian" else Beta
-
-    def init(hp: HParams) -> Normal | Beta:
-        return posterior.prior(hp, num_actions)
 
     def choose(hp: HParams, state: Normal | Beta, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         return jnp.argmax(state.sample(key)).astype(jnp.int32), ()
@@ -111,4 +106,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def update(hp: HParams, state: Normal | Beta, step: Transition) -> Normal | Beta:
         return state.updated(hp, step.action, step.reward)
 
-    return context_free(init, choose, update, score=lambda state: state.mean)
+    return context_free(spec, "thompson", posterior.prior, choose, update, score=lambda state: state.mean)

@@ -1,6 +1,6 @@
 """What the context-free bandit agents share: they learn which of A actions pays, whatever is observed.
 
-Each gives four functions of one pull; here they become an `Agent`, batched over N environments.
+Each gives four functions of one pull, which `context_free` makes an `Agent`, batched over N environments.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.common import memoryless, one_by_one
+from jaxrl.agents.parts.common import discrete_actions, memoryless_agent, one_by_one
 from jaxrl.core import trees
 from jaxrl.core.means import Mean
-from jaxrl.core.types import Agent, Clock, Key, Metrics, PyTree, Rollout, Scalar, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 
 
 class Arms(NamedTuple):
@@ -39,22 +39,25 @@ class Arms(NamedTuple):
 
 
 def context_free(
-    init: Callable[[Any], PyTree],
+    spec: EnvSpec,
+    name: str,
+    init: Callable[[Any, int], PyTree],
     choose: Callable[[Any, PyTree, Clock, Key], tuple[jax.Array, PyTree]],
     update: Callable[[Any, PyTree, Transition], PyTree],
     score: Callable[[PyTree], jax.Array],
     *,
     has_values: bool = True,
 ) -> Agent:
-    """An agent that ignores what it observes.
+    """The agent `name` that ignores what it observes. Raises ValueError where actions are not discrete.
 
-    init: hparams -> state. choose: (hparams, state, clock, key) -> (action int32 [], extras of that pull).
+    init: (hparams, A) -> state. choose: (hparams, state, clock, key) -> (action int32 [], extras of that pull).
     update: (hparams, state, one valid transition) -> state; pulls are learnt from one after another.
     score: state -> float32 [A]; the greedy action is the first of the highest. has_values: scores are action values.
     """
+    num_actions = discrete_actions(spec, name)
 
     def init_or_params(key: Key, hp: Any, params: PyTree = None) -> PyTree:
-        return init(hp) if params is None else params
+        return init(hp, num_actions) if params is None else params
 
     def act(hp: Any, state: PyTree, obs: PyTree, clock: Clock, key: Key) -> tuple[jax.Array, PyTree]:
         keys = jax.random.split(key, jax.tree.leaves(obs)[0].shape[0])
@@ -74,4 +77,4 @@ def context_free(
         q = score(state)
         return jnp.broadcast_to(q, (jax.tree.leaves(obs)[0].shape[0], *q.shape))
 
-    return memoryless(init_or_params, act, greedy, learn, values if has_values else None)
+    return memoryless_agent(init_or_params, act, greedy, learn, values if has_values else None)

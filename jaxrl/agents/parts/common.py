@@ -63,7 +63,7 @@ def zero_transitions(spec: EnvSpec, dtype: Any = None, shape: tuple[int, ...] = 
     return jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), step)
 
 
-def memoryless(
+def memoryless_agent(
     init: Callable[..., PyTree],
     act: Callable[..., tuple[PyTree, PyTree]],
     greedy: Callable[..., PyTree],

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions, discrete_observations, memoryless, one_by_one
+from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions, discrete_observations, memoryless_agent, one_by_one
 from jaxrl.core.means import Mean
 from jaxrl.core.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
@@ -118,7 +118,7 @@ def table_agent(
     def greedy(hp: HParams, state: Any, obs: jax.Array) -> jax.Array:
         return exploration.greedy(values(hp, state, obs))
 
-    return memoryless(init, act, greedy, learn, values)
+    return memoryless_agent(init, act, greedy, learn, values)
 
 
 def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Policy, jax.Array], jax.Array]) -> Agent:
