@@ -208,7 +208,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             grads, metrics = jax.grad(loss, has_aux=True)(weights[0], batch)
             return common.descend(optax.adam(hp.learning_rate), grads, *weights), metrics
 
-        weights, metrics = common.gradient_steps(config, clock, gradient_step, (params, opt_state), batch_key)
-        return State(Learner(*weights, covariance), replay), metrics | {"reward": Mean.of(s.reward, s.valid)}
+        learnt = (params, opt_state)
+        (params, opt_state), metrics = common.gradient_steps(config, clock, gradient_step, learnt, batch_key)
+        metrics = metrics | {"reward": Mean.of(s.reward, s.valid)}
+        return State(Learner(params, opt_state, covariance), replay), metrics
 
     return common.memoryless_agent(init, act, greedy, learn, values)

@@ -123,7 +123,7 @@ def values_and_next_values(network: ActorCritic, params: PyTree, rollout: Rollou
 
     def value_of(params: PyTree, memory: PyTree, obs: PyTree, first: jax.Array | None = None) -> tuple[jax.Array, PyTree]:
         out, memory = network.apply(params, memory, obs, first)
-        return out.value, memory  # type: ignore[union-attr]
+        return out.value, memory
 
     steps, memory = rollout
     if network.remembers:

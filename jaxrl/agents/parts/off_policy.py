@@ -102,13 +102,14 @@ def actor_adam(hp: HParams) -> optax.GradientTransformation:
 
 def empty_replay(spec: EnvSpec, config: Any, n_step: int = 1) -> Replay:
     """A replay of the environment's transitions."""
-    example = zero_transitions(spec, spec.storage_dtype)._replace(first=())
-    return ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length, n_step)
+    example: Any = zero_transitions(spec, spec.storage_dtype)
+    return ring.init(example._replace(first=()), config.replay_capacity, config.num_envs, config.rollout_length, n_step)
 
 
 def push(replay: Replay, rollout: Rollout) -> Replay:
     """The replay with a rollout's transitions, but for `first` and `extras`."""
-    return ring.push(replay, rollout.steps._replace(first=(), extras=()))
+    steps: Any = rollout.steps
+    return ring.push(replay, steps._replace(first=(), extras=()))
 
 
 def random_at_first(spec: EnvSpec, config: Config, clock: Clock, key: Key, action: PyTree) -> PyTree:
