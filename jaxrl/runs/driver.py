@@ -281,7 +281,7 @@ def states_template(wave: Wave, trainer: Any) -> PyTree:
 def stats_of(per_seed: np.ndarray) -> dict[str, Any]:
     """Mean, interquartile mean and 95 % interval of final returns [seeds]; None where a diverged seed leaves no number."""
     with np.errstate(invalid="ignore"):  # infinities of both signs
-        low, high = stats.bootstrap_interval(per_seed)
+        low, high = stats.seed_interval(per_seed)
         numbers = {"mean": per_seed.mean(), "iqm": stats.iqm(per_seed), "ci_low": low, "ci_high": high, "per_seed": per_seed}
     return {name: plain(x) for name, x in numbers.items()}
 

@@ -115,7 +115,7 @@ class SweepResult:
 
     def interval(self, i: int) -> stats.Interval:
         """The 95 % bootstrap interval of configuration i's mean final return over seeds."""
-        return stats.bootstrap_interval(self.final_return[i])
+        return stats.seed_interval(self.final_return[i])
 
     def table(self) -> dict[str, list[Any]]:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them: settings, seed, final return."""
