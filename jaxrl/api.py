@@ -50,7 +50,7 @@ def train(
     plan = plans.make_run(base, seeds, seed, eval_every=eval_every, callback_names=names)
     callback_room.check(objects, eval_every)
     if out is None:
-        return RunResult(sweeps.in_memory(plan, objects))
+        return sweeps.in_memory(plan, objects).waves[0]
     from jaxrl.show import pictures  # draws with matplotlib, which takes a while to import
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw)
@@ -133,7 +133,7 @@ def tune(
     out: str | Path | None = None,
     overwrite: bool = False,
     **kwargs: Any,
-) -> tunings.Found:
+) -> tunings.TuningResult:
     """Search for better settings of an experiment.
 
     experiment, env: as in `train`. search: {setting: "log:LOW,HIGH", "uniform:LOW,HIGH" or values}; default: the agent's own

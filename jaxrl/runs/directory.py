@@ -187,6 +187,14 @@ def read_members(directory: Path) -> tuple[tuple[Member, ...], Layout]:
     return members, Layout(len(members), program["devices"], width)
 
 
+def read_wave(directory: Path, anyway: bool = False) -> Wave:
+    """A run, a population or one wave of a sweep by its own config.json. Raises ValueError."""
+    members, layout = read_members(directory)
+    values = documents.read_config(directory)
+    experiment = read_experiment(directory, values, anyway)
+    return Wave(experiment, members, layout, values["eval_every"], path=directory)
+
+
 MEMBER = {"seed": int, "config": int, "hparams": dict, "env_params": dict}
 
 

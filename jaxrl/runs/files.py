@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import documents
+from jaxrl.runs import documents, metrics
 from jaxrl.runs.callbacks import Callback, Event
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.driver import Restored, Training, states_template
@@ -47,6 +47,14 @@ def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
                     f"{wave.directory}: config.json says {name} = {np.ravel(x)[0]:.6g}, its checkpoint was trained with "
                     f"{np.ravel(y)[0]:.6g}; a changed setting is a new run"
                 )
+
+
+def read_metrics(wave: Wave) -> metrics.Table:
+    """A wave's metrics.jsonl as {name: [members, iterations]}. Raises ValueError."""
+    rows = metrics.read(wave.directory / METRICS)
+    if not rows:
+        raise InputError(f"{wave.directory} has no metrics yet")
+    return metrics.table(rows, [member.name for member in wave.members], wave.directory / METRICS)
 
 
 class Files(Callback):

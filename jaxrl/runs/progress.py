@@ -11,7 +11,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.callbacks import Event, RowCallback
 from jaxrl.runs.driver import Training
 
 LINE_EVERY = 5.0  # seconds between lines where there is no terminal
@@ -63,7 +63,7 @@ class Bar:
             say(f"{self._label}  {share}  {news}")
 
 
-class Progress(Callback):
+class Progress(RowCallback):
     """Shows the environment steps of a wave's members, and the mean of their newest returns in training."""
 
     def __init__(self, label: str) -> None:
@@ -73,10 +73,6 @@ class Progress(Callback):
     def start(self, training: Training) -> None:
         """Show where training stands."""
         self._bar = Bar(self._label, training.trainer.total_steps, training.env_steps).__enter__()
-
-    def wants_state(self, done: int) -> bool:
-        """It reads rows only."""
-        return False
 
     def update(self, event: Event) -> None:
         """Show the newest return of each member, averaged."""

@@ -26,7 +26,7 @@ from PIL import Image
 from jaxrl.core.errors import InputError
 from jaxrl.experiment.members import Member
 from jaxrl.runs import documents, metrics
-from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.callbacks import Event, RowCallback
 from jaxrl.runs.directory import CURVE, GIF, TENSORBOARD, VALUES, WANDB
 from jaxrl.runs.driver import Restored, Training
 from jaxrl.runs.metrics import METRICS
@@ -76,7 +76,7 @@ def _folder(member: Member) -> str:
     return "_".join(f"{key}_{number}" for key, number in member.label.items())
 
 
-class TensorBoard(Callback):
+class TensorBoard(RowCallback):
     """Events in DIR/tensorboard/seed_<n>, in a sweep config_<c>_seed_<n>: one event a row. Needs the extra `tensorboard`.
 
     The configuration is a text and fills the HPARAMS tab; a GIF is an image, which TensorBoard plays.
@@ -118,10 +118,6 @@ class TensorBoard(Callback):
         for part in summary.hparams(plain, {"final_return": None}):  # the experiment, its begin, its end
             self._put(name, part, 0)
 
-    def wants_state(self, done: int) -> bool:
-        """It reads rows only."""
-        return False
-
     def update(self, event: Event) -> None:
         """One event for each row, at its environment step; after a resume some come again, equal to the first."""
         left_out, value = ("iteration", "config", "seed", "env_steps"), self._summary.Value
@@ -158,7 +154,7 @@ class TensorBoard(Callback):
         self._flushed = time.monotonic()
 
 
-class Wandb(Callback):
+class Wandb(RowCallback):
     """A W&B run for each member, grouped, in a project. Needs the extra `wandb`; W&B's variables (WANDB_MODE ...) hold.
 
     A process beside the run follows metrics.jsonl at the lowest priority: what it takes, the run's own work does not need.
@@ -203,10 +199,6 @@ class Wandb(Callback):
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise RuntimeError(f"the process of --wandb ended with {self._process.wait()}") from error
-
-    def wants_state(self, done: int) -> bool:
-        """The rows are read from metrics.jsonl."""
-        return False
 
     def update(self, event: Event) -> None:
         """They are read from metrics.jsonl. Warns once where W&B has stopped: the run goes on, `close` says why."""

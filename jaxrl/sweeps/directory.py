@@ -20,12 +20,12 @@ import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
-from jaxrl.runs import callbacks, directory, documents, metrics
+from jaxrl.runs import callbacks, directory, documents, files, metrics
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Interrupted, Stop, Training, stop_signals
 from jaxrl.sweeps import reading, waves
 from jaxrl.sweeps.plan import Plan
-from jaxrl.sweeps.result import Recorder, RunResult, SweepResult, WaveResult
+from jaxrl.sweeps.result import Recorder, RunResult, SweepResult
 from jaxrl.sweeps.waves import DEFAULTS, Engine, Options
 
 Drawing = Callable[[Any, Path], None]
@@ -43,8 +43,9 @@ def in_memory(plan: Plan, callback_objects: Sequence[Any] = ()) -> SweepResult:
             with Training(wave, program.compiled_for(wave.layout), told) as training:
                 training.advance()
                 summary, host = training.conclude(), training.host_states()
-            done.append(WaveResult(wave, recorder.metrics, reading.returns_of(summary), lambda host=host: host, summary))  # type: ignore[misc]
-    return SweepResult(plan, done, plan.compile_s - before, sum(found.summary["run_s"] for found in done))
+            alone = plan if plan.alone else None
+            done.append(RunResult(wave, training.trainer, recorder.metrics, lambda host=host: host, summary, alone))  # type: ignore[misc]
+    return SweepResult(plan, done, plan.compile_s - before, sum(found.run_s for found in done))
 
 
 def train(
@@ -160,22 +161,16 @@ def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw:
             raise Interrupted(f"{stopped}; go on with: jaxrl resume {folder}", stopped.number) from stopped
 
 
-class _Pictures(callbacks.Callback):
+class _Pictures(callbacks.RowCallback):
     """Draws a run's pictures before its summary is written."""
 
     def __init__(self, plan: Plan, folder: Path, draw: Drawing) -> None:
         self._plan, self._folder, self._draw = plan, folder, draw
 
-    def wants_state(self, done: int) -> bool:
-        """Not before the end."""
-        return False
-
     def finish(self, training: Training, summary: dict[str, Any]) -> None:
         """Draw what was trained."""
-        host = training.host_states()
-        table = reading.read_metrics(training.wave)
-        found = WaveResult(training.wave, table, reading.returns_of(summary), lambda: host, summary)
-        self._draw(RunResult(SweepResult(self._plan, [found], summary["compile_s"], summary["run_s"])), self._folder)
+        host, table = training.host_states(), files.read_metrics(training.wave)
+        self._draw(RunResult(training.wave, training.trainer, table, lambda: host, summary, self._plan), self._folder)
 
 
 def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
-from jaxrl.experiment.search_space import Axis
 from jaxrl.runs import directory as folders
 from jaxrl.runs import documents, metrics
 from jaxrl.runs.directory import CONFIRMATION
@@ -31,59 +30,49 @@ from jaxrl.sweeps.waves import DEFAULTS, Options
 from jaxrl.tuning import population, search, studies
 from jaxrl.tuning.population import PopulationResult
 from jaxrl.tuning.search import TuneResult
-from jaxrl.tuning.studies import Tuning
+from jaxrl.tuning.studies import Tuning, TuningPlan
 
 KINDS = ("tuning", "population")
 SETTINGS = tuple(field.name for field in dataclasses.fields(Tuning))
-Found = TuneResult | PopulationResult
-Drawing = Callable[["Plan", Found, Path], None]
+TuningResult = TuneResult | PopulationResult
+Drawing = Callable[[TuningPlan, TuningResult, Path], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is tuned and how. storage: an Optuna storage's URL; None: the directory's own study."""
-
-    base: Experiment
-    axes: dict[str, Axis]
-    settings: Tuning
-    storage: str | None
-
-
-def make_plan(base: Experiment, varied: Mapping[str, Any] | None, settings: Mapping[str, Any], storage: str | None) -> Plan:
+def make_plan(
+    base: Experiment, varied: Mapping[str, Any] | None, settings: Mapping[str, Any], storage: str | None
+) -> TuningPlan:
     """Checked. Raises ValueError naming what is wrong."""
-    checked, axes = studies.make_settings(settings), search.make_axes(base, varied or {})
-    if checked.method == "pbt":
-        population.check(base, axes, checked)
+    plan = TuningPlan(base, search.make_axes(base, varied or {}), studies.make_settings(settings), storage)
+    if plan.settings.method == "pbt":
+        population.check(plan)
         if storage:
             raise InputError(f"storage {storage!r} beside method = 'pbt', which has no study")
     else:
         studies.require_optuna()
-    return Plan(base, axes, checked, storage)
+    return plan
 
 
-def in_memory(plan: Plan) -> Found:
+def in_memory(plan: TuningPlan) -> TuningResult:
     """Tune without writing anything (but into a storage that is named)."""
     if plan.settings.method == "pbt":
-        return population.train(plan.base, plan.axes, plan.settings)
-    study = studies.open_study(plan.storage, plan.base, plan.axes, plan.settings)
+        return population.train(plan)
+    study = studies.open_study(plan, plan.storage)
     found = _searched(plan, study, Stop())
     if not plan.settings.confirm:
         return found
-    confirmed = sweeps.in_memory(search.confirmation_plan(plan.base, found.best, plan.settings))
+    confirmed = sweeps.in_memory(search.confirmation_plan(plan, found.best))
     return dataclasses.replace(found, confirmation=confirmed)
 
 
 def train(
-    plan: Plan, folder: Path, options: Options = DEFAULTS, overwrite: bool = False, draw: Drawing | None = None
-) -> tuple[dict[str, Any], Found]:
+    plan: TuningPlan, folder: Path, options: Options = DEFAULTS, overwrite: bool = False, draw: Drawing | None = None
+) -> tuple[dict[str, Any], TuningResult]:
     """Tune into a new directory: the summary and the result. Raises ValueError before anything is compiled or written."""
     plan.base.check_rebuildable()
     study = None
     if plan.settings.method != "pbt" and plan.storage:
-        study = studies.open_study(plan.storage, plan.base, plan.axes, plan.settings)
-    population_wave = (
-        population.wave_of(plan.base, plan.axes, plan.settings, folder) if plan.settings.method == "pbt" else None
-    )
+        study = studies.open_study(plan, plan.storage)
+    population_wave = population.wave_of(plan, folder) if plan.settings.method == "pbt" else None
     values = {
         "kind": "population" if population_wave else "tuning",
         **plan.base.to_json(),
@@ -97,7 +86,7 @@ def train(
     return _finish(plan, folder, study, options, draw)
 
 
-def read(folder: Path, anyway: bool = False) -> Plan:
+def read(folder: Path, anyway: bool = False) -> TuningPlan:
     """The plan of a tuning's directory. Raises ValueError where it is none of ours, or damaged."""
     values = documents.read_config(folder, *KINDS)
     base = folders.read_experiment(folder, values, anyway)
@@ -107,7 +96,7 @@ def read(folder: Path, anyway: bool = False) -> Plan:
         raise InputError(f"{folder / CONFIG} is damaged: {error!r}") from error
 
 
-def resume(folder: Path, options: Options = DEFAULTS, draw: Drawing | None = None) -> tuple[dict[str, Any], Found]:
+def resume(folder: Path, options: Options = DEFAULTS, draw: Drawing | None = None) -> tuple[dict[str, Any], TuningResult]:
     """Go on with a tuning: trials that were told stay, those that were running are tried again."""
     plan = read(folder, options.anyway)
     if plan.settings.method == "pbt":
@@ -116,7 +105,9 @@ def resume(folder: Path, options: Options = DEFAULTS, draw: Drawing | None = Non
     return _finish(plan, folder, None, options, draw)
 
 
-def _finish(plan: Plan, folder: Path, study: Any, options: Options, draw: Drawing | None) -> tuple[dict[str, Any], Found]:
+def _finish(
+    plan: TuningPlan, folder: Path, study: Any, options: Options, draw: Drawing | None
+) -> tuple[dict[str, Any], TuningResult]:
     with folders.held(folder), stop_signals() as stop:
         try:
             return _tuned(plan, folder, study, options, stop, draw)
@@ -127,16 +118,16 @@ def _finish(plan: Plan, folder: Path, study: Any, options: Options, draw: Drawin
 
 
 def _tuned(
-    plan: Plan, folder: Path, study: Any, options: Options, stop: Stop, draw: Drawing | None
-) -> tuple[dict[str, Any], Found]:
+    plan: TuningPlan, folder: Path, study: Any, options: Options, stop: Stop, draw: Drawing | None
+) -> tuple[dict[str, Any], TuningResult]:
     begin = time.perf_counter()
-    found: Found
+    found: TuningResult
     if plan.settings.method == "pbt":
-        found = population.train(plan.base, plan.axes, plan.settings, folder, options, stop)
+        found = population.train(plan, folder, options, stop)
         summary = documents.read(folder / SUMMARY, {}) | _population_summary(plan, found)
     else:
         storage = plan.storage or studies.storage_of(folder)
-        study = study or studies.open_study(storage, plan.base, plan.axes, plan.settings)
+        study = study or studies.open_study(plan, storage)
         found = _searched(plan, study, stop)
         found = dataclasses.replace(found, confirmation=_confirmed(plan, found, folder, options))
         summary = _summary(plan, found)
@@ -154,7 +145,7 @@ def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult
         if best:
             raise InputError(f"{folder} has no policies kept by keep_best: it is a population")
         plan = read(folder, anyway)
-        return population.load(plan.base, plan.axes, plan.settings, folder)
+        return population.load(plan, folder)
     if kind == "tuning":
         if not (folder / CONFIRMATION / CONFIG).is_file():
             raise InputError(f"{folder} has no confirmation yet, whose policies could be looked at")
@@ -162,28 +153,28 @@ def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult
     return reading.load(folder, best=best, anyway=anyway)
 
 
-def _searched(plan: Plan, study: Any, stop: Stop) -> TuneResult:
+def _searched(plan: TuningPlan, study: Any, stop: Stop) -> TuneResult:
     """The study searched to its last trial, with progress on standard error."""
     label, trials = f"tune {plan.base.agent} on {plan.base.env}", plan.settings.trials
     with Bar(label, trials, unit="trials", value="best") as bar:
-        programs, steps = search.search(plan.base, plan.axes, plan.settings, study, bar.update, stop)
-    return search.result(plan.base, plan.axes, study, programs, steps)
+        programs, steps = search.search(plan, study, bar.update, stop)
+    return search.result(plan, study, programs, steps)
 
 
-def _confirmed(plan: Plan, result: TuneResult, folder: Path, options: Options) -> SweepResult | None:
+def _confirmed(plan: TuningPlan, result: TuneResult, folder: Path, options: Options) -> SweepResult | None:
     if not plan.settings.confirm:
         return None
     where = folder / CONFIRMATION
     if (where / CONFIG).is_file():
         sweeps.resume(where, options)
     else:
-        sweeps.train(search.confirmation_plan(plan.base, result.best, plan.settings), where, options)
+        sweeps.train(search.confirmation_plan(plan, result.best), where, options)
     loaded = reading.load(where)
     assert isinstance(loaded, SweepResult)
     return loaded
 
 
-def _summary(plan: Plan, result: TuneResult) -> dict[str, Any]:
+def _summary(plan: TuningPlan, result: TuneResult) -> dict[str, Any]:
     confirmation = None
     if result.confirmation is not None:
         confirmation = {
@@ -207,7 +198,7 @@ def _summary(plan: Plan, result: TuneResult) -> dict[str, Any]:
     }
 
 
-def _population_summary(plan: Plan, found: PopulationResult) -> dict[str, Any]:
+def _population_summary(plan: TuningPlan, found: PopulationResult) -> dict[str, Any]:
     return {
         "agent": plan.base.agent,
         "env": plan.base.env,
