@@ -18,6 +18,7 @@ from jaxrl.core.types import PyTree, TrainState
 from jaxrl.experiment import search_space
 from jaxrl.runs import checkpoint, files
 from jaxrl.runs.callbacks import Event, RowCallback
+from jaxrl.runs.documents import SUMMARY
 from jaxrl.runs.driver import Training
 from jaxrl.runs.metrics import Table
 from jaxrl.runs.wave import Wave
@@ -46,7 +47,7 @@ class RunResult:
         self.wave, self.trainer, self.metrics, self.summary, self._plan = wave, trainer, table, summary, plan
         self._host_states = host_states
         self.seeds = [member.seed for member in wave.members]
-        self.final_return = returns_of(summary, len(self.seeds))
+        self.final_return = _returns(wave, summary)
         self.diverged: np.ndarray = np.asarray(table["diverged"].any(-1))
         self.compile_s, self.run_s = summary.get("compile_s", 0.0), summary.get("run_s", 0.0)
 
@@ -93,17 +94,17 @@ class RunResult:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them."""
         members = self.wave.members
         columns: dict[str, list[Any]] = {} if members[0].config is None else {"config": [m.config for m in members]}
+        columns |= {name: [m.hparams[name] for m in members] for name in members[0].hparams}
         columns |= {"seed": self.seeds, "final_return": self.final_return.tolist()}
         return columns | {"diverged": self.diverged.tolist()}
 
 
-def returns_of(summary: dict[str, Any], members: int) -> np.ndarray:
-    """final_return of a wave's summary, float [members]; NaN where there is none. Raises ValueError for a damaged one."""
-    listed = summary["final_return"].get("per_seed") if summary else [None] * members
-    if not isinstance(listed, list) or not all(x is None or isinstance(x, int | float) for x in listed):
-        raise InputError("summary.json is damaged: final_return has no per_seed numbers")
-    if len(listed) != members:
-        raise InputError("summary.json is damaged: final_return is not one number for each member")
+def _returns(wave: Wave, summary: dict[str, Any]) -> np.ndarray:
+    """final_return of a wave's summary, float [members]; NaN where there is none yet. Raises ValueError."""
+    listed = summary["final_return"].get("per_seed") if summary else [None] * len(wave.members)
+    numbers = isinstance(listed, list) and all(x is None or isinstance(x, int | float) for x in listed)
+    if not numbers or len(listed) != len(wave.members):
+        raise InputError(f"{wave.path}/{SUMMARY} is damaged: final_return is not one number for each member")
     return np.array([np.nan if x is None else x for x in listed], float)
 
 

@@ -1,5 +1,6 @@
 """A power cut at any moment of a save leaves an intact checkpoint, the one before or the new one; so does a full disk."""
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import durable
+from jaxrl.runs import documents, driver, durable, files
 from jaxrl.runs.checkpoint import Checkpoints
-from tests.power_cut import ForgetfulDisk
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps.waves import Options
+from tests.plans import ITERATIONS, small_plan
+from tests.power_cut import CUTS, ForgetfulDisk
 
 SAVES = 5  # with KEEP = 2, three of them remove one
 
@@ -125,6 +129,43 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"^cannot write checkpoints to {tmp_path}/file/checkpoints: Not a directory$"):
         Checkpoints(tmp_path / "file" / "checkpoints").save(1, state(1), {})
+
+
+def test_a_power_cut_at_any_moment_of_a_run_leaves_what_can_be_gone_on_with(tmp_path, monkeypatch):
+    """A checkpoint after each chunk of one iteration. Nothing of a run is there, or its settings are; each checkpoint has
+    its rows; one directory that each kind of cut left in the middle is gone on with to the same end."""
+    plan = small_plan()
+    program = plan.program_list[0]
+    monkeypatch.setattr(driver, "CHUNK_SECONDS", 0.0)
+    whole, disk, left_over = tmp_path / "whole", tmp_path / "disk", []
+    sweeps.train(plan, whole, Options(0.0))
+    rows = (whole / "metrics.jsonl").read_bytes()
+    disk.mkdir()
+
+    def at_cut(left, kind):
+        out = left / "run"
+        if not (out / "config.json").exists():
+            assert not (out / "checkpoints").exists()
+            return
+        documents.read_config(out, "run")
+        wave = dataclasses.replace(program.waves(0)[0], path=out)
+        found = files.restore(wave, program.compiled.trainer)
+        done = found.meta["iteration"] if found else 0
+        assert done >= (left_over[-1][1] if left_over else 0), "what was saved is lost"
+        if found:
+            kept = (out / "metrics.jsonl").read_bytes()[: found.meta["metrics_bytes"]]
+            assert len(kept) == found.meta["metrics_bytes"] and rows.startswith(kept)
+        left_over.append((kind, done, out))
+
+    with monkeypatch.context() as patch:
+        forgetful = ForgetfulDisk(disk, patch, tmp_path, at_cut)
+        sweeps.train(plan, disk / "run", Options(0.0))
+        forgetful.cut()
+    assert {done for _, done, _ in left_over} == set(range(ITERATIONS + 1))
+    for kind in CUTS:
+        out = next(out for each, done, out in left_over if each == kind and done == ITERATIONS // 2)
+        sweeps.resume(out)
+        assert (out / "metrics.jsonl").read_bytes() == rows, kind
 
 
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):
