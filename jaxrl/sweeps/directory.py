@@ -49,9 +49,7 @@ def in_memory(plan: Plan, callback_objects: Sequence[Any] = (), progress: bool |
             told += [Progress(label)] if shown else []
             with Training(wave, program.compiled_for(wave.layout), told) as training:
                 training.advance()
-                summary, host = training.conclude(), training.host_states()
-            alone = plan if plan.alone else None
-            done.append(RunResult(wave, training.trainer, recorder.metrics, lambda host=host: host, summary, alone))  # type: ignore[misc]
+                done.append(recorder.result(training, training.conclude(), plan))
     return SweepResult(plan, done, plan.compile_s - before, sum(found.run_s for found in done))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -127,6 +126,11 @@ class Recorder(RowCallback):
             for name, values in chunk.evaluated.items():
                 self._evaluated.setdefault(name, []).append((chunk.first + chunk.count - 1, values))
 
+    def result(self, training: Training, summary: dict[str, Any], plan: Plan) -> RunResult:
+        """What was trained, its states copied to the host."""
+        host = training.host_states()
+        return RunResult(training.wave, training.trainer, self.metrics, lambda: host, summary, plan if plan.alone else None)
+
     @property
     def metrics(self) -> Table:
         """{name: [members, iterations]}; evaluations are NaN where there were none."""
@@ -152,12 +156,10 @@ class SweepResult:
         self.plan, self.waves, self.compile_s, self.run_s = plan, waves, compile_s, run_s
         self.configs = plan.configurations
         self.seeds = list(range(plan.seed, plan.seed + plan.seeds))
-        self._where = {(m.config or 0, m.seed): (found, i) for found in waves for i, m in enumerate(found.wave.members)}
+        where = {(m.config or 0, m.seed): (found, i) for found in waves for i, m in enumerate(found.wave.members)}
+        self._members = [[where[c, seed] for seed in self.seeds] for c in range(len(self.configs))]
+        self.final_return = np.array([[found.final_return[i] for found, i in row] for row in self._members])
         self.metrics = self._gathered()
-        self.final_return = np.full((len(self.configs), len(self.seeds)), np.nan)
-        for c, s in itertools.product(range(len(self.configs)), range(len(self.seeds))):
-            found, i = self._where[c, self.seeds[s]]
-            self.final_return[c, s] = found.final_return[i]
         self.diverged: np.ndarray = np.asarray(self.metrics["diverged"].any(-1))
 
     def __repr__(self) -> str:
@@ -171,7 +173,7 @@ class SweepResult:
 
     def agent(self, i: int, j: int) -> tuple[Trainer, TrainState]:
         """The trained policy of configuration i and j-th seed: `jaxrl.evaluate(trainer, state, key)`."""
-        found, member = self._where[i, self.seeds[j]]
+        found, member = self._members[i][j]
         return found.agent(member)
 
     def policies(self, i: int) -> tuple[Trainer, PyTree]:
@@ -190,21 +192,19 @@ class SweepResult:
     def table(self) -> dict[str, list[Any]]:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them: settings, seed, final return."""
         names = dict.fromkeys(name for config in self.configs for name in config)
-        pairs = list(itertools.product(range(len(self.configs)), range(len(self.seeds))))
+        pairs = list(np.ndindex(self.final_return.shape))
         columns: dict[str, list[Any]] = {"config": [c for c, _ in pairs]}
         columns |= {name: [self.configs[c].get(name) for c, _ in pairs] for name in names}
         columns |= {"seed": [self.seeds[s] for _, s in pairs]}
-        columns |= {"final_return": [float(self.final_return[pair]) for pair in pairs]}
-        return columns | {"diverged": [bool(self.diverged[pair]) for pair in pairs]}
+        return columns | {"final_return": self.final_return.ravel().tolist(), "diverged": self.diverged.ravel().tolist()}
 
     def _gathered(self) -> Table:
         """Every wave's rows as [C, S, I]; names that some program lacks are NaN there."""
         names = {name: x.dtype for found in self.waves for name, x in found.metrics.items()}
-        iterations = max(found.metrics["env_steps"].shape[1] for found in self.waves)
-        shape = (len(self.configs), len(self.seeds), iterations)
+        shape = (*self.final_return.shape, max(found.metrics["env_steps"].shape[1] for found in self.waves))
         table = {name: np.full(shape, np.nan if dtype.kind == "f" else 0, dtype) for name, dtype in names.items()}
-        for c, s in itertools.product(range(shape[0]), range(shape[1])):
-            found, i = self._where[c, self.seeds[s]]
+        for c, s in np.ndindex(self.final_return.shape):
+            found, i = self._members[c][s]
             for name, x in found.metrics.items():
                 table[name][c, s, : x.shape[1]] = x[i]
             steps = found.metrics["env_steps"][i]
