@@ -9,7 +9,7 @@ from jaxrl.runs import progress
 from jaxrl.sweeps import directory as sweeps
 from tests.plans import STEPS, small_plan
 
-LAST = re.compile(r"([\d,]+)/([\d,]+) steps \(100 %\)  return \S+  ([\d,]+) steps/s a seed$")
+LAST = re.compile(r"([\d,]+)/([\d,]+) steps \(100 %\)  (?:return \S+|no return yet)  ([\d,]+) steps/s a seed$")
 
 
 @pytest.fixture(scope="module")
