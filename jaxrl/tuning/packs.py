@@ -68,7 +68,7 @@ class Pack:
     def __init__(
         self, cache: ProgramCache, experiment: Experiment, members: tuple[Member, ...], seeds: int, stop: Stop
     ) -> None:
-        self.trials, self._seeds, self._cache = [m.config for m in members[::seeds]], seeds, cache
+        self.trials, self._seeds, self._cache = [m.config or 0 for m in members[::seeds]], seeds, cache
         programs = cache.programs(experiment, len(members))
         layout = dataclasses.replace(programs.layout, members=len(members))
         self.training = Training(Wave(experiment, members, layout), programs, stop=stop)
