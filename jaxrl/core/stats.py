@@ -23,6 +23,7 @@ import scipy  # which loads its parts at their first use: `scipy.stats` takes ha
 from jaxrl.core.errors import InputError
 
 RESAMPLES = 2000
+FEWEST_SEEDS = 3  # from which an interval is shown: resamples of two seeds take three values only
 BLOCK = 1 << 22  # scores resampled at once: 32 MiB of them and as much of indices, whatever the number of resamples
 
 Axis = int | tuple[int, ...] | None
@@ -158,6 +159,14 @@ def bootstrap_interval(
     """
     low, high = _bootstrap([_matrix("scores", scores)], lambda x: statistic(x, axis=(-2, -1)), (), resamples, seed)
     return Interval(float(low), float(high))
+
+
+def seed_interval(returns: npt.ArrayLike) -> Interval:
+    """The 95 % interval of the mean return over seeds that may be shown: NaN for fewer than `FEWEST_SEEDS` seeds.
+
+    returns: of each seed, [seeds]. Raises InputError as `bootstrap_interval`.
+    """
+    return bootstrap_interval(returns) if np.size(returns) >= FEWEST_SEEDS else Interval(np.nan, np.nan)
 
 
 def _bootstrap(

@@ -9,8 +9,9 @@ from jaxrl.core.loop import RENDER, stream
 from jaxrl.runs.directory import CURVE, CURVES, EFFECTS, GIF, TRIALS, VALUES
 from jaxrl.show import plot, render, sweep_plot, tune_plot, value_map
 from jaxrl.sweeps.result import RunResult, SweepResult
-from jaxrl.tuning.directory import Found, Plan
+from jaxrl.tuning.directory import TuningResult
 from jaxrl.tuning.population import PopulationResult
+from jaxrl.tuning.studies import TuningPlan
 
 
 def draw(result: RunResult | SweepResult, folder: Path) -> None:
@@ -31,7 +32,7 @@ def draw(result: RunResult | SweepResult, folder: Path) -> None:
         value_map.picture(trainer.env.spec, table, folder / VALUES)
 
 
-def draw_tuning(plan: Plan, found: Found, folder: Path) -> None:
+def draw_tuning(plan: TuningPlan, found: TuningResult, folder: Path) -> None:
     """A tuning's trials, or a population's rounds."""
     title = f"{plan.base.agent} on {plan.base.env}, {plan.settings.method}: "
     if isinstance(found, PopulationResult):

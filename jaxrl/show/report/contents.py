@@ -20,7 +20,7 @@ from jaxrl.show import plot, sweep_plot
 from jaxrl.show.plot import Curve
 from jaxrl.show.report import policies
 from jaxrl.show.report.sources import Source
-from jaxrl.sweeps.result import WaveResult, ranked
+from jaxrl.sweeps.result import RunResult, ranked
 
 LEVELS = 60  # thresholds of a performance profile
 RESAMPLES = 500  # of its band
@@ -90,7 +90,7 @@ def _layout(layout: Layout) -> str:
     return f"{layout.devices} × {layout.padded // layout.devices}"
 
 
-def _wave(source: Source, found: WaveResult) -> dict[str, Any]:
+def _wave(source: Source, found: RunResult) -> dict[str, Any]:
     peak, plan = found.summary.get("peak_bytes"), source.result.plan
     return {
         "name": "run" if plan.alone else found.wave.directory.name,
