@@ -28,7 +28,6 @@ BINS = 8  # at most, of three values each at least
 COLUMNS = 4  # of panels
 ROOM = 34  # characters that fit under a panel
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#333333")  # Okabe & Ito, mostly
-MEAN = "mean and 95 % interval over seeds"
 LOST = "return no number: not in the means"
 GREY, INK, STAR = "#9aa5b1", "#0072b2", "#d55e00"
 
@@ -59,9 +58,12 @@ class Effect(NamedTuple):
 def config_curve(result: SweepResult, config: int) -> Curve:
     """The learning curve of a configuration, labelled with its settings; iterations that it has not are cut off."""
     length = iterations(result, config)
-    steps = result.metrics["env_steps"][config, 0, :length]
-    returns, episodes = (result.metrics[name][config, :, :length] for name in ("episode_return", "episodes"))
-    return plot.thinned(search_space.text(result.configs[config]), steps, returns, episodes)
+    found = {name: x[config, :, :length] for name, x in result.metrics.items()}
+    steps, evaluated = found["env_steps"][0], found.get("eval_return")
+    curve = plot.thinned(search_space.text(result.configs[config]), steps, found["episode_return"], found["episodes"])
+    if evaluated is None or not (at := np.isfinite(evaluated).any(0)).any():
+        return curve
+    return curve._replace(evaluations=Curve("", steps[at], evaluated[:, at].astype(float)))
 
 
 def iterations(result: SweepResult, config: int) -> int:
@@ -70,12 +72,12 @@ def iterations(result: SweepResult, config: int) -> int:
     return int(np.argmax(steps == steps[-1])) + 1
 
 
-def best_curve(result: SweepResult) -> Curve:
+def best_curve(result: SweepResult, label: str) -> Curve:
     """The learning curve of a run, or of a sweep's best configuration; its detail then tells the settings."""
-    best, base = result.best(), result.plan.base
+    best = result.best()
     found = config_curve(result, best)
     detail = "" if result.plan.alone else f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
-    return found._replace(label=f"{base.agent} {base.env}", detail=detail)
+    return found._replace(label=label, detail=detail)
 
 
 def varied(configs: Sequence[search_space.Setting]) -> list[str]:
@@ -126,9 +128,11 @@ def _means(returns: np.ndarray) -> np.ndarray:
 
 
 def _mean_and_interval(returns: np.ndarray) -> tuple[float, float, float]:
-    """Of the configurations [C, S] whose returns are all finite numbers."""
+    """Of the configurations [C, S] whose returns are all finite numbers; no interval from too few seeds."""
     known = returns[np.isfinite(returns).all(1)]
-    return (float(known.mean()), *stats.bootstrap_interval(known)) if known.size else (np.nan, np.nan, np.nan)
+    if not known.size or returns.shape[1] < stats.FEWEST_SEEDS:
+        return (float(known.mean()) if known.size else np.nan, np.nan, np.nan)
+    return float(known.mean()), *stats.bootstrap_interval(known)
 
 
 def _note(result: SweepResult, configs: list[int]) -> str:
@@ -155,7 +159,7 @@ def curves(result: SweepResult, out: Path) -> None:
         ax.plot(c.steps, plot.mean(c), label=label if i == 0 else None, **style)
     plot.frame(ax)
     ax.set_title(_title(result), loc="left", fontsize=11)
-    plot.legend_below(fig, ax, f"best final return first; {MEAN if len(result.seeds) > 1 else 'one seed'}")
+    plot.legend_below(fig, ax, f"best final return first; {plot.over_seeds(len(result.seeds))}")
     plot.save(fig, out)
 
 
@@ -190,7 +194,7 @@ def _panel(ax: Any, e: Effect, best: int) -> None:
     if len(e.x) < len(known):  # else every dot would lie under its mean
         ax.plot(e.each_x[known], e.each_y[known], "o", **dots, label="one configuration")
     line = {"linestyle": "-" if e.joined else "", "linewidth": 1.3, "color": INK, "markersize": 5}
-    ax.plot(e.x, e.mean, "o", **line, label=MEAN if sure.any() else "mean")
+    ax.plot(e.x, e.mean, "o", **line, label=plot.over_seeds(stats.FEWEST_SEEDS) if sure.any() else "mean")
     if e.binned:
         ax.fill_between(e.x, e.low, e.high, color=INK, alpha=0.2, linewidth=0)
     else:
