@@ -24,7 +24,9 @@ Key = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The cells of a grid world, row by row, for pictures: a discrete observation is a cell's number, or the state has `pos`.
+    """The cells of a grid world, row by row, for pictures.
+
+    A discrete observation is a cell's number; where it is none, the state has the cell as `pos`, (row, column).
 
     moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell; "" for none. S(tart), G(oal), H(ole),
     C(liff) and W(all) are drawn as such.

@@ -46,7 +46,13 @@ def draw(ax: Any, grid: Grid, faces: Sequence[Any], side: float) -> None:
         if tile == "H":
             ax.plot(column, row, "o", color=HOLE, markersize=0.62 * 72 * side, markeredgewidth=0)
         if tile.strip() and tile not in "FW":
-            style = {"fontsize": max(11 * side, SMALLEST), "va": "top", "ha": "left", "weight": "bold", "color": legible(shown[s])}
+            style = {
+                "fontsize": max(11 * side, SMALLEST),
+                "va": "top",
+                "ha": "left",
+                "weight": "bold",
+                "color": legible(shown[s]),
+            }
             ax.text(column - 0.42, row - 0.42, tile, **style)
 
 

@@ -6,7 +6,6 @@ the grid: max_a Q by colour and greedy actions as arrows; elsewhere it is Q itse
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,12 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import EnvSpec, Grid, TrainState
 from jaxrl.show import plot, tiles
-from jaxrl.sweeps.result import RunResult
 
 TABLE_ROWS = 64  # of a printed table
 PICTURED = 100  # states of a picture without a grid
@@ -35,13 +32,8 @@ def q_table(trainer: Trainer, state: TrainState) -> np.ndarray | None:
     return np.asarray(values)
 
 
-def of_run(result: RunResult) -> tuple[EnvSpec, np.ndarray] | None:
-    """What `picture` needs, of a run's first seed; None where there is no table, or, with a warning, none can be read."""
-    try:
-        trainer, state = result.agent(0)
-    except InputError as error:  # a curve needs less: it is drawn of a run without a checkpoint too
-        warnings.warn(f"action values are not drawn: {error}", stacklevel=2)
-        return None
+def of(trainer: Trainer, state: TrainState) -> tuple[EnvSpec, np.ndarray] | None:
+    """What `picture` needs; None where there is no table."""
     q = q_table(trainer, state)
     return None if q is None else (trainer.env.spec, q)
 

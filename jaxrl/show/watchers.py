@@ -1,4 +1,4 @@
-"""What the files of a run or a sweep tell while it trains: how far it is, and how it does. Nothing is written."""
+"""What the files of a directory tell while it trains: how far it is, and how it does. Nothing is written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from jaxrl.experiment import search_space
 from jaxrl.experiment.members import Name
 from jaxrl.runs import directory as folders
 from jaxrl.runs import documents, metrics
+from jaxrl.runs.directory import CONFIRMATION
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.metrics import METRICS, METRICS_ROW, TIMING, TIMING_ROW, Row
 from jaxrl.sweeps import waves
+from jaxrl.tuning import directory as tunings
+from jaxrl.tuning import studies
 
 NEWEST = ("episode_return", "eval_return", "loss")  # metrics of which the newest values are kept
 
@@ -51,7 +54,7 @@ class Track:
 
 
 class Look(NamedTuple):
-    """What is shown. done, total: environment steps of all members. speed: those of a second, lately.
+    """What is shown. done, total: environment steps of all members, or what `unit` says. speed: those of a second, lately.
 
     seconds: of training so far, all processes. quiet: seconds since the last news.
     """
@@ -66,6 +69,7 @@ class Look(NamedTuple):
     finished: bool
     lines: list[Line]
     resume: str
+    unit: str = "steps"
 
 
 class Tail:
@@ -167,19 +171,23 @@ class WaveWatcher:
 
 
 class Watcher:
-    """A run's or a sweep's directory: its waves as they appear."""
+    """The directory of a run, a population, a sweep or one of its waves: its waves as they appear."""
 
     def __init__(self, directory: Path) -> None:
-        """Raises ValueError where the directory holds neither."""
-        self.directory, values = directory, documents.read_config(directory, "run", "sweep", "population")
-        self._swept = values["kind"] == "sweep"
-        self._configurations = values.get("configurations", [{}])
-        self._members = len(self._configurations) * values["seeds"] if self._swept else len(values["members"])
-        self._steps, self._title = values["total_steps"], f"{values['agent']} on {values['env']}"
+        """Raises ValueError where the directory holds none of these."""
+        self.directory, values = directory, documents.read_config(directory, "run", "sweep", "wave", "population")
+        self._kind, self._steps, self._title = values["kind"], values["total_steps"], f"{values['agent']} on {values['env']}"
         self._waves: dict[Path, WaveWatcher] = {}
+        if self._kind == "sweep":
+            self._settings = dict(enumerate(values["configurations"]))
+            self._members = len(self._settings) * values["seeds"]
+        else:
+            members = folders.read_members(directory)[0]
+            self._settings = {m.config: {**m.hparams, **m.env_params} for m in members}
+            self._members = len(members)
 
     def look(self) -> Look:
-        """As it stands: a line for each seed, or for each configuration of a sweep that has begun, the best first."""
+        """As it stands: a line for each seed, or for each configuration that has begun, the best first."""
         there = self._there()
         for wave in there:
             wave.read()
@@ -198,26 +206,26 @@ class Watcher:
             quiet=time.time() - latest,
             finished=(self.directory / SUMMARY).is_file(),
             lines=list(self._lines(there)),
-            resume=f"jaxrl resume {self.directory}",
+            resume=f"jaxrl resume {self.directory.parent.parent if self._kind == 'wave' else self.directory}",
         )
 
     def _there(self) -> list[WaveWatcher]:
         """Waves that are there."""
-        paths = [path for _, path in waves.numbered(self.directory)] if self._swept else [self.directory]
+        paths = [path for _, path in waves.numbered(self.directory)] if self._kind == "sweep" else [self.directory]
         for path in paths:
             self._waves.setdefault(path, WaveWatcher(path))
         return [self._waves[path] for path in paths]
 
     def _about(self, there: list[WaveWatcher]) -> str:
-        if not self._swept:
-            return f"{self._members} seed{'s' * (self._members > 1)}"
-        over, configurations = sum(wave.finished for wave in there), len(self._configurations)
-        seeds = self._members // configurations
-        return f"{configurations} configurations × {seeds} seeds, {over} of {len(there)} waves finished"
+        if self._kind == "sweep":
+            over, count = sum(wave.finished for wave in there), len(self._settings)
+            return f"{count} configurations × {self._members // count} seeds, {over} of {len(there)} waves finished"
+        what = "seed" if self._kind == "run" else "member"
+        return f"{self._members} {what}{'s' * (self._members > 1)}"
 
     def _lines(self, there: list[WaveWatcher]) -> Iterator[Line]:
-        """One for each configuration, whatever waves its members are in."""
-        if not self._swept:
+        """One for each configuration of a sweep or a wave, whatever waves its members are in; else one for each member."""
+        if self._kind not in ("sweep", "wave"):
             for wave in there:
                 yield from (mean_line(label_of(name), [track], [wave.share]) for name, track in wave.tracks.items())
             return
@@ -227,13 +235,61 @@ class Watcher:
                 found.setdefault(name[0] if isinstance(name, tuple) else 0, []).append((track, wave.share))
         lines = []
         for config, theirs in found.items():
-            if config >= len(self._configurations):
+            if config not in self._settings:
                 raise InputError(f"{self.directory / CONFIG} is damaged: it has no configuration {config}")
             tracks, shares = zip(*theirs, strict=True)
-            lines.append(
-                mean_line(f"{config}  {search_space.text(self._configurations[config])}", list(tracks), list(shares))
-            )
+            label = f"{config}  {search_space.text(self._settings[config])}"
+            lines.append(mean_line(label, list(tracks), list(shares)))
         yield from sorted(lines, key=lambda line: -_number(line.last["episode_return"]))
+
+
+class TuningWatcher:
+    """A tuning's directory: its trials, and, once it has begun, its confirmation."""
+
+    def __init__(self, directory: Path) -> None:
+        """Raises ValueError where the directory holds none."""
+        self.directory, self._plan = directory, tunings.read(directory)
+
+    def look(self) -> Look:
+        """As it stands: a line for each trial, the best first; then that of the confirmation."""
+        if (self.directory / CONFIRMATION / CONFIG).is_file():
+            found = Watcher(self.directory / CONFIRMATION).look()
+            about = f"confirmation on fresh seeds (configuration 0: the best, 1: before), {self.directory}"
+            over = (self.directory / SUMMARY).is_file()
+            return found._replace(about=about, finished=over, resume=f"jaxrl resume {self.directory}")
+        settings, trials = self._plan.settings, studies.trials_of(self._plan, self.directory)
+        lines = [_trial_line(trial, self._plan) for trial in trials]
+        done = sum(trial.state.is_finished() for trial in trials)
+        ends = [t for trial in trials for t in (trial.datetime_start, trial.datetime_complete) if t]
+        seconds = (max(ends) - min(ends)).total_seconds() if ends else 0.0
+        latest = max(ends).timestamp() if ends else (self.directory / CONFIG).stat().st_mtime
+        return Look(
+            title=f"{self._plan.base.agent} on {self._plan.base.env}",
+            about=f"{settings.method}, {settings.seeds} seeds a trial, {self.directory}",
+            done=done,
+            total=max(settings.trials, done),
+            speed=done / seconds if seconds else 0.0,
+            seconds=seconds,
+            quiet=time.time() - latest,
+            finished=(self.directory / SUMMARY).is_file(),
+            lines=sorted(lines, key=lambda line: -_number(line.last["eval_return"])),
+            resume=f"jaxrl resume {self.directory}",
+            unit="trials",
+        )
+
+
+def _trial_line(trial: Any, plan: studies.TuningPlan) -> Line:
+    """A trial as a line; its curve is what it reached at each rung."""
+    curve, value = list(trial.intermediate_values.values()), math.nan if trial.value is None else trial.value
+    last = dict.fromkeys(NEWEST, math.nan) | {"eval_return": value}
+    setting = {name: studies.value_of(axis, trial.params[name]) for name, axis in plan.axes.items() if name in trial.params}
+    label = f"{trial.number}  {search_space.text(setting)}"
+    return Line(label, float(trial.state.is_finished()), curve, last, studies.DIVERGED in trial.user_attrs)
+
+
+def watcher(directory: Path) -> Watcher | TuningWatcher:
+    """What looks at a directory of any kind. Raises ValueError where it is none of ours."""
+    return TuningWatcher(directory) if documents.kind_of(directory) == "tuning" else Watcher(directory)
 
 
 def label_of(name: Name) -> str:
