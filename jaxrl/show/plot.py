@@ -15,18 +15,18 @@ POINTS = 100  # of a curve; iterations between two are averaged
 INSIDE = 48  # longest label that finds room among the curves ...
 BESIDE = 38  # ... and, below them, beside another one
 WRAP = 86  # characters of a line below them
+COLUMNS = 4  # of panels
 
 
 class Curve(NamedTuple):
     """steps: environment steps [P]. returns: mean return of the episodes ended around each, float64 [seeds, P].
 
-    detail: what the legend says after the label. evaluations: of greedy policies, where there were any, as a curve.
+    evaluations: of greedy policies, where there were any, as a curve.
     """
 
     label: str
     steps: np.ndarray
     returns: np.ndarray
-    detail: str = ""
     evaluations: Curve | None = None
 
 
@@ -80,8 +80,7 @@ def compare(curves: Sequence[Curve], out: Path, title: str = "") -> None:
     fig, ax = pyplot().subplots(figsize=(7.2, 4.2), layout="constrained")
     for c in curves:
         seeds = len(c.returns)
-        name = ", ".join(filter(None, [c.label, c.detail]))
-        colour = draw(ax, c, label=f"{name} ({seeds} seed{'s' * (seeds > 1)})", linewidth=1.8)
+        colour = draw(ax, c, label=f"{c.label} ({seeds} seed{'s' * (seeds > 1)})", linewidth=1.8)
         if c.evaluations:
             draw(ax, c.evaluations, shade=0.12, color=colour, linewidth=1.2, linestyle="--", marker="o", markersize=4)
     frame(ax)
@@ -136,6 +135,38 @@ def legend_below(fig: Any, ax: Any, title: str) -> None:
     legend = fig.legend(handles, wrapped, fontsize=9, title=title, title_fontsize=9, **place)
     for handle in legend.legend_handles:  # thin and pale lines are hard to see in a legend
         handle.set(linewidth=1.8, alpha=1)
+
+
+def panels(count: int, title: str, wide: int = 1, share: str = "y") -> tuple[Any, list[Any]]:
+    """A figure of `count` panels, and before them a `wide` one where that is more than one column.
+
+    share: the axis that they share, "x" or "y".
+    """
+    cells = count + (wide if wide > 1 else 0)
+    rows = -(-cells // COLUMNS)
+    columns = -(-cells // rows)
+    fig = pyplot().figure(figsize=(max(3.2 * columns, 4.6) + 0.4, 3.0 * rows + 0.7), layout="constrained")
+    grid = fig.add_gridspec(rows, columns)
+    axes = [fig.add_subplot(grid[0, :wide])]
+    if wide > 1:
+        axes[0].xaxis.get_major_locator().set_params(integer=True)
+    for cell in range(wide, cells):
+        axes.append(fig.add_subplot(grid[divmod(cell, columns)], **{f"share{share}": axes[0]}))
+        axes[-1].tick_params(labelleft=share == "x" or cell % columns == 0)
+    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return fig, axes
+
+
+def finish(fig: Any, axes: Sequence[Any], out: Path) -> None:
+    """Grids, a legend of what these axes show, below them, and the file."""
+    for ax in fig.axes:
+        ax.grid(alpha=0.3)
+    found: dict[str, Any] = {}
+    for ax in axes:
+        found |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    beside = max(1, round(fig.get_figwidth() / 2.4))
+    fig.legend(found.values(), found.keys(), fontsize=9, frameon=False, ncols=beside, loc="outside lower center")
+    save(fig, out)
 
 
 def save(fig: Any, out: Path | IO[bytes]) -> None:

@@ -25,7 +25,6 @@ LOG_SPAN = 20  # highest over lowest value, from which on an axis is logarithmic
 LABELLED = 8  # values that have a tick each
 VALUES = 12  # numbers that have a mean each; of more, bins have one
 BINS = 8  # at most, of three values each at least
-COLUMNS = 4  # of panels
 ROOM = 34  # characters that fit under a panel
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#333333")  # Okabe & Ito, mostly
 LOST = "return no number: not in the means"
@@ -66,10 +65,10 @@ def curve_of(found: Configuration) -> Curve:
 
 
 def best_curve(found: Sequence[Configuration], label: str) -> Curve:
-    """The learning curve of the best configuration; its detail tells the settings where there are several."""
+    """The learning curve of the best configuration; where there are several, its label tells the settings."""
     best = found[by_return(found)[0]]
-    curve = curve_of(best)
-    return curve._replace(label=label, detail=f"best of {len(found)}: {curve.label}{_note([best])}" * (len(found) > 1))
+    curve, many = curve_of(best), len(found) > 1
+    return curve._replace(label=f"{label}, best of {len(found)}: {curve.label}{_note([best])}" if many else label)
 
 
 def varied(configs: Sequence[search_space.Setting]) -> list[str]:
@@ -156,24 +155,12 @@ def curves(configurations: Sequence[Configuration], title: str, out: Path) -> No
 
 def effects(configurations: Sequence[Configuration], title: str, out: Path) -> None:
     """Draw into a PNG how the final return depends on each setting, a panel each. All have the same number of seeds."""
-    panels, best = effects_of(configurations), by_return(configurations)[0]
-    rows = -(-len(panels) // COLUMNS)
-    columns = -(-len(panels) // rows)
-    size = (max(3.2 * columns, 4.6) + 0.4, 3.0 * rows + 0.7)
-    fig, axes = plot.pyplot().subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for i, ax in enumerate(axes.flat):
-        if i < len(panels):
-            _panel(ax, panels[i], best)
-            ax.set_ylabel("final return" if i % columns == 0 else "")
-        else:
-            ax.remove()
-    fig.suptitle(_title(configurations, title), fontsize=11, x=0.01, ha="left")
-    found: dict[str, Any] = {}
-    for ax in fig.axes:
-        found |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    beside = min(columns, 2) if columns < 3 else len(found)
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=beside, fontsize=9, frameon=False)
-    plot.save(fig, out)
+    shown, best = effects_of(configurations), by_return(configurations)[0]
+    fig, panels = plot.panels(len(shown), _title(configurations, title))
+    for ax, e in zip(panels, shown, strict=True):
+        _panel(ax, e, best)
+    panels[0].set_ylabel("final return")
+    plot.finish(fig, panels, out)
 
 
 def effects_of(configurations: Sequence[Configuration]) -> list[Effect]:
@@ -202,7 +189,6 @@ def _panel(ax: Any, e: Effect, best: int) -> None:
         foot = {"transform": ax.get_xaxis_transform(), "color": STAR, "linestyle": ""}
         ax.plot(e.each_x[~known], np.full((~known).sum(), 0.03), "x", markersize=5, label=LOST, **foot)
     x_axis(ax, e)
-    ax.grid(alpha=0.3)
 
 
 def x_axis(ax: Any, e: Effect) -> None:

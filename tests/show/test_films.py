@@ -24,7 +24,7 @@ def near(image, colour):
 
 
 def trained(env, agent="q_learning"):
-    trainer = jaxrl.make_trainer(agent, env, total_steps=1000, preset="none")
+    trainer = jaxrl.make_trainer(agent, env, total_steps=20_000, preset="none")
     return trainer, jax.jit(trainer.init)(jax.random.key(0))
 
 

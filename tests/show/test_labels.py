@@ -10,7 +10,7 @@ from jaxrl.show.labels import Shown
 
 
 def shown(agent="dqn", where="a", setting=None, env="CartPole-v1", **hparams):
-    base = jaxrl.Experiment(agent, env, total_steps=1000, hparams=hparams, preset="none")
+    base = jaxrl.Experiment(agent, env, total_steps=20_000, hparams=hparams, preset="none")
     return Shown(base, setting or {}, Path("runs") / where)
 
 

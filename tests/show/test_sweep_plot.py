@@ -92,7 +92,7 @@ def test_ranks_put_what_is_no_number_last():
     sweep = made(rates(1, 2, 3, 4), [[1, 3], [NAN, 9], [5, 5], [2, 2]])
     assert by_return(sweep) == [2, 0, 3, 1]
     best = sweep_plot.best_curve(sweep, "dqn")
-    assert (best.label, best.detail) == ("dqn", "best of 4: rate=3")
+    assert best.label == "dqn, best of 4: rate=3"
 
 
 def test_effect_of_values_pools_the_configurations_that_have_them():
@@ -128,7 +128,7 @@ def test_where_values_lie(values, scale, labels, x):
 @pytest.mark.parametrize("count,bins", [(12, 12), (13, 4), (40, 8)])
 def test_many_values_are_binned_by_quantiles(count, bins):
     values = np.random.default_rng(0).permutation(np.geomspace(1e-4, 1.0, count)).tolist()
-    returns = np.stack([np.log10(values), np.log10(values) + 1], 1)
+    returns = np.stack([np.log10(values) + seed for seed in range(3)], 1)
     e = sweep_plot.effect("rate", values, returns)
     assert (len(e.x), e.scale, e.binned, e.labels) == (bins, "log", bins < count, ())
     groups = np.array_split(np.sort(returns, 0), bins)
