@@ -103,8 +103,9 @@ def _own(render: Callable[[Any, Any], Any], state: Any, obs: Any, params: Any) -
     """An environment's own frame: as many times as large as there is room for, or smaller."""
     frame = Image.fromarray(np.asarray(render(state, params), np.uint8)).convert("RGB")
     scale = min(WIDTH / frame.width, HEIGHT / frame.height)
-    size = [max(1, round(n * (math.floor(scale) if scale >= 1 else scale))) for n in frame.size]
-    return frame.resize(tuple(size), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    times = math.floor(scale) if scale >= 1 else scale
+    size = max(1, round(frame.width * times)), max(1, round(frame.height * times))
+    return frame.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
 
 
 def _walk(grid: Grid) -> Paint:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import RENDER, stream
+from jaxrl.core.types import EnvSpec
 from jaxrl.runs import documents
 from jaxrl.runs.directory import CURVE, CURVES, EFFECTS, GIF, TRIALS, VALUES
 from jaxrl.runs.documents import SUMMARY
@@ -59,7 +61,7 @@ def _drawn(result: Result, out: Path) -> Iterator[Path]:
         yield out.with_name(VALUES)
 
 
-def _values(result: RunResult) -> Any:
+def _values(result: RunResult) -> tuple[EnvSpec, np.ndarray] | None:
     """What `value_map.picture` needs, of the first member; None without a table or, with a warning, without a checkpoint."""
     try:
         return value_map.of(*result.agent(0))

@@ -72,7 +72,7 @@ def _draw_grid(name: str, grid: Grid, q: np.ndarray) -> Any:
     A cell without a preference shows its tile: it ends an episode, or was never left, and its value means nothing.
     """
     best = greedy(q)
-    blank = best.all(-1)
+    blank = np.asarray(best.all(-1))
     values = np.where(blank, np.nan, _finite(q.max(-1)))
     side = min(0.85, 11 / grid.columns, 9 / grid.rows)  # of a cell, in inches
     figure = {"figsize": (side * grid.columns + 1.3, side * grid.rows + 0.6), "layout": "constrained"}

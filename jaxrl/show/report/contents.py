@@ -143,7 +143,8 @@ def _metrics(found: Configuration, curve: Curve) -> dict[str, Any]:
     """How each metric went, at the points of the learning curve; left out where it has no number at all."""
     shown = {"episode_return": _banded(curve)}
     for name in sorted(set(found.metrics) - {*COUNTS, "episode_return"}):
-        thin = _thinned(found.metrics[name], curve)
+        values = found.metrics[name]
+        thin = plot.thinned("", found.metrics["env_steps"][0], values, np.isfinite(values))
         if not np.isnan(thin.returns).all():
             shown[name] = _banded(thin) if name == "eval_return" else {"mean": _short(thin.returns.mean(0))}
     return shown
@@ -158,15 +159,6 @@ def _final(returns: np.ndarray) -> dict[str, Any]:
 def _banded(curve: Curve) -> dict[str, Any]:
     band = plot.band(curve)
     return {"mean": _short(plot.mean(curve)), "low": _short(band.low), "high": _short(band.high)}
-
-
-def _thinned(values: np.ndarray, like: Curve) -> Curve:
-    """Another metric [S, I] at the points of a learning curve: the mean of the numbers between two of them."""
-    bins = np.array_split(values, len(like.steps), axis=1)
-    known = [np.isfinite(part) for part in bins]
-    with np.errstate(invalid="ignore"):
-        means = [np.where(k, x, 0).sum(1) / k.sum(1) for x, k in zip(bins, known, strict=True)]
-    return like._replace(returns=np.stack(means, 1))
 
 
 def _seconds(source: Source, config: int, steps: np.ndarray) -> np.ndarray:
