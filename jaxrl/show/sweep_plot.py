@@ -159,7 +159,8 @@ def effects(configurations: Sequence[Configuration], title: str, out: Path) -> N
     fig, panels = plot.panels(len(shown), _title(configurations, title))
     for ax, e in zip(panels, shown, strict=True):
         _panel(ax, e, best)
-    panels[0].set_ylabel("final return")
+    for ax in panels:
+        ax.set_ylabel("final return" if ax.get_subplotspec().is_first_col() else "")
     plot.finish(fig, panels, out)
 
 

@@ -22,6 +22,7 @@ QUIET = 60.0  # seconds without news after which a run may have stopped
 SHOWN = 16  # members of a run, or configurations of a sweep, at most
 LEVELS = "▁▂▃▄▅▆▇█"
 SPARK = 24  # characters of a curve
+COLUMNS = {"return": "episode_return", "evaluated": "eval_return", "loss": "loss"}  # those of which there is a number
 
 
 def follow(directory: Path, every: float, once: bool) -> None:
@@ -53,12 +54,13 @@ def view(look: Look) -> RenderableType:
     speed = look.done / look.seconds if look.finished and look.seconds else look.speed
     head.add_row(_status(look), f"{_speed(speed)} {look.unit}/s  {_clock(look.seconds)} of training")
     table = Table(expand=True, box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("return", "evaluated", "loss", "done"):
+    table.add_column("", overflow="fold", ratio=1)
+    known = {name: key for name, key in COLUMNS.items() if any(math.isfinite(line.last[key]) for line in look.lines)}
+    for name in (*known, "done"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("return in training", no_wrap=True, min_width=SPARK)
     for line in look.lines[:SHOWN]:
-        numbers = [readable(line.last[name]) for name in ("episode_return", "eval_return", "loss")]
+        numbers = [readable(line.last[key]) for key in known.values()]
         label = escape(line.label) + (f"  [red]{line.diverged} diverged[/red]" if line.diverged else "")
         table.add_row(label, *numbers, f"{100 * line.share:.0f} %", f"[cyan]{spark(line.curve)}[/cyan]")
     more = [f"and {len(look.lines) - SHOWN} more"] if len(look.lines) > SHOWN else []

@@ -30,6 +30,11 @@ PICTURES = {
 FIRST = dict.fromkeys(PICTURES, "learning_rate=0.") | {"run": "seed 0", "population": "member 0"}
 
 
+def size(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("kinds")
@@ -45,8 +50,7 @@ def test_each_is_drawn_anew(kind, trained, capsys):
         (folder / name).unlink(missing_ok=True)
     assert cli.main(["plot", str(folder)]) == 0
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in PICTURES[kind]]
-    for name in PICTURES[kind]:
-        assert min(Image.open(folder / name).size) > 200
+    assert all(min(size(folder / name)) > 200 for name in PICTURES[kind])
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -72,7 +76,7 @@ def test_a_search_is_watched_before_its_confirmation(trained, tmp_path, capsys):
 def test_one_picture_compares_them_all(trained, tmp_path, capsys):
     words = [str(trained / FOLDERS.get(kind, kind)) for kind in PICTURES]
     assert cli.main(["plot", *words, "--out", str(tmp_path / "a.png")]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "a.png") and Image.open(tmp_path / "a.png").width > 800
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a.png") and size(tmp_path / "a.png")[0] > 800
     assert cli.main(["plot", str(trained / "sweep"), "--out", str(tmp_path / "effects.png")]) == 2
 
 
