@@ -53,8 +53,8 @@ def _swept(result: SweepResult, config: int) -> Configuration:
 def _member_rows(result: RunResult, number: int, rows: list[int]) -> Configuration:
     first = result.wave.members[rows[0]]
     setting = {**first.hparams, **{ENV + name: value for name, value in first.env_params.items()}}
-    if isinstance(result, PopulationResult):  # whose settings change on the way
-        setting = {"member": number}
+    if isinstance(result, PopulationResult):  # whose settings change on the way: those that it ended with
+        setting = {"member": number, **{name: float(x[-1, number]) for name, x in result.rounds.hparams.items()}}
     metrics = {name: x[rows] for name, x in result.metrics.items()}
     seeds, final, lost = [result.seeds[row] for row in rows], result.final_return[rows], result.diverged[rows]
     return Configuration(number, setting, seeds, metrics, final, lost, lambda i: result.agent(rows[i]))

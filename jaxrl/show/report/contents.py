@@ -13,6 +13,8 @@ import numpy as np
 from jaxrl.core import stats
 from jaxrl.devices import memory
 from jaxrl.devices.layout import Layout
+from jaxrl.experiment import registry
+from jaxrl.experiment.experiment import Experiment
 from jaxrl.runs.metrics import plain
 from jaxrl.show import labels, plot, sweep_plot
 from jaxrl.show.configurations import Configuration
@@ -76,7 +78,7 @@ def _source(source: Source) -> dict[str, Any]:
         "kind": source.kind,
         "agent": base.agent,
         "env": base.env,
-        "preset": "none: the agent's defaults" if base.preset == "none" else f"{base.preset} (presets/{base.agent}.toml)",
+        "preset": _preset(base),
         "programs": [_program(source, plan, i) for i in range(plan.programs)] if plan and not plan.alone else [],
         "time": {"compile": round(result.compile_s, 3), "train": round(train, 3), "evaluate": round(evaluations, 3)},
         "steps_per_s": round(steps / max(result.run_s, 1e-9)),
@@ -87,6 +89,14 @@ def _source(source: Source) -> dict[str, Any]:
         "pictures": [policies.uri(path.read_bytes(), "png") for path in source.pictures],
         **source.about,
     }
+
+
+def _preset(base: Experiment) -> str:
+    """Which preset was used, and where it is from."""
+    if base.preset == "none":
+        return "none: the agent's defaults"
+    ours = base.preset in registry.presets(str(base.agent))
+    return f"{base.preset} (presets/{base.agent}.toml)" if ours else str(base.preset)
 
 
 def _program(source: Source, plan: Plan, number: int) -> dict[str, Any]:

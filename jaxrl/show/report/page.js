@@ -281,7 +281,7 @@ function source(one) {
 function start() {
   const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
   const kinds = [...new Set(data.sources.map((s) => s.kind))].map((kind) => [data.sources.filter((s) => s.kind === kind).length, kind]).filter(([n]) => n);
-  byId("summary").textContent = [kinds.map(([n, kind]) => count(n, kind)).join(" and "), count(data.series.length, "configuration"),
+  byId("summary").textContent = [...kinds.map(([n, kind]) => count(n, kind)), count(data.series.length, "configuration"),
     count(data.members.length, "member"), `written ${data.written}`].join(", ");
   const environments = [...new Set(data.series.map((s) => s.env))];
   byId("environment").append(...environments.map((env) => make("option", { value: env, textContent: env })));
