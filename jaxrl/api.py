@@ -33,6 +33,7 @@ def train(
     out: str | Path | None = None,
     callbacks: Sequence[Any] = (),
     overwrite: bool = False,
+    progress: bool | None = None,
     **kwargs: Any,
 ) -> RunResult:
     """Train seeds of one experiment.
@@ -42,6 +43,7 @@ def train(
     out: a new directory to write, which `jaxrl resume` goes on with; None keeps all in memory.
     callbacks: objects that are told between chunks of training what is new (see `jaxrl.Callback`), or their names
     ("stop_at_return(475)", "keep_best", "path/file.py:Name(3)"); names are recorded, and take part in a resume too.
+    progress: without `out`, whether to show how far training is; None: on a terminal. With `out` it is shown.
 
     Raises ValueError before any compile.
     """
@@ -50,7 +52,7 @@ def train(
     plan = plans.make_run(base, seeds, seed, eval_every=eval_every, callback_names=names)
     callback_room.check(objects, eval_every)
     if out is None:
-        return sweeps.in_memory(plan, objects).waves[0]
+        return sweeps.in_memory(plan, objects, progress).waves[0]
     from jaxrl.show import pictures  # draws with matplotlib, which takes a while to import
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw)
@@ -78,12 +80,13 @@ def sweep(
     out: str | Path | None = None,
     callbacks: Sequence[Any] = (),
     overwrite: bool = False,
+    progress: bool | None = None,
     engine: str = "local",
     **kwargs: Any,
 ) -> SweepResult:
     """Train configurations × seeds: one program for each static configuration, its members vmapped over all devices.
 
-    experiment, env, kwargs, eval_every, callbacks: as in `train`; callbacks are told of each wave in turn.
+    experiment, env, kwargs, eval_every, callbacks, progress: as in `train`; callbacks are told of each wave in turn.
     grid: {setting: values}; every combination is a configuration. random: {setting: values, or "log:LOW,HIGH", or
     "uniform:LOW,HIGH"}, drawn `samples` times (with a grid: at each of its points). A setting is a field of Config or
     HParams, or `env.NAME`, a traced parameter of the environment. seeds: how many, from `seed` on, the same for every
@@ -115,7 +118,7 @@ def sweep(
         callback_names=names,
     )
     if out is None:
-        return sweeps.in_memory(plan, objects)
+        return sweeps.in_memory(plan, objects, progress)
     from jaxrl.show import pictures
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw, engine=engine)

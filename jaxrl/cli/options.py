@@ -136,7 +136,7 @@ class ResumeOptions(SinkOptions):
 @dataclasses.dataclass(frozen=True)
 class EvalOptions:
     dir: tyro.conf.Positional[Path]
-    """Directory of a run or a sweep."""
+    """Directory of a run, a sweep, one wave of a sweep, or a tuning."""
     config: Annotated[int | None, NonNegative] = None
     """Configuration of a sweep, by its number; default: the best."""
     episodes: Annotated[int, Count] = 128

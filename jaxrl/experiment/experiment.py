@@ -17,7 +17,7 @@ from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.loop import Trainer, make_loop
 from jaxrl.core.settings import Range, check
 from jaxrl.core.types import Env, VecEnv
-from jaxrl.devices import platform
+from jaxrl.devices import memory
 from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.precedence import settings_of, split_settings
 
@@ -155,7 +155,7 @@ class Experiment:
         except (OverflowError, MemoryError) as error:
             raise InputError(f"{self._largest()} is too large: {str(error).splitlines()[0]}") from error
         needed = trees.nbytes(state) + 2 * config.rollout_length * trees.nbytes(state.obs)  # obs and next_obs of a rollout
-        if needed > (limit := platform.memory_bytes()):
+        if needed > (limit := memory.total_bytes()):
             has = f"{needed / 1e9:,.1f} GB, of {limit / 1e9:,.1f} GB that are there"
             raise InputError(f"{self._largest()} is too large: one seed of {self.agent} on {self.env} takes {has}")
         return trainer

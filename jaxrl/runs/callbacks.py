@@ -120,7 +120,7 @@ class StopAtReturn(RowCallback):
             event.stop(f"return {mean:.6g} >= {self.value:g}")
 
 
-class Told:
+class Listener:
     """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s."""
 
     def __init__(self, callback: Any) -> None:
@@ -146,7 +146,7 @@ class KeepBest(RowCallback):
         self.returns = np.full(len(training.wave.members), -np.inf)
         self._kept: PyTree = None
         self._files = None if training.wave.path is None else Checkpoints(training.wave.path / BEST)
-        found = self._files.restore(training.template()) if self._files else None
+        found = self._files.restore(training.wave.template(training.trainer)) if self._files else None
         if found:
             self._kept, self.returns = to_host(found[0]), np.array(found[1]["returns"], float)
 

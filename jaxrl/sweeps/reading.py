@@ -14,7 +14,6 @@ from jaxrl.runs import callbacks, checkpoint, directory, documents, files
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.documents import CONFIG, SUMMARY
-from jaxrl.runs.driver import states_template
 from jaxrl.runs.wave import Wave
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import waves
@@ -107,7 +106,7 @@ def states_reader(wave: Wave, trainer: Any, best: bool = False, *, same_settings
     @functools.cache
     def read() -> PyTree:
         if best:
-            found = Checkpoints(path / BEST).restore(states_template(wave, trainer)) if (path / BEST).is_dir() else None
+            found = Checkpoints(path / BEST).restore(wave.template(trainer)) if (path / BEST).is_dir() else None
         else:
             found = files.restore(wave, trainer, same_settings=same_settings)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxrl.core.types import PyTree, TrainState
 from jaxrl.experiment import search_space
 from jaxrl.runs import checkpoint, files
 from jaxrl.runs.callbacks import Event, RowCallback
+from jaxrl.runs.documents import SUMMARY
 from jaxrl.runs.driver import Training
 from jaxrl.runs.metrics import Table
 from jaxrl.runs.wave import Wave
@@ -46,7 +46,7 @@ class RunResult:
         self.wave, self.trainer, self.metrics, self.summary, self._plan = wave, trainer, table, summary, plan
         self._host_states = host_states
         self.seeds = [member.seed for member in wave.members]
-        self.final_return = returns_of(summary, len(self.seeds))
+        self.final_return = _returns(wave, summary)
         self.diverged: np.ndarray = np.asarray(table["diverged"].any(-1))
         self.compile_s, self.run_s = summary.get("compile_s", 0.0), summary.get("run_s", 0.0)
 
@@ -93,17 +93,17 @@ class RunResult:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them."""
         members = self.wave.members
         columns: dict[str, list[Any]] = {} if members[0].config is None else {"config": [m.config for m in members]}
+        columns |= {name: [m.hparams[name] for m in members] for name in members[0].hparams}
         columns |= {"seed": self.seeds, "final_return": self.final_return.tolist()}
         return columns | {"diverged": self.diverged.tolist()}
 
 
-def returns_of(summary: dict[str, Any], members: int) -> np.ndarray:
-    """final_return of a wave's summary, float [members]; NaN where there is none. Raises ValueError for a damaged one."""
-    listed = summary["final_return"].get("per_seed") if summary else [None] * members
-    if not isinstance(listed, list) or not all(x is None or isinstance(x, int | float) for x in listed):
-        raise InputError("summary.json is damaged: final_return has no per_seed numbers")
-    if len(listed) != members:
-        raise InputError("summary.json is damaged: final_return is not one number for each member")
+def _returns(wave: Wave, summary: dict[str, Any]) -> np.ndarray:
+    """final_return of a wave's summary, float [members]; NaN where there is none yet. Raises ValueError."""
+    listed = summary["final_return"].get("per_seed") if summary else [None] * len(wave.members)
+    numbers = isinstance(listed, list) and all(x is None or isinstance(x, int | float) for x in listed)
+    if not numbers or len(listed) != len(wave.members):
+        raise InputError(f"{wave.path}/{SUMMARY} is damaged: final_return is not one number for each member")
     return np.array([np.nan if x is None else x for x in listed], float)
 
 
@@ -125,6 +125,11 @@ class Recorder(RowCallback):
             self._parts.append(chunk.metrics)
             for name, values in chunk.evaluated.items():
                 self._evaluated.setdefault(name, []).append((chunk.first + chunk.count - 1, values))
+
+    def result(self, training: Training, summary: dict[str, Any], plan: Plan) -> RunResult:
+        """What was trained, its states copied to the host."""
+        host = training.host_states()
+        return RunResult(training.wave, training.trainer, self.metrics, lambda: host, summary, plan if plan.alone else None)
 
     @property
     def metrics(self) -> Table:
@@ -151,12 +156,10 @@ class SweepResult:
         self.plan, self.waves, self.compile_s, self.run_s = plan, waves, compile_s, run_s
         self.configs = plan.configurations
         self.seeds = list(range(plan.seed, plan.seed + plan.seeds))
-        self._where = {(m.config or 0, m.seed): (found, i) for found in waves for i, m in enumerate(found.wave.members)}
+        where = {(m.config or 0, m.seed): (found, i) for found in waves for i, m in enumerate(found.wave.members)}
+        self._members = [[where[c, seed] for seed in self.seeds] for c in range(len(self.configs))]
+        self.final_return = np.array([[found.final_return[i] for found, i in row] for row in self._members])
         self.metrics = self._gathered()
-        self.final_return = np.full((len(self.configs), len(self.seeds)), np.nan)
-        for c, s in itertools.product(range(len(self.configs)), range(len(self.seeds))):
-            found, i = self._where[c, self.seeds[s]]
-            self.final_return[c, s] = found.final_return[i]
         self.diverged: np.ndarray = np.asarray(self.metrics["diverged"].any(-1))
 
     def __repr__(self) -> str:
@@ -170,7 +173,7 @@ class SweepResult:
 
     def agent(self, i: int, j: int) -> tuple[Trainer, TrainState]:
         """The trained policy of configuration i and j-th seed: `jaxrl.evaluate(trainer, state, key)`."""
-        found, member = self._where[i, self.seeds[j]]
+        found, member = self._members[i][j]
         return found.agent(member)
 
     def policies(self, i: int) -> tuple[Trainer, PyTree]:
@@ -189,21 +192,19 @@ class SweepResult:
     def table(self) -> dict[str, list[Any]]:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them: settings, seed, final return."""
         names = dict.fromkeys(name for config in self.configs for name in config)
-        pairs = list(itertools.product(range(len(self.configs)), range(len(self.seeds))))
+        pairs = list(np.ndindex(self.final_return.shape))
         columns: dict[str, list[Any]] = {"config": [c for c, _ in pairs]}
         columns |= {name: [self.configs[c].get(name) for c, _ in pairs] for name in names}
         columns |= {"seed": [self.seeds[s] for _, s in pairs]}
-        columns |= {"final_return": [float(self.final_return[pair]) for pair in pairs]}
-        return columns | {"diverged": [bool(self.diverged[pair]) for pair in pairs]}
+        return columns | {"final_return": self.final_return.ravel().tolist(), "diverged": self.diverged.ravel().tolist()}
 
     def _gathered(self) -> Table:
         """Every wave's rows as [C, S, I]; names that some program lacks are NaN there."""
         names = {name: x.dtype for found in self.waves for name, x in found.metrics.items()}
-        iterations = max(found.metrics["env_steps"].shape[1] for found in self.waves)
-        shape = (len(self.configs), len(self.seeds), iterations)
+        shape = (*self.final_return.shape, max(found.metrics["env_steps"].shape[1] for found in self.waves))
         table = {name: np.full(shape, np.nan if dtype.kind == "f" else 0, dtype) for name, dtype in names.items()}
-        for c, s in itertools.product(range(shape[0]), range(shape[1])):
-            found, i = self._where[c, self.seeds[s]]
+        for c, s in np.ndindex(self.final_return.shape):
+            found, i = self._members[c][s]
             for name, x in found.metrics.items():
                 table[name][c, s, : x.shape[1]] = x[i]
             steps = found.metrics["env_steps"][i]

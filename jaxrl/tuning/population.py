@@ -45,7 +45,7 @@ class PopulationResult(RunResult):
     """What a population of P members gave. Unpacks as `trainer, states`, leaves [P, ...].
 
     final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged. best_member: of
-    the highest; best: the hyper-parameters that it ended with; schedule: {name: [R]}, those under which it was trained.
+    the highest, `value`; best: the hyper-parameters that it ended with; schedule: {name: [R]}, those it was trained under.
     rounds: scores, divergence, parents and hyper-parameters, fields [R, P]. Raises ValueError where every member diverged.
     """
 
@@ -65,13 +65,14 @@ class PopulationResult(RunResult):
         if np.isnan(self.final_return).all():
             raise InputError(f"every member of the population ({len(wave.members)}) diverged")
         initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
-        self.rounds, self.env_steps = rounds, summary["env_steps"]
+        self.rounds, self.env_steps, self.programs = rounds, summary["env_steps"], 1
         self.best_member = int(np.nanargmax(self.final_return))
+        self.value = float(self.final_return[self.best_member])
         self.best: Setting = {name: float(values[-1, self.best_member]) for name, values in rounds.hparams.items()}
         self.schedule = pbt.schedule(initial, rounds, self.best_member)
 
     def __repr__(self) -> str:
-        best = f"best: {self.best_member} {search_space.text(self.best)} {readable(self.final_return[self.best_member])}"
+        best = f"best: {self.best_member} {search_space.text(self.best)} {readable(self.value)}"
         base = self.wave.experiment
         return f"PopulationResult({base.agent} on {base.env}, {len(self.seeds)} members, {best})"
 
@@ -181,7 +182,6 @@ class _Rounds(RowCallback):
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         if self._file:
             self._file.close()
 

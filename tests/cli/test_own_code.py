@@ -41,6 +41,8 @@ def test_everything_own_is_killed_and_resumed_bit_for_bit(files):
     (files / "corridor.py").write_text((files / "corridor.py").read_text() + "\n# changed\n")
     refused = jaxrl_cli("resume", killed, code=2)
     assert "corridor.py" in refused.stderr and "--anyway" in refused.stderr and refused.stderr.count("\n") == 1
+    jaxrl_cli("resume", killed, "--anyway")
+    assert json.loads((killed / "config.json").read_text())["went_on_with"] == ["corridor.py:make has changed"]
 
 
 def test_an_own_torso_trains_and_loads(files):

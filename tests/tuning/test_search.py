@@ -8,6 +8,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main as cli
+from jaxrl.core.numbers import readable
 from jaxrl.devices import programs
 from jaxrl.experiment import registry, search_space
 from jaxrl.experiment.experiment import resolve
@@ -228,7 +229,7 @@ def test_the_command_writes_a_directory_that_can_be_resumed(method, keep_platfor
     assert json.loads((out / "summary.json").read_text()) == result
     assert cli.main(["resume", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert f"q_learning on RandomGame, {method}: best value {result['value']:.1f}" in printed
+    assert f"q_learning on RandomGame, {method}: best value {readable(result['value'])} with" in printed
     assert f"picture {out / 'trials.png'}" in printed
     again = json.loads((out / "summary.json").read_text())
     assert (again["best"], again["value"]) == (result["best"], result["value"])
