@@ -64,16 +64,20 @@ class Tail:
 
 
 class WaveWatcher:
-    """A wave's directory: that of a run, a population, or a part of a sweep."""
+    """A wave's directory: that of a run, a population, or a part of a sweep.
+
+    tracks: of each member. done, total: environment steps of a member so far, and in the end (whole iterations). share: the
+    one of the other. speed: environment steps of all members a second, of the last chunks. seconds: of training so far.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.names: list[Name] = [member.name for member in folders.read_members(directory)[0]]
-        self.steps = documents.read_config(directory)["total_steps"]
+        self._steps = documents.read_config(directory)["total_steps"]
         self._metrics = Tail(directory / METRICS, METRICS_ROW)
         self._timing = Tail(directory / TIMING, TIMING_ROW)
         self.tracks: dict[Name, Track] = {name: Track() for name in self.names}
-        self.chunks: list[Row] = []
+        self._chunks: list[Row] = []
 
     def read(self) -> None:
         """Take up what is new. Raises ValueError for rows that are none of a run's."""
@@ -85,7 +89,16 @@ class WaveWatcher:
             if name not in self.tracks:
                 raise InputError(f"{self.directory / METRICS} is damaged: it has a row of {name}, which is no member")
             self.tracks[name].add(row)
-        self.chunks += self._timing.read()[1]
+        self._chunks += self._timing.read()[1]
+        last, late = self.tracks[self.names[-1]], self._chunks[-5:]
+        per_iteration = last.steps // max(len(last.returns), 1)
+        self.done, whole = last.steps, -(-self._steps // (per_iteration or 1)) * (per_iteration or 1)
+        self.total = self.done if self.finished else whole
+        self.share = self.done / max(self.total, 1)
+        self.seconds = sum(chunk["seconds"] for chunk in self._chunks)
+        took = sum(chunk["seconds"] for chunk in late)
+        trained = sum(chunk["iterations"] for chunk in late) * per_iteration * len(self.names)
+        self.speed = trained / took if took else 0.0
 
     @property
     def finished(self) -> bool:
@@ -93,41 +106,7 @@ class WaveWatcher:
         return (self.directory / SUMMARY).is_file()
 
     @property
-    def done(self) -> int:
-        """Environment steps of a member so far."""
-        return self.tracks[self.names[-1]].steps
-
-    @property
-    def per_iteration(self) -> int:
-        """Environment steps of a member; 0 before the first row."""
-        return self.done // max(len(self.tracks[self.names[-1]].returns), 1)
-
-    @property
-    def total(self) -> int:
-        """Environment steps of a member in the end: whole iterations."""
-        per = self.per_iteration or 1
-        return self.done if self.finished else -(-self.steps // per) * per
-
-    @property
-    def speed(self) -> float:
-        """Environment steps of all members a second, of the last chunks."""
-        late = self.chunks[-5:]
-        seconds = sum(chunk["seconds"] for chunk in late)
-        iterations = sum(chunk["iterations"] for chunk in late)
-        return iterations * self.per_iteration * len(self.names) / seconds if seconds else 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Of training so far."""
-        return sum(chunk["seconds"] for chunk in self.chunks)
-
-    @property
     def news(self) -> float:
         """When something was written last, seconds of the epoch."""
         files = [self.directory / name for name in (CONFIG, METRICS, TIMING)]
         return max(file.stat().st_mtime for file in files if file.is_file())
-
-    @property
-    def share(self) -> float:
-        """How far it is, 0 to 1."""
-        return self.done / max(self.total, 1)

@@ -199,8 +199,10 @@ function film(policy) {
   const one = seriesOf(policy);
   const caption = make("figcaption", {}, make("strong", { textContent: policy.which }),
     ` ${named(one)}, seed ${policy.seed}: final return ${number(policy.final)}`);
-  const values = policy.values ? [make("img", { src: policy.values, alt: `action values of the ${policy.which} policy`, className: "map" })] : [];
-  return make("figure", {}, image, make("div", { className: "player" }, button, slider), ...values, caption);
+  const player = make("div", { className: "player" }, button, slider);
+  const alt = `action values of the ${policy.which} policy`;
+  const values = policy.values ? [make("img", { src: policy.values, alt, className: "map" })] : [];
+  return make("figure", {}, image, player, ...values, caption);
 }
 
 function showMembers() {
@@ -222,6 +224,8 @@ function showMembers() {
 }
 
 const seconds = (s) => (s >= 100 ? `${Math.round(s).toLocaleString("en")} s` : `${number(s)} s`);
+
+const SPELLED = "Every setting that is no default is spelled out, those of the preset too: later presets change nothing.";
 
 /** One directory: plan, time, memory, versions, commands. */
 function source(one) {
@@ -271,7 +275,7 @@ function source(one) {
   return make("article", {},
     make("h3", { textContent: `${one.dir}: ${one.agent} on ${one.env}` }),
     ...commands,
-    ...(commands.length ? [make("p", { className: "note", textContent: "Every setting that is no default is spelled out, those of the preset too: later presets change nothing." })] : []),
+    ...(commands.length ? [make("p", { className: "note", textContent: SPELLED })] : []),
     ...one.pictures.map((src) => make("img", { src, alt: `trials of ${one.dir}`, className: "trials" })),
     ...(one.programs.length ? [make("h4", { textContent: "plan" }), plan] : []),
     make("h4", { textContent: "time" }), bar, make("p", { className: "controls quiet" }, ...words, make("span", { textContent: `${one.steps_per_s.toLocaleString("en")} steps/s` })),
@@ -280,8 +284,9 @@ function source(one) {
 
 function start() {
   const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  const kinds = [...new Set(data.sources.map((s) => s.kind))].map((kind) => [data.sources.filter((s) => s.kind === kind).length, kind]).filter(([n]) => n);
-  byId("summary").textContent = [...kinds.map(([n, kind]) => count(n, kind)), count(data.series.length, "configuration"),
+  const kinds = [...new Set(data.sources.map((s) => s.kind))];
+  const sources = kinds.map((kind) => count(data.sources.filter((s) => s.kind === kind).length, kind));
+  byId("summary").textContent = [...sources, count(data.series.length, "configuration"),
     count(data.members.length, "member"), `written ${data.written}`].join(", ");
   const environments = [...new Set(data.series.map((s) => s.env))];
   byId("environment").append(...environments.map((env) => make("option", { value: env, textContent: env })));
