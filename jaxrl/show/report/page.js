@@ -31,7 +31,6 @@ const interval = (low, high) => (low === null || low === undefined ? "–" : `[$
 const rgba = (hex, alpha) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)).join(",")},${alpha})`;
 const colour = (i) => COLOURS[data.series[i].position % COLOURS.length];
 const inEnvironment = () => data.series.map((_, i) => i).filter((i) => data.series[i].env === byId("environment").value);
-const named = (one) => one.label;
 const seriesOf = (member) => data.series.find((s) => s.source === member.source && s.config === member.config);
 
 /** A line with its band, as plotly traces; points without a value are left out. */
@@ -55,7 +54,7 @@ function drawCurves() {
   const metric = byId("metric").value;
   const axis = document.querySelector("input[name=axis]:checked").value;
   const drawn = inEnvironment().filter((i) => shown.has(i) && data.series[i].metrics[metric]).sort(byReturn).reverse();
-  const lines = drawn.flatMap((i) => traces(data.series[i][axis], data.series[i].metrics[metric], named(data.series[i]), colour(i)));
+  const lines = drawn.flatMap((i) => traces(data.series[i][axis], data.series[i].metrics[metric], data.series[i].label, colour(i)));
   const title = { steps: "environment steps of a seed", seconds: "wall time of training (s)" }[axis];
   Plotly.react("curve-chart", lines, { ...LAYOUT, xaxis: { ...AXIS, title: { text: title }, rangemode: "tozero" },
     yaxis: { ...AXIS, title: { text: metric.replaceAll("_", " ") } } }, CONFIG);
@@ -66,7 +65,7 @@ function drawProfiles() {
   byId("profiles").hidden = !profile;
   if (!profile) return;
   const drawn = inEnvironment().filter((i) => shown.has(i) && profile.lines[i]).sort(byReturn).reverse();
-  const lines = drawn.flatMap((i) => traces(profile.levels, profile.lines[i], named(data.series[i]), colour(i), true));
+  const lines = drawn.flatMap((i) => traces(profile.levels, profile.lines[i], data.series[i].label, colour(i), true));
   Plotly.react("profile-chart", lines, { ...LAYOUT, xaxis: { ...AXIS, title: { text: "final return τ" } },
     yaxis: { ...AXIS, title: { text: "fraction of seeds above τ" }, range: [-0.03, 1.03] } }, CONFIG);
 }
@@ -141,11 +140,11 @@ function showConfigurations() {
     box.addEventListener("change", () => { if (box.checked) shown.add(i); else shown.delete(i); draw(); });
     const swatch = make("span", { className: "swatch" });
     swatch.style.background = colour(i);
-    return make("label", {}, box, " ", swatch, named(data.series[i]));
+    return make("label", {}, box, " ", swatch, data.series[i].label);
   };
   const final = (i) => data.series[i].final;
   filterConfigurations = table(byId("configurations"), [
-    { title: "configuration", value: (i) => named(data.series[i]), node: tick },
+    { title: "configuration", value: (i) => data.series[i].label, node: tick },
     { title: "final return", value: (i) => final(i).mean, text: (i) => number(final(i).mean) },
     { title: "95 % over seeds", value: (i) => final(i).low, text: (i) => interval(final(i).low, final(i).high) },
     { title: "IQM", value: (i) => final(i).iqm, text: (i) => number(final(i).iqm) },
@@ -198,7 +197,7 @@ function film(policy) {
   slider.addEventListener("input", () => { if (timer) stop(); show(Number(slider.value)); });
   const one = seriesOf(policy);
   const caption = make("figcaption", {}, make("strong", { textContent: policy.which }),
-    ` ${named(one)}, seed ${policy.seed}: final return ${number(policy.final)}`);
+    ` ${one.label}, seed ${policy.seed}: final return ${number(policy.final)}`);
   const player = make("div", { className: "player" }, button, slider);
   const alt = `action values of the ${policy.which} policy`;
   const values = policy.values ? [make("img", { src: policy.values, alt, className: "map" })] : [];
@@ -206,7 +205,7 @@ function film(policy) {
 }
 
 function showMembers() {
-  const about = (m) => named(seriesOf(m));
+  const about = (m) => seriesOf(m).label;
   const filter = table(byId("member-table"), [
     { title: "config", value: (m) => m.config },
     { title: "settings", value: about },
