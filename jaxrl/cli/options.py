@@ -154,16 +154,16 @@ class EvalOptions:
 @dataclasses.dataclass(frozen=True)
 class PlotOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of runs and sweeps; of several, each sweep shows its best configuration."""
+    """Directories of runs, sweeps, waves and tunings; of several, each shows its best configuration."""
     out: Path | None = None
-    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png or curves.png in the
-    directory, or curves.png here for several."""
+    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png, curves.png or
+    trials.png in the directory, or curves.png here for several."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of finished runs and sweeps."""
+    """Directories of finished runs, sweeps, waves and tunings."""
     out: Path = Path("report.html")
     """File to write; one that is there is replaced."""
 
@@ -171,7 +171,7 @@ class ReportOptions:
 @dataclasses.dataclass(frozen=True)
 class WatchOptions:
     dir: tyro.conf.Positional[Path]
-    """Directory of a run or a sweep."""
+    """Directory of a run, a sweep, a wave or a tuning."""
     every: Annotated[float, Range(above=0)] = 1.0
     """Seconds between looks."""
     once: bool = False

@@ -24,9 +24,12 @@ Key = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """How discrete observations lie on a grid, row by row, for pictures of values.
+    """The cells of a grid world, row by row, for pictures.
 
-    moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell, written into it; "" for none.
+    A discrete observation is a cell's number; where it is none, the state has the cell as `pos`, (row, column).
+
+    moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell; "" for none. S(tart), G(oal), H(ole),
+    C(liff) and W(all) are drawn as such.
     """
 
     rows: int
@@ -40,8 +43,8 @@ class EnvSpec:
     """What is static about an environment.
 
     storage_dtype: a narrower dtype that holds observations exactly (say "bool"), for replay; None keeps their own.
-    render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `jaxrl.render`.
-    grid: where discrete observations lie; None where they are no places.
+    render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `show.drawings`.
+    grid: of a grid world; None of anything else.
     """
 
     id: str

@@ -136,6 +136,18 @@ def open_study(plan: TuningPlan, storage: str | None) -> optuna.Study:
             raise InputError(f"storage {storage!r} cannot be opened: {reason}") from error
 
 
+def trials_of(plan: TuningPlan, directory: Path) -> list[Any]:
+    """A tuning's trials so far, as Optuna has them; nothing is written."""
+    with quiet() as optuna:
+        if plan.storage is None and not (directory / "study.db").is_file():
+            return []
+        try:
+            study = optuna.load_study(study_name=name_of(plan), storage=plan.storage or storage_of(directory))
+        except KeyError:  # it has not begun
+            return []
+        return list(study.get_trials(deepcopy=False))
+
+
 def finished(study: optuna.Study) -> int:
     """Trials that count: whole, cut or diverged, but not those of a killed process."""
     return sum(t.state.name in ("COMPLETE", "PRUNED") or DIVERGED in t.user_attrs for t in study.get_trials(deepcopy=False))
