@@ -26,6 +26,9 @@ def name(page):
 def test_every_block_runs(page, keep_platform, monkeypatch):
     monkeypatch.setattr("jaxrl.configure", lambda: None)  # the backend of this process runs
     monkeypatch.setenv("MPLBACKEND", "agg")
+    if page.name != "README.md":  # a third of the time of a small run, and the same pictures for each
+        for name in ("draw", "draw_tuning"):
+            monkeypatch.setattr(f"jaxrl.show.pictures.{name}", lambda *_: None)
     with jax.numpy_rank_promotion("allow"):
         pages.run(page)
 
