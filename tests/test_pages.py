@@ -91,7 +91,7 @@ def explains_itself(member):
 def doc_of(thing):
     """A docstring that somebody wrote: dataclasses and NamedTuples make up one of their fields."""
     text = (thing.__doc__ or "").strip()
-    return "" if text.startswith(f"{getattr(thing, '__name__', '')}(") else text
+    return "" if isinstance(thing, type) and text.startswith(f"{thing.__name__}(") else text
 
 
 def test_the_reference_has_every_public_name_once():
