@@ -27,7 +27,7 @@ def on_page_markdown(markdown, page, **_):
 
 
 class Parameters(griffe.Extension):
-    """Sets the names that a docstring explains, as in `seeds: how many`, as code."""
+    """Makes a list of what a docstring says of each parameter, as in `seeds: how many. seed: the first.`"""
 
     def on_object(self, *, obj, **_):
         """Functions have parameters, classes fields."""
@@ -37,5 +37,9 @@ class Parameters(griffe.Extension):
             [p.name for p in obj.parameters] if obj.is_function else [n for n, m in obj.members.items() if m.is_attribute]
         )
         listed = "|".join(map(re.escape, names)) or "(?!)"
-        pattern = rf"(?:(?<=\s)|^)((?:{listed})(?:, (?:{listed}))*): "
-        obj.docstring.value = re.sub(pattern, lambda m: "`" + "`, `".join(m[1].split(", ")) + "`: ", obj.docstring.value)
+        pattern = rf"(?:^|(?<=\.)\s+)((?:{listed})(?:, (?:{listed}))*): "
+
+        def item(match):
+            return "\n\n- `" + "`, `".join(match[1].split(", ")) + "`: "
+
+        obj.docstring.value = re.sub(pattern, item, obj.docstring.value, flags=re.M)
