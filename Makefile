@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/cartpole
 
-.PHONY: train test lint clean
+.PHONY: train test lint docs clean
 
 # Python compiles what is imported; pip would compile everything, a third of its time. The stamp is remade when the
 # dependencies change.
@@ -28,5 +28,10 @@ test: lint
 	QUICK=--xla_cpu_use_fusion_emitters=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not exact"
 	$(BIN)/python -m pytest -n 2 -m exact
 
+# Strict: a link that leads nowhere or a public name without docstring is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "site    build/site/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

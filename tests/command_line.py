@@ -1,10 +1,8 @@
 """The real command line in subprocesses."""
 
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from tests.small import home, small_config
 
@@ -52,10 +50,3 @@ def wait_for(condition, process, seconds=120):
         if process.poll() is not None:
             return
         time.sleep(0.01)
-
-
-def own_files(folder):
-    """Write the files that docs/own_code.md shows: an own agent, environment, torso and callback."""
-    page = Path(__file__).parent.parent / "docs" / "own_code.md"
-    for name, code in re.findall(r'```python title="(\S+)"\n(.*?)```', page.read_text(), re.DOTALL):
-        (folder / name).write_text(code)

@@ -24,10 +24,12 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(): one integer."""
         return ()
 
     @property
     def dtype(self) -> Any:
+        """int32."""
         return jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:
@@ -81,10 +83,12 @@ class MultiDiscrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(how many integers,)."""
         return (len(self.sizes),)
 
     @property
     def dtype(self) -> Any:
+        """int32."""
         return jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:
