@@ -50,7 +50,7 @@ class LoopCarry(NamedTuple):
     episode: Episode
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Trainer:
     """A training program: `init`, `step` and `train` are pure, to `jit` and `vmap`.
 
@@ -97,6 +97,20 @@ class Trainer:
     def step(self, state: TrainState) -> tuple[TrainState, Row]:
         """One iteration: the new state and its row of metrics {name: []}."""
         return self._step_program(state)
+
+    def check(self) -> TrainState:
+        """The shapes of the state (ShapeDtypeStructs); nothing is compiled.
+
+        Raises InputError where the agent or the environment gives anything but what it should, in words.
+        """
+        state: TrainState = jax.eval_shape(self.init, jax.random.key(0))
+        jax.eval_shape(self.step, state)
+        jax.eval_shape(self.agent.greedy, state.hparams, state.agent, state.memory, state.obs, state.first, state.key)
+        return state
+
+    def __repr__(self) -> str:
+        size = f"{self.vec.num_envs} environments × {self.rollout_length} steps × {self.num_updates} updates"
+        return f"Trainer({self.env.spec.id}, {self.num_iterations} iterations of {size}, {self.total_steps:,} steps)"
 
     # An inner `jit` is traced once, however often the programs around it ask for shapes or nest it.
     @functools.cached_property

@@ -155,3 +155,26 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if hint not in (bool, int, float) and isinstance(value, hint):
         return value
     raise InputError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")
+
+
+def read(name: str, text: str, hint: Any) -> Any:
+    """Text as a person types it (1e6, 1_000_000, 64x64, none, true) as the Python value that its type wants.
+
+    Whether that is of the type and in range `check` decides. Raises InputError for what is no such value.
+    """
+    origin, args, text = typing.get_origin(hint), typing.get_args(hint), text.strip()
+    if origin is typing.Annotated:
+        return read(name, text, args[0])
+    if origin in (typing.Union, types.UnionType):
+        inner = next(a for a in args if a is not type(None))
+        return None if text.lower() == "none" else read(name, text, inner)
+    if origin is tuple:
+        return tuple(read(name, part, args[0]) for part in text.replace("x", " ").replace(",", " ").split())
+    if hint is str or origin is Literal:
+        return text
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return int(text) if hint is int and text.lstrip("-").replace("_", "").isdecimal() else float(text)
+    except ValueError as error:
+        raise InputError(f"{name}={text} must be {'an integer' if hint is int else 'a number'}") from error

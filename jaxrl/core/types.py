@@ -51,6 +51,9 @@ class EnvSpec:
     render: Callable[[PyTree, PyTree], Any] | None = None
     grid: Grid | None = None
 
+    def __str__(self) -> str:
+        return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"
+
 
 class EnvStep(NamedTuple):
     """What one step of one environment yields, before any reset.
@@ -89,6 +92,9 @@ class Env(NamedTuple):
     reset: Reset
     step: Step
 
+    def __repr__(self) -> str:
+        return f"Env({self.spec})"
+
 
 class BatchInit(Protocol):
     """Draws the first episodes of N environments."""
@@ -122,6 +128,9 @@ class VecEnv(NamedTuple):
     init: BatchInit
     prepare: Prepare
     step: BatchStep
+
+    def __repr__(self) -> str:
+        return f"VecEnv({self.num_envs} × {self.spec})"
 
 
 class Transition(NamedTuple):
@@ -238,6 +247,9 @@ class Agent(NamedTuple):
     greedy: Greedy
     learn: Learn
     values: Values | None = None
+
+    def __repr__(self) -> str:
+        return f"Agent({', '.join(name for name, f in self._asdict().items() if f is not None)})"
 
 
 class Episode(NamedTuple):
