@@ -14,8 +14,7 @@ from typing import Annotated
 
 import jax
 
-from jaxrl.agents.parts.bandit import Arms, context_free, fresh
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import Arms, context_free, fresh, num_arms
 from jaxrl.core.settings import Fraction, Positive, Range, hyperparameters
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
@@ -40,7 +39,7 @@ class HParams:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """ε-greedy for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "epsilon_greedy")
+    num_actions = num_arms(spec, "epsilon_greedy")
 
     def init(hp: HParams) -> Arms:
         return fresh(num_actions, hp.initial_value)

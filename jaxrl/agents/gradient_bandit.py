@@ -15,8 +15,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.bandit import context_free
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import context_free, num_arms
 from jaxrl.core.settings import LoopConfig, Positive, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 from jaxrl.ops import exploration
@@ -44,7 +43,7 @@ class State(NamedTuple):
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """The gradient bandit for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "gradient_bandit")
+    num_actions = num_arms(spec, "gradient_bandit")
 
     def init(hp: HParams) -> State:
         return State(jnp.zeros(num_actions, jnp.float32), jnp.float32(0), jnp.zeros(num_actions, jnp.int32))

@@ -18,8 +18,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.bandit import context_free
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import context_free, num_arms
 from jaxrl.core.settings import LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 
@@ -88,7 +87,7 @@ class Beta(NamedTuple):
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """Thompson sampling for discrete actions; observations are ignored. Greedy is the highest posterior mean."""
-    num_actions = discrete_actions(spec, "thompson")
+    num_actions = num_arms(spec, "thompson")
     posterior = Normal if config.likelihood == "gaussian" else Beta
 
     def init(hp: HParams) -> Normal | Beta:

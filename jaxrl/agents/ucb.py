@@ -14,8 +14,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.bandit import Arms, context_free, fresh
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import Arms, context_free, fresh, num_arms
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.settings import NonNegative, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Scalar, Transition
@@ -37,7 +36,7 @@ def upper_bounds(arms: Arms, confidence: Scalar) -> jax.Array:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """UCB for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "ucb")
+    num_actions = num_arms(spec, "ucb")
 
     def init(hp: HParams) -> Arms:
         return fresh(num_actions)

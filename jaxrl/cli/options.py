@@ -182,3 +182,17 @@ class WatchOptions:
 class ListOptions:
     what: tyro.conf.Positional[Literal["agents", "envs", "all"]] = "all"
     """What to list."""
+    name: tyro.conf.Positional[str | None] = None
+    """One agent or environment, to show in full: its settings with types and defaults."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    name: tyro.conf.Positional[str]
+    """An agent or an environment: a name, package.module:attribute or path/file.py:attribute."""
+    env: str | None = None
+    """Where to try an agent; default: the first of a few that it takes."""
+    env_kwarg: Repeated = ()
+    """A keyword argument of the environment's constructor as name=value; repeat for more."""
+    env_param: Repeated = ()
+    """A traced parameter of the environment as name=value; repeat for more."""

@@ -157,6 +157,19 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     raise InputError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")
 
 
+def type_text(hint: Any) -> str:
+    """A setting's type and range in words: "float >= 0 and <= 1", "tuple of int >= 1", "mlp | gru"."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        bounds = [" | ".join(b.names) if isinstance(b, OneOf) else f"{type_text(args[0])} {b}" for b in args[1:]]
+        return bounds[0]
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin is tuple:
+        return f"tuple of {type_text(args[0])}"
+    return " | ".join(map(type_text, args)) if args else getattr(hint, "__name__", str(hint))
+
+
 def read(name: str, text: str, hint: Any) -> Any:
     """Text as a person types it (1e6, 1_000_000, 64x64, none, true) as the Python value that its type wants.
 

@@ -124,6 +124,19 @@ def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[st
     return env, _construct(env, functools.partial(gymnax.make, env), gymnax.constructor(env), kwargs)
 
 
+def arguments(env: str) -> list[inspect.Parameter]:
+    """The arguments of an environment's constructor, for `env_kwargs`; env: a name as in `named_env`."""
+    if lookup.is_name(env):
+        made: Any = lookup.find(env)
+    elif env in own_envs():
+        made = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
+    else:
+        from jaxrl.envs import gymnax
+
+        made = gymnax.constructor(env)
+    return [*inspect.signature(made).parameters.values()] if callable(made) and not isinstance(made, tuple) else []
+
+
 def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | None, Env | VecEnv]:
     """What a function, a class or an instance means; see `named_env`."""
     label = name or repr(env)
@@ -216,8 +229,7 @@ def with_params(env_id: str, params: PyTree, overrides: Mapping[str, Any]) -> Py
     for name, value in overrides.items():
         if name not in names:
             raise unknown(f"parameter of {env_id}", name, names)
-        default = jnp.asarray(params[name] if isinstance(params, dict) else getattr(params, name))
-        changed[name] = _like(name, value, default)
+        changed[name] = _like(name, value, param(params, name))
     if not changed:
         return params
     if isinstance(params, dict):
@@ -230,6 +242,11 @@ def param_names(params: PyTree) -> list[str]:
     if isinstance(params, dict):
         return list(params)
     return list(getattr(params, "_fields", None) or getattr(params, "__dataclass_fields__", {}))
+
+
+def param(params: PyTree, name: str) -> jax.Array:
+    """One of the `param_names`."""
+    return jnp.asarray(params[name] if isinstance(params, dict) else getattr(params, name))
 
 
 def _like(name: str, value: Any, default: jax.Array) -> jax.Array:

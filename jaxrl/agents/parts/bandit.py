@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.common import no_memory, one_by_one
+from jaxrl.agents.parts.common import discrete_actions, no_memory, one_by_one
 from jaxrl.core import trees
+from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean
-from jaxrl.core.types import Agent, Clock, Key, Metrics, PyTree, Rollout, Scalar, Transition
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 
 
 class Arms(NamedTuple):
@@ -36,6 +38,17 @@ class Arms(NamedTuple):
 def fresh(num_actions: int, initial_value: Scalar = 0.0) -> Arms:
     """Arms nobody has pulled."""
     return Arms(jnp.full(num_actions, initial_value, jnp.float32), jnp.zeros(num_actions, jnp.int32))
+
+
+def num_arms(spec: EnvSpec, agent: str) -> int:
+    """The number of actions. Raises ValueError where they are not discrete, or observations differ, so that they matter."""
+    actions, space = discrete_actions(spec, agent), spec.observation_space
+    if not (space.n == 1 if isinstance(space, Discrete) else isinstance(space, Box) and space.low == space.high):
+        raise InputError(
+            f"agent {agent!r} ignores observations, and {spec.id} has {space}: use neural_bandit or dqn there, or {agent} "
+            "in GaussianBandit, BernoulliBandit or another environment of one observation, Discrete(1)"
+        )
+    return actions
 
 
 def context_free(
