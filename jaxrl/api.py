@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError, unknown
@@ -55,14 +55,7 @@ def train(
     from jaxrl.show import pictures  # draws with matplotlib, which takes a while to import
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw)
-    return load_run(out)
-
-
-def load_run(folder: str | Path) -> RunResult:
-    """A run's directory."""
-    found = reading.load(folder)
-    assert isinstance(found, RunResult)
-    return found
+    return cast(RunResult, reading.load(out))
 
 
 def sweep(
@@ -104,25 +97,14 @@ def sweep(
         raise InputError("engine = 'ray' needs out, a directory that all workers see")
     if out is not None:
         base.check_rebuildable()
-    plan = plans.make(
-        base,
-        configurations,
-        seeds,
-        seed,
-        asked,
-        eval_every=eval_every,
-        memory_limit=memory_limit,
-        fit=engine == "local",
-        callback_names=names,
-    )
+    options: dict[str, Any] = {"eval_every": eval_every, "memory_limit": memory_limit, "callback_names": names}
+    plan = plans.make(base, configurations, seeds, seed, asked, fit=engine == "local", **options)
     if out is None:
         return sweeps.in_memory(plan, objects)
     from jaxrl.show import pictures
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw, engine=engine)
-    found = reading.load(out)
-    assert isinstance(found, SweepResult)
-    return found
+    return cast(SweepResult, reading.load(out))
 
 
 def tune(

@@ -17,19 +17,7 @@ import jax.numpy as jnp
 from jaxrl.core import checks, trees
 from jaxrl.core.batching import never_alone
 from jaxrl.core.means import Mean
-from jaxrl.core.types import (
-    Agent,
-    Clock,
-    Env,
-    Episode,
-    Key,
-    Metrics,
-    PyTree,
-    Rollout,
-    TrainState,
-    Transition,
-    VecEnv,
-)
+from jaxrl.core.types import Agent, Clock, Env, Episode, Key, Metrics, PyTree, Rollout, TrainState, Transition, VecEnv
 from jaxrl.core.vectorize import batch_of
 
 INIT, TRAIN, EVALUATE, RENDER = range(4)  # what a root key is folded with first
@@ -85,7 +73,8 @@ class Trainer:
     def init(self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None) -> TrainState:
         """The state before the first iteration. key: the seed's root; params: pre-trained weights for the agent."""
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        hparams = trees.narrowed(trees.strong(self.hparams if hparams is None else hparams))
+        hparams = trees.strong(self.hparams if hparams is None else hparams)
+        hparams = jax.tree.map(lambda x: x.astype(trees.narrow(x.dtype)), hparams)
         env_params = trees.strong(self.env_params if env_params is None else env_params)
         return self._init_program(root, hparams, env_params, params)
 

@@ -46,6 +46,7 @@ Positive = Range(above=0)
 NonNegative = Range(low=0)
 Fraction = Range(low=0, high=1)
 Count = Range(low=1)
+AtLeastTwo = Range(low=2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,10 +86,11 @@ def env_lines(
         if wrong := _outside(spec.observation_space, obs):
             raise InputError(f"{what} of {name} gives an obs outside of spec.observation_space: {wrong}")
     yield Line(True, "obs: within the bounds of spec.observation_space")
-    if not _finite((start, steps)):
+    if not trees.finite((start, steps)):
         raise InputError(f"step of {name} gives obs, rewards or metrics that are NaN or infinite")
     yield Line(True, "obs, rewards and metrics: finite")
-    if spec.storage_dtype is not None and not _equal(steps.obs, jax.tree.map(_stored(spec.storage_dtype), steps.obs)):
+    stored = jax.tree.map(lambda x: x.astype(spec.storage_dtype or x.dtype).astype(x.dtype), steps.obs)
+    if _difference(steps.obs, stored):
         raise InputError(
             f"spec.storage_dtype of {name} is {spec.storage_dtype}, which does not hold its observations exactly"
         )
@@ -179,7 +180,7 @@ def agent_lines(
     yield Line(False, "metrics: " + (", ".join(f"{n} {row[n][-1]:.4g}" for n in own) or "none"))
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     begun = jax.vmap(trainer.init)(keys).agent
-    alike = _equal(trees.member(begun, 0), trees.member(begun, 1))
+    alike = not _difference(trees.member(begun, 0), trees.member(begun, 1))
     yield Line(False, "init: the same state for every key" if alike else "init: another state for another key")
 
 
@@ -217,31 +218,20 @@ def _raw(x: jax.Array) -> jax.Array:
     return jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
-def _stored(dtype: str) -> Any:
-    return lambda x: x.astype(dtype).astype(x.dtype)
-
-
-def _equal(a: PyTree, b: PyTree) -> bool:
-    return all(np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in zip(*map(_leaves, (a, b)), strict=True))
-
-
-def _leaves(tree: PyTree) -> list[np.ndarray]:
-    return [np.asarray(_raw(x)) for x in jax.tree.leaves(tree)]
-
-
-def _finite(tree: PyTree) -> bool:
-    return all(np.isfinite(x).all() for x in _leaves(tree) if x.dtype.kind == "f")
+def _difference(a: PyTree, b: PyTree) -> str | None:
+    """The path of the first array in which two trees differ; None where they are equal, NaN being equal to NaN."""
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        x, y = np.asarray(_raw(x)), np.asarray(_raw(y))
+        if not np.array_equal(x, y, equal_nan=y.dtype.kind == "f"):
+            return jax.tree_util.keystr(path) or "it"
+    return None
 
 
 def _same(what: str, a: PyTree, b: PyTree) -> None:
-    """Raises InputError where two results that should be the same are not, naming the first array that differs."""
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), _leaves(b), strict=True):
-        if not np.array_equal(np.asarray(_raw(x)), y, equal_nan=y.dtype.kind == "f"):
-            at = jax.tree_util.keystr(path)
-            raise InputError(
-                f"{what} different results for the same key (result{at}): draw random numbers from `key` alone, and keep "
-                "nothing between calls"
-            )
+    """Raises InputError where two results that should be the same are not."""
+    if at := _difference(a, b):
+        advice = "draw random numbers from `key` alone, and keep nothing between calls"
+        raise InputError(f"{what} different results for the same key (result{at}): {advice}")
 
 
 def _outside(space: Space, x: PyTree) -> str | None:
