@@ -164,7 +164,7 @@ class Training:
 
     def keep(self, index: np.ndarray, programs: Programs, wave: Wave) -> None:
         """Go on with the members at `index` only, in other programs; `wave` are these members, laid out for them."""
-        kept = trees.take(self.states, index)
+        kept = trees.member(self.states, index)
         self.wave, self.programs, self.diverged = wave, programs, self.diverged[index]
         self.states = self._place(kept)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.numbers import readable
-from jaxrl.experiment import registry, search_space
+from jaxrl.experiment import presets, registry, search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Axis, Setting
 from jaxrl.runs.driver import Stop
@@ -52,7 +52,7 @@ class TuneResult:
 
 def default_axes(base: Experiment) -> dict[str, Axis]:
     """What is varied where nothing is said: presets/search.toml, as far as the agent has the settings."""
-    table = registry.presets("search")
+    table = presets.presets("search")
     texts = {**table["common"], **table.get(base.agent, {})}
     names = vars(base.hparams)
     return search_space.read_axes(base, {name: x for name, x in texts.items() if name in names}, ranges=True)

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 
 from jaxrl.agents.parts.common import discrete_actions, memoryless_agent, one_by_one
 from jaxrl.core import trees
+from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean
+from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, Transition
 
 
@@ -38,6 +40,17 @@ class Arms(NamedTuple):
         return Arms(self.q.at[action].add(alpha * (reward - self.q[action])), pulls)
 
 
+def num_arms(spec: EnvSpec, agent: str) -> int:
+    """The number of actions. Raises ValueError where they are not discrete, or observations differ, so that they matter."""
+    actions, space = discrete_actions(spec, agent), spec.observation_space
+    if not (space.n == 1 if isinstance(space, Discrete) else isinstance(space, Box) and space.low == space.high):
+        raise InputError(
+            f"agent {agent!r} ignores observations, and {spec.id} has {space}: use neural_bandit or dqn there, or {agent} "
+            "in GaussianBandit, BernoulliBandit or another environment of one observation, Discrete(1)"
+        )
+    return actions
+
+
 def context_free(
     spec: EnvSpec,
     name: str,
@@ -48,13 +61,13 @@ def context_free(
     *,
     has_values: bool = True,
 ) -> Agent:
-    """The agent `name` that ignores what it observes. Raises ValueError where actions are not discrete.
+    """The agent `name` that ignores what it observes. Raises ValueError as `num_arms` does.
 
     init: (hparams, A) -> state. choose: (hparams, state, clock, key) -> (action int32 [], extras of that pull).
     update: (hparams, state, one valid transition) -> state; pulls are learnt from one after another.
     score: state -> float32 [A]; the greedy action is the first of the highest. has_values: scores are action values.
     """
-    num_actions = discrete_actions(spec, name)
+    num_actions = num_arms(spec, name)
 
     def init_or_params(key: Key, hp: Any, params: PyTree = None) -> PyTree:
         return init(hp, num_actions) if params is None else params

@@ -13,7 +13,7 @@ import numpy as np
 from jaxrl.core import stats
 from jaxrl.devices import memory
 from jaxrl.devices.layout import Layout
-from jaxrl.experiment import registry
+from jaxrl.experiment import presets
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.runs.metrics import plain
 from jaxrl.show import labels, plot, sweep_plot
@@ -95,7 +95,7 @@ def _preset(base: Experiment) -> str:
     """Which preset was used, and where it is from."""
     if base.preset == "none":
         return "none: the agent's defaults"
-    ours = base.preset in registry.presets(str(base.agent))
+    ours = base.preset in presets.presets(str(base.agent))
     return f"{base.preset} (presets/{base.agent}.toml)" if ours else str(base.preset)
 
 
