@@ -201,6 +201,13 @@ def test_another_environment_has_its_own_configurations(driver):
     assert len(drawn(driver)) == 6
 
 
+def test_the_best_come_first(driver, trained):
+    means = [float(cell.text) for cell in all_of(driver, "#configurations tbody tr td:nth-child(2)")]
+    assert len(means) == 6 and means == sorted(means, reverse=True)
+    finals = [float(x) for x in column(driver, 4)]
+    assert finals == sorted(finals, reverse=True)
+
+
 def test_the_table_of_members_is_sorted_and_filtered(driver):
     header = [h for h in all_of(driver, "#member-table th button") if h.text.startswith("final return")][0]
     click(driver, header)
@@ -214,13 +221,6 @@ def test_the_table_of_members_is_sorted_and_filtered(driver):
     one(driver, "#member-filter").clear()
     one(driver, "#member-filter").send_keys("0.5 num_envs=2")
     assert column(driver, 1) == ["5"] * 3
-
-
-def test_the_best_come_first(driver, trained):
-    means = [float(cell.text) for cell in all_of(driver, "#configurations tbody tr td:nth-child(2)")]
-    assert len(means) == 6 and means == sorted(means, reverse=True)
-    finals = [float(x) for x in column(driver, 4)]
-    assert finals == sorted(finals, reverse=True)
 
 
 def test_tabular_agents_show_their_action_values(driver):

@@ -136,7 +136,6 @@ BAD = [
     ({"config.json": '{"jaxrl": 99, "kind": "run"}'}, "has format 99"),
     ({"config.json": '{"jaxrl_run": 2, "members": 3}'}, "was written by jaxrl 0.1"),
     ({"config.json": json.dumps(config("run", members=3))}, "is damaged: members is '3', not of type"),
-    ({"config.json": json.dumps(config("tuning"))}, "config.json is damaged"),
     ({"sweep.json": "{}"}, "was written by jaxrl 0.1"),
     ({"config.json": json.dumps(config("run")), "metrics.jsonl": "so what\n"}, "metrics.jsonl is damaged"),
 ]
