@@ -32,8 +32,21 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 gc.set_threshold(200_000, 20, 100)  # a traced program is millions of objects that none of the collections would free
 
 
-# The slowest files, the slowest first: a worker takes a file at a time, and none must wait for the other at the end.
-LONG = ["agents/test_agent_contract", "sweeps/test_ray_engine", "agents/test_truncation", "runs/test_driver"]
+# The slowest files, the slowest first: a worker takes a file at a time, and none must wait for the other at the end. Ray's
+# wait for processes, beside which another worker computes.
+LONG = [
+    "sweeps/test_ray_engine",
+    "agents/test_agent_contract",
+    "test_benchmarks",
+    "runs/test_driver",
+    "agents/test_truncation",
+    "tuning/test_directory",
+    "sweeps/test_directory",
+    "cli/test_own_code",
+    "show/test_report",
+    "agents/test_dqn",
+    "test_bandit_testbed",
+]
 
 
 def pytest_configure(config):
