@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/cartpole
 
-.PHONY: train test quick exact check lint clean
+.PHONY: train test quick exact check lint docs clean
 
 # Python compiles what is imported; pip would compile everything, a third of its time. The stamp is remade when the
 # dependencies change.
@@ -38,5 +38,10 @@ exact: $(VENV)/.installed
 check: lint
 	$(MAKE) --no-print-directory quick TESTS="$$($(BIN)/python -m tests.changed)"
 
+# Strict: a link that leads nowhere or a public name without docstring is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "site    build/site/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .xla_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .xla_cache

@@ -2,11 +2,9 @@
 
 import contextlib
 import io
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 from unittest import mock
 
 from jaxrl.cli import main as cli
@@ -70,10 +68,3 @@ def wait_for(condition, process, seconds=120):
         if process.poll() is not None:
             return
         time.sleep(0.01)
-
-
-def own_files(folder):
-    """Write the files that docs/own_code.md shows: an own agent, environment, torso and callback."""
-    page = Path(__file__).parent.parent / "docs" / "own_code.md"
-    for name, code in re.findall(r'```python title="(\S+)"\n(.*?)```', page.read_text(), re.DOTALL):
-        (folder / name).write_text(code)

@@ -20,11 +20,15 @@ SCRIPTS = Path(__file__).parent
 
 
 class Peer(NamedTuple):
-    """home: its environment's folder. requirements: for pip, one call each. words: of its script, before the work's."""
+    """home: its environment's folder. requirements: for pip, one call each. words: of its script, before the work's.
+
+    limit: seconds of one process.
+    """
 
     home: str
     requirements: tuple[tuple[str, ...], ...]
     words: tuple[str, ...]
+    limit: float = processes.TIME_LIMIT
 
 
 SB3 = (("torch==2.13.0",), ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "jax==0.10.2"))
@@ -32,6 +36,7 @@ PEERS = {
     "rejax": Peer("rejax", (("rejax==0.1.3", "gymnax<1", "jax==0.10.2"),), ("rejax_peer.py",)),
     "sb3": Peer("sb3", SB3, ("sb3_peer.py", "sb3")),
     "sbx": Peer("sb3", SB3, ("sb3_peer.py", "sbx")),
+    "sb3_early": Peer("sb3", SB3, ("sb3_early.py",), limit=3600.0),
 }
 
 
@@ -59,7 +64,7 @@ def run(name: str, *work: Any) -> dict[str, Any]:
     peer = PEERS[name]
     script, *words = peer.words
     try:
-        return processes.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], processes.TIME_LIMIT)
+        return processes.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], peer.limit)
     except subprocess.TimeoutExpired as error:
         raise Missing(f"overran {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:

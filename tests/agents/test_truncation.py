@@ -58,13 +58,13 @@ def learnt_values(trainer, experiment, state):
     if experiment.agent == "r2d2":
         network = r2d2.q_network(trainer.env.spec, experiment.config)
         q, _ = network.apply(state.agent.learner.params, network.initial(4), obs, first)
-        return r2d2.unscaled(experiment.config, q[0, ..., 0]).mean(-1)
+        return r2d2.unscale(experiment.config, q[0, ..., 0]).mean(-1)
     if experiment.agent == "pqn":
         network = pqn.q_network(trainer.env.spec, experiment.config)
         return network.apply(state.agent.params, network.initial(4), obs, first)[0][0, ..., 0].mean(-1)
     network = actor_critic.network_for(trainer.env.spec, experiment.config, experiment.agent)
     params = getattr(state.agent, "learner", state.agent).params
-    return network.apply(params, network.initial(4), obs, first).value[0]
+    return network.apply(params, network.initial(4), obs, first)[0].value[0]
 
 
 @pytest.mark.parametrize("case", CHAIN_CASES)

@@ -22,8 +22,9 @@ from jaxrl.core.errors import InputError
 from jaxrl.experiment.experiment import resolve
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import ray_engine, reading, waves
+from tests import pages
 from tests.command_line import SWEEP_WORDS as SMALL
-from tests.command_line import command, jaxrl_cli, jaxrl_process, own_files, wait_for
+from tests.command_line import command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -65,8 +66,8 @@ def assert_same_sweep(a, b):
 
 
 def test_own_code_out_of_files_trains_on_ray_too(on_ray, tmp_path, monkeypatch):
-    """An own agent, environment and callback out of docs/own_code.md; the workers find their files."""
-    own_files(tmp_path)
+    """An own agent, environment and callback out of docs/howto; the workers find their files."""
+    pages.write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "linear_q.py:make", "--env", "corridor.py:make", "--grid", "learning_rate=0.02,0.1",
              "--preset", "none", "--seeds", 2, "--total-steps", 6_000, "--eval-every", 2_000,
