@@ -13,7 +13,7 @@ import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.sweeps import reading
 from tests import directories
-from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
+from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("keep_platform")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "whole"
-    return out, jaxrl_cli(*SWEEP_WORDS, "--out", out, "--json")
+    return out, jaxrl_process(*SWEEP_WORDS, "--out", out, "--json")
 
 
 def test_the_plan_and_one_json_object_are_printed(whole):
