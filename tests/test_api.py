@@ -127,7 +127,7 @@ def test_a_wave_is_loaded_with_its_members(written):
 def test_results_are_shown_in_a_line(written):
     for kind, (_, result) in written.items():
         assert "q_learning on CliffWalking" in repr(result) and len(repr(result)) < 160, kind
-    assert repr(written["run"][1]).startswith("RunResult(q_learning on CliffWalking, 2 seed(s), final return -")
+    assert repr(written["run"][1]).startswith("RunResult(q_learning on CliffWalking, 2 seeds, final return -")
     assert "4 members, best: " in repr(written["population"][1]) and "2 trials, best: " in repr(written["tuning"][1])
 
 
@@ -141,7 +141,7 @@ def test_a_tuning_that_kept_no_policies_says_so(tmp_path):
 
 def test_load_says_what_it_gives(written):
     loaded = {kind: jaxrl.load(folder) for kind, (folder, _) in written.items()}
-    assert isinstance(loaded["run"], RunResult) and "RunResult(q_learning on CliffWalking, 2 seed(s)" in repr(loaded["run"])
+    assert isinstance(loaded["run"], RunResult) and "RunResult(q_learning on CliffWalking, 2 seeds" in repr(loaded["run"])
     assert isinstance(loaded["sweep"], SweepResult) and isinstance(loaded["tuning"], SweepResult)
     assert_trees_equal(loaded["population"].rounds, written["population"][1].rounds)
     assert loaded["population"].best == written["population"][1].best

@@ -14,6 +14,7 @@ from benchmarks.harness import result_files
 from benchmarks.harness.result_files import Row
 from benchmarks.harness.timing import median
 from jaxrl.core.errors import InputError
+from jaxrl.core.numbers import counted
 
 ROOT = Path(__file__).parents[2]
 README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
@@ -213,7 +214,8 @@ def sinks(rows: list[Row]) -> dict[str, str]:
     def text(row: Row) -> str:
         seconds, sink = row["median_s"], row["part"]
         ends = [seconds[f"{way}, whole"] - seconds[way] for way in ("files alone", sink)]
-        return f"{row['sink_over_files']:.2f} with {row['seeds']} seed(s) and {max(ends[1] - ends[0], 0):.1f} s at the end"
+        seeds = counted(row["seeds"], "seed")
+        return f"{row['sink_over_files']:.2f} with {seeds} and {max(ends[1] - ends[0], 0):.1f} s at the end"
 
     names = {"tensorboard": "TensorBoard", "wandb": "W&B, offline,"}
     return {title: "; ".join(text(row) for row in part(rows, name)) for name, title in names.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def main(args: Sequence[str]) -> int:
     first = trees.member(states, 0)
     if options.gif:
         render.policy_gif(trainer, first, loop.stream(first.key, loop.RENDER), options.gif)
+        print(f"gif     {options.gif}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         values = {name: x.tolist() for name, x in result._asdict().items()}
         which = {} if config is None else {"config": config}

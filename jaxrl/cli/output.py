@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxrl.core.numbers import interval, readable
+from jaxrl.core.numbers import counted, interval, readable
 from jaxrl.experiment import search_space
 from jaxrl.runs.directory import TRIALS
 from jaxrl.runs.driver import Interruption
@@ -37,11 +37,13 @@ def finish(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
 def _print_run(summary: dict[str, Any]) -> None:
     final, out = summary["final_return"], Path(summary["out"])
     mean, low, high = final["mean"], final["ci_low"], final["ci_high"]
-    between = interval(low, high, mean)
+    between = (
+        "no interval of fewer than 3 seeds" if low is None and mean is not None else f"95 % {interval(low, high, mean)}"
+    )
     what = f"{summary['agent']} on {summary['env']}"
     print(
-        f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, 95 % {between}) "
-        f"over {summary['seeds']} seed(s); {_pace(summary)}"
+        f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, {between}) "
+        f"over {counted(summary['seeds'], 'seed')}; {_pace(summary)}"
     )
     if summary["diverged"]:
         print(f"diverged (something was not finite): seeds {', '.join(map(str, summary['diverged']))}")
@@ -86,7 +88,7 @@ def _print_tuning(summary: dict[str, Any]) -> None:
         print(
             f"{name:7} {readable(mean, low, high)}, 95 % {interval(low, high, mean)} on {len(found['per_seed'])} fresh seeds"
         )
-    print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled")
+    print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {counted(summary['programs'], 'program')} compiled")
     _print_pictures(Path(summary["out"]), {"picture": TRIALS})
     print(f"tuning  {summary['out']}")
 

@@ -30,3 +30,8 @@ def interval(low: float | None, high: float | None, *beside: float | None) -> st
     if low is None or high is None or math.isnan(low) or math.isnan(high):
         return NONE
     return f"[{readable(low, high, *beside)}, {readable(high, low, *beside)}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 seed", "2 seeds"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

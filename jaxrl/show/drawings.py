@@ -63,8 +63,9 @@ class Canvas:
         self._draw.ellipse([v * SHARP for v in (x - radius, y - radius, x + radius, y + radius)], fill=colour)
 
     def box(self, left: float, top: float, right: float, bottom: float, colour: Any, radius: float = 0) -> None:
-        """A filled rectangle, with round corners where they have a radius."""
-        edges = (left * SHARP, top * SHARP, max(left, right) * SHARP - 1, max(top, bottom) * SHARP - 1)
+        """A filled rectangle, with round corners where they have a radius; at least a line."""
+        x, y = left * SHARP, top * SHARP
+        edges = (x, y, max(x, right * SHARP - 1), max(y, bottom * SHARP - 1))
         self._draw.rounded_rectangle(edges, radius * SHARP, fill=colour)
 
     def polygon(self, points: Sequence[Point], colour: str) -> None:

@@ -10,6 +10,7 @@ summary.json    the finished sweep's result; curves.png and effects.png: its pic
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,8 @@ def resume(
     if (options.tensorboard or options.wandb) and (folder / SUMMARY).is_file():
         say(f"jaxrl: {folder} is finished: nothing is left to write to TensorBoard or W&B (--total-steps N trains on)")
         options = dataclasses.replace(options, tensorboard=False, wandb=None)
+    elif (folder / SUMMARY).is_file():
+        say(f"jaxrl: {folder} is finished: nothing is left to train (--total-steps N trains on)")
     with engine_of(**engine) as run_waves:
         return _finish(plan, folder, options, run_waves, draw)
 
@@ -160,8 +163,7 @@ def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw:
                 return waves.finish(plan, wave, options, stop, pictures)
             compile_s, workers = run_waves(plan, folder, options, stop)
             result = reading.result_of(plan, folder, compile_s, workers)
-            if draw:
-                draw(result, folder)
+            drawn(draw, result, folder)
             summary = _summary(result, folder)
             documents.write(folder / SUMMARY, summary)
             return summary
@@ -178,7 +180,18 @@ class _Pictures(callbacks.RowCallback):
     def finish(self, training: Training, summary: dict[str, Any]) -> None:
         """Draw what was trained."""
         host, table = training.host_states(), files.read_metrics(training.wave)
-        self._draw(RunResult(training.wave, training.trainer, table, lambda: host, summary, self._plan), self._folder)
+        result = RunResult(training.wave, training.trainer, table, lambda: host, summary, self._plan)
+        drawn(self._draw, result, self._folder)
+
+
+def drawn(draw: Callable[..., None] | None, *args: Any) -> None:
+    """Call `draw`, where there is one. What cannot be drawn is a warning: pictures never cost a training its summary."""
+    if draw is None:
+        return
+    try:
+        draw(*args)
+    except Exception as error:
+        warnings.warn(f"pictures are not drawn: {type(error).__name__}: {error}", stacklevel=2)
 
 
 def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import jax
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
+from jaxrl.core.numbers import counted
 from jaxrl.core.settings import Count, NonNegative, check
 from jaxrl.devices.layout import Layout
 from jaxrl.devices.memory import available_bytes, readable
@@ -128,13 +129,13 @@ class Plan:
         members = len(self.configurations) * self.seeds
         first = (
             f"plan: {len(self.configurations)} configurations × {self.seeds} seeds = {members} members, "
-            f"{self.env_steps:,} steps, {self.programs} program(s)"
+            f"{self.env_steps:,} steps, {counted(self.programs, 'program')}"
         )
         if not self.fitted:
             rows = [f"{p.number:>7} {len(p.members):>8}  {self.statics(p)}" for p in self.program_list]
             return [first, f"{'program':>7} {'members':>8}  static settings", *rows]
         lines = [
-            f"{first} on {jax.local_device_count()} {jax.local_devices()[0].platform} device(s)",
+            f"{first} on {counted(jax.local_device_count(), f'{jax.local_devices()[0].platform} device')}",
             f"{'program':>7} {'members':>8} {'waves':>6} {'devices × width':>16} {'bytes':>10}  static settings",
         ]
         for program in self.program_list:

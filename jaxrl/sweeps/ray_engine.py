@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.numbers import counted
 from jaxrl.devices import platform
 from jaxrl.devices.layout import BLOCK, Layout
 from jaxrl.runs import documents
@@ -117,7 +118,7 @@ def slots(nodes: Sequence[dict[str, Any]], cpus: int | None) -> list[Slot]:
         count = (cores - gpus) // each if each else 0
         found += [Slot(node["NodeID"], "gpu", 1, 1)] * gpus + [Slot(node["NodeID"], "cpu", each, count)] * count
     if not found:
-        raise InputError(f"no machine of the Ray cluster has {cpus or 1} CPU core(s) for a worker")
+        raise InputError(f"no machine of the Ray cluster has {counted(cpus or 1, 'CPU core')} for a worker")
     return found
 
 
@@ -159,7 +160,7 @@ class _Sweep:
         members = sum(len(program.members) for program in self.plan.program_list)
         self._look()
         self._check_begun()
-        label = f"{self.plan.base.env} {self.plan.base.agent} on {len(self.actors)} worker(s)"
+        label = f"{self.plan.base.env} {self.plan.base.agent} on {counted(len(self.actors), 'worker')}"
         with Bar(label, members, self._done(), unit="members") as progress:
             self._employ()
             while self.running:
@@ -184,7 +185,9 @@ class _Sweep:
         for wave in self.begun:
             if not any(slot.takes(wave) for slot in self.actors.values()):
                 kind, devices = documents.read_config(wave.directory)["device"]["platform"], wave.layout.devices
-                raise InputError(f"{wave.path} ran on {devices} {kind} device(s), as no worker has; see --cpus-per-worker")
+                raise InputError(
+                    f"{wave.path} ran on {counted(devices, f'{kind} device')}, as no worker has; see --cpus-per-worker"
+                )
 
     def _wait(self, stop: Stop) -> None:
         """Wait a moment, and note what workers that are done gave."""

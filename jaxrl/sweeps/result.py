@@ -12,7 +12,7 @@ import numpy as np
 from jaxrl.core import stats, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
-from jaxrl.core.numbers import readable
+from jaxrl.core.numbers import counted, readable
 from jaxrl.core.types import PyTree, TrainState
 from jaxrl.experiment import search_space
 from jaxrl.runs import checkpoint, files
@@ -55,7 +55,7 @@ class RunResult:
         what = "seed" if members[0].config is None else "member"
         with np.errstate(invalid="ignore"):
             mean = readable(float(self.final_return.mean()))
-        return f"{type(self).__name__}({base.agent} on {base.env}, {len(members)} {what}(s), final return {mean})"
+        return f"{type(self).__name__}({base.agent} on {base.env}, {counted(len(members), what)}, final return {mean})"
 
     def __iter__(self) -> Iterator[Any]:
         yield from (self.trainer, self.states)

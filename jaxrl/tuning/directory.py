@@ -122,8 +122,7 @@ def _finish(plan: TuningPlan, folder: Path, options: Options, draw: Drawing | No
             reason = str(stopped).partition(";")[0]
             raise Interruption(f"{reason}; go on with: jaxrl resume {folder}", stopped.number) from None
         summary = _summary(plan, found) | {"run_s": round(time.perf_counter() - begin, 3), "out": str(folder)}
-        if draw:
-            draw(plan, found, folder)
+        sweeps.drawn(draw, plan, found, folder)
         documents.write(folder / SUMMARY, summary)
         return summary, found
 

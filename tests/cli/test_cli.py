@@ -52,7 +52,7 @@ def test_eval_plot_and_gif(trained, capsys, tmp_path):
     out, _ = trained
     code, printed, _ = run(capsys, "eval", out, "--episodes", 5, "--json", "--gif", tmp_path / "a.gif")
     result = json.loads(printed.splitlines()[-1])
-    assert code == 0 and (tmp_path / "a.gif").read_bytes()[:6] == b"GIF89a"
+    assert code == 0 and (tmp_path / "a.gif").read_bytes()[:6] == b"GIF89a" and len(printed.splitlines()) == 1
     assert [len(r) for r in result["returns"]] == [len(r) for r in result["lengths"]] == [5, 5]
     assert abs(result["mean"] - sum(map(sum, result["returns"])) / 10) < 1e-5
     assert set(result) == {"returns", "lengths", "mean"}

@@ -135,3 +135,9 @@ def test_values_and_films_draw_the_same_tiles():
     assert image.size == (400, 100) and side == 100
     assert [tiles.colours(CORRIDOR)[i] for i in (0, 3)] == ["#b9d3ea", "#66a182"]
     assert image.getpixel((350, 80)) == (0x66, 0xA1, 0x82) and image.getpixel((250, 50)) == (0x27, 0x45, 0x5C)
+
+
+def test_a_number_of_an_observation_may_be_zero():
+    """A bar of no height is a line."""
+    frame = drawings._bars(np.array([0.0, 1.0]), None, np.array([0.0, 1.0]), None)
+    assert np.asarray(frame).std() > 0

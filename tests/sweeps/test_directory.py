@@ -11,7 +11,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main as cli
-from jaxrl.sweeps import reading
+from jaxrl.sweeps import directory, reading
 from tests import directories
 from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_trees_equal
@@ -27,7 +27,7 @@ def whole(tmp_path_factory):
 
 def test_the_plan_and_one_json_object_are_printed(whole):
     out, done = whole
-    assert "4 configurations × 3 seeds = 12 members, 480,000 steps, 2 program(s)" in done.stderr
+    assert "4 configurations × 3 seeds = 12 members, 480,000 steps, 2 programs" in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["agent"], result["env"], result["seeds"], result["programs"]) == ("q_learning", "CliffWalking", 3, 2)
     assert result["configs"][1] == {"learning_rate": 0.1, "num_envs": 2} and len(result["configs"]) == 4
@@ -70,6 +70,21 @@ def test_a_finished_sweep_has_nothing_for_a_sink(whole, capsys):
         f"jaxrl: {whole[0]} is finished: nothing is left to write to TensorBoard or W&B (--total-steps N trains on)"
     ]
     assert {path: path.stat().st_mtime_ns for path in (whole[0] / "waves").rglob("*")} == before
+
+
+def test_a_finished_sweep_says_that_nothing_is_left(whole, capsys):
+    assert cli.main(["resume", str(whole[0])]) == 0
+    assert f"{whole[0]} is finished: nothing is left to train (--total-steps N trains on)" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning():
+    """The summary is written all the same: without it a directory counts as unfinished for ever."""
+
+    def broken(what):
+        raise ZeroDivisionError(what)
+
+    with pytest.warns(UserWarning, match="pictures are not drawn: ZeroDivisionError: no height"):
+        directory.drawn(broken, "no height")
 
 
 def test_eval_takes_the_best_configuration_or_the_one_asked_for(whole, capsys):

@@ -89,7 +89,7 @@ def test_what_no_machine_has_planned_yet_is_planned_by_the_one_that_goes_on(whol
     base = resolve("q_learning", "CliffWalking", total_steps=2000, preset="none")
     settings, _ = search_space.configurations(base, GRID, {}, 0, 0)
     plan = plans.make(base, settings, 3, 0, fit=False)
-    assert plan.bytes is None and "2 program(s)" in plan.lines()[0] and len(plan.lines()) == 4
+    assert plan.bytes is None and "2 programs" in plan.lines()[0] and len(plan.lines()) == 4
     create(plan, tmp_path / "sweep")
     assert reading.devices(tmp_path / "sweep") == 1
     sweeps.resume(tmp_path / "sweep")
