@@ -41,3 +41,24 @@ def _bound(bound: np.ndarray) -> Any:
 
 def _nested(values: np.ndarray) -> Any:
     return tuple(_nested(x) for x in values) if values.ndim else float(values)
+
+
+def gymnasium_space(space: Space) -> Any:
+    """Our space as a gymnasium one: the inverse of `space_of`, but for MultiBinary. Bounds are arrays there."""
+    from gymnasium import spaces
+
+    if isinstance(space, Discrete):
+        return spaces.Discrete(space.n)
+    if isinstance(space, MultiDiscrete):
+        return spaces.MultiDiscrete(np.array(space.sizes))
+    if isinstance(space, Product):
+        parts = [gymnasium_space(part) for part in space.spaces]
+        return spaces.Dict(dict(zip(space.names, parts, strict=True))) if space.names else spaces.Tuple(parts)
+    dtype = np.dtype(space.dtype)
+    if dtype == np.bool_:
+        return spaces.MultiBinary(space.shape)
+    low, high = (np.broadcast_to(np.asarray(bound), space.shape) for bound in (space.low, space.high))
+    if not np.issubdtype(dtype, np.floating):
+        limits = np.iinfo(dtype)
+        low, high = np.clip(low, limits.min, limits.max), np.clip(high, limits.min, limits.max)
+    return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
