@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/cartpole
 
-.PHONY: train test lint clean
+.PHONY: train test quick exact check lint docs clean
 
 # Python compiles what is imported; pip would compile everything, a third of its time. The stamp is remade when the
 # dependencies change.
@@ -23,10 +23,25 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
-# Tests compile with XLA's older emitters, in half the time, but for those in which the last bits matter.
-test: lint
-	QUICK=--xla_cpu_use_fusion_emitters=false $(BIN)/python -m pytest -n 2 --dist loadfile -m "not exact"
-	$(BIN)/python -m pytest -n 2 -m exact
+# Tests compile with XLA's older emitters, in half the time, but for those in which the last bits matter. Lint and the two
+# sessions run beside each other: one after the other would leave a core idle.
+test: $(VENV)/.installed
+	$(MAKE) --no-print-directory --jobs 3 lint quick exact
+
+quick: $(VENV)/.installed
+	QUICK=--xla_cpu_use_fusion_emitters=false $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not exact" $(TESTS)
+
+exact: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 1 -m exact
+
+# While you work: lint, types, and the tests of what differs from the main branch.
+check: lint
+	$(MAKE) --no-print-directory quick TESTS="$$($(BIN)/python -m tests.changed)"
+
+# Strict: a link that leads nowhere or a public name without docstring is an error.
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file .mkdocs.yml
+	@echo "site    build/site/index.html"
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .xla_cache

@@ -1,7 +1,8 @@
 """The benchmarks: `python -m benchmarks list | run NAME [--smoke] [WORD...] | compare OLD.json NEW.json | report`.
 
 `run` measures, shows its rows and keeps them in benchmarks/results/NAME.json; a WORD picks the parts whose name contains it;
---smoke takes seconds, keeps nothing, and says only that it runs. `report` writes README's figures and charts anew.
+--smoke takes seconds, keeps nothing, and says only that it runs. `report` writes the figures of
+docs/benchmarks.md and README anew, and their charts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 
 import importlib.metadata
 
-from jaxrl.api import load, policy, sweep, train, tune
+from jaxrl.api import check_agent, check_env, load, policy, sweep, train, tune
 from jaxrl.core.evaluation import Evaluation, evaluate
 from jaxrl.core.loop import Trainer
 from jaxrl.core.means import Mean
@@ -48,6 +48,8 @@ __all__ = [
     "Trainer",
     "Transition",
     "VecEnv",
+    "check_agent",
+    "check_env",
     "configure",
     "evaluate",
     "hyperparameters",

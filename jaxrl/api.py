@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.policy import Policy
 from jaxrl.core.settings import check
-from jaxrl.experiment import search_space
+from jaxrl.experiment import contract, search_space
+from jaxrl.experiment.contract import Report
 from jaxrl.experiment.experiment import Experiment, experiment_of
 from jaxrl.runs import callbacks as callback_room
 from jaxrl.sweeps import directory as sweeps
@@ -33,6 +34,7 @@ def train(
     out: str | Path | None = None,
     callbacks: Sequence[Any] = (),
     overwrite: bool = False,
+    progress: bool | None = None,
     **kwargs: Any,
 ) -> RunResult:
     """Train seeds of one experiment.
@@ -42,6 +44,7 @@ def train(
     out: a new directory to write, which `jaxrl resume` goes on with; None keeps all in memory.
     callbacks: objects that are told between chunks of training what is new (see `jaxrl.Callback`), or their names
     ("stop_at_return(475)", "keep_best", "path/file.py:Name(3)"); names are recorded, and take part in a resume too.
+    progress: without `out`, whether to show how far training is; None: on a terminal. With `out` it is shown.
 
     Raises ValueError before any compile.
     """
@@ -50,18 +53,11 @@ def train(
     plan = plans.make_run(base, seeds, seed, eval_every=eval_every, callback_names=names)
     callback_room.check(objects, eval_every)
     if out is None:
-        return RunResult(sweeps.in_memory(plan, objects))
+        return sweeps.in_memory(plan, objects, progress).waves[0]
     from jaxrl.show import pictures  # draws with matplotlib, which takes a while to import
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw)
-    return load_run(out)
-
-
-def load_run(folder: str | Path) -> RunResult:
-    """A run's directory."""
-    found = reading.load(folder)
-    assert isinstance(found, RunResult)
-    return found
+    return cast(RunResult, reading.load(out))
 
 
 def sweep(
@@ -78,12 +74,13 @@ def sweep(
     out: str | Path | None = None,
     callbacks: Sequence[Any] = (),
     overwrite: bool = False,
+    progress: bool | None = None,
     engine: str = "local",
     **kwargs: Any,
 ) -> SweepResult:
     """Train configurations × seeds: one program for each static configuration, its members vmapped over all devices.
 
-    experiment, env, kwargs, eval_every, callbacks: as in `train`; callbacks are told of each wave in turn.
+    experiment, env, kwargs, eval_every, callbacks, progress: as in `train`; callbacks are told of each wave in turn.
     grid: {setting: values}; every combination is a configuration. random: {setting: values, or "log:LOW,HIGH", or
     "uniform:LOW,HIGH"}, drawn `samples` times (with a grid: at each of its points). A setting is a field of Config or
     HParams, or `env.NAME`, a traced parameter of the environment. seeds: how many, from `seed` on, the same for every
@@ -103,25 +100,14 @@ def sweep(
         raise InputError("engine = 'ray' needs out, a directory that all workers see")
     if out is not None:
         base.check_rebuildable()
-    plan = plans.make(
-        base,
-        configurations,
-        seeds,
-        seed,
-        asked,
-        eval_every=eval_every,
-        memory_limit=memory_limit,
-        fit=engine == "local",
-        callback_names=names,
-    )
+    options: dict[str, Any] = {"eval_every": eval_every, "memory_limit": memory_limit, "callback_names": names}
+    plan = plans.make(base, configurations, seeds, seed, asked, fit=engine == "local", **options)
     if out is None:
-        return sweeps.in_memory(plan, objects)
+        return sweeps.in_memory(plan, objects, progress)
     from jaxrl.show import pictures
 
     sweeps.train(plan, Path(out), Options(callbacks=tuple(objects)), overwrite, pictures.draw, engine=engine)
-    found = reading.load(out)
-    assert isinstance(found, SweepResult)
-    return found
+    return cast(SweepResult, reading.load(out))
 
 
 def tune(
@@ -133,7 +119,7 @@ def tune(
     out: str | Path | None = None,
     overwrite: bool = False,
     **kwargs: Any,
-) -> tunings.Found:
+) -> tunings.TuningResult:
     """Search for better settings of an experiment.
 
     experiment, env: as in `train`. search: {setting: "log:LOW,HIGH", "uniform:LOW,HIGH" or values}; default: the agent's own
@@ -183,6 +169,34 @@ def policy(source: Any, *, greedy: bool = True, member: int = 0, seed: int = 0) 
     if len(found) != 2:
         raise InputError("a policy is made of a directory, a result or (trainer, state)")
     return Policy(*found, greedy=greedy, seed=seed)
+
+
+def check_env(
+    env: Any, *, env_kwargs: Mapping[str, Any] | None = None, env_params: Mapping[str, Any] | None = None
+) -> Report:
+    """Try an environment: does it do what jaxrl relies on? `print(jaxrl.check_env(my_env))` shows what was found.
+
+    env, env_kwargs, env_params: as in `Experiment`. Tried are 8 copies for 128 random steps: structure, shapes and dtypes of
+    all that `reset` and `step` give, bounds of observations, finite numbers, purity (the same key, the same result), names
+    of metrics, `vmap` and `scan`.
+
+    Raises ValueError for the first fault: which function and field, what was expected, what came, and what to do.
+    """
+    return Report("environment", tuple(contract.env_lines(env, env_kwargs, env_params)))
+
+
+def check_agent(
+    agent: Any, env: Any = None, *, config: Any = None, hparams: Any = None, env_kwargs: Mapping[str, Any] | None = None
+) -> Report:
+    """Try an agent: does it do what jaxrl relies on? `print(jaxrl.check_agent(my_agent, my_env))` shows what was found.
+
+    agent, config, hparams, env_kwargs: as in `Experiment`. env: where; None takes the first of a few that it accepts. Tried
+    are some iterations of two members: shapes and dtypes of what `act`, `greedy`, `learn` and `memory` give, a state that
+    keeps its structure, finite numbers, purity, `vmap` over hparams.
+
+    Raises ValueError for the first fault, as `check_env` does.
+    """
+    return Report("agent", tuple(contract.agent_lines(agent, env, config, hparams, env_kwargs)))
 
 
 def _experiment(what: str, experiment: Any, env: Any, kwargs: Mapping[str, Any], more: Sequence[str] = ()) -> Experiment:

@@ -1,25 +1,41 @@
-"""The real command line in subprocesses."""
+"""The command line: in this process, where a command is called for what it writes, and in one of its own."""
 
-import re
+import contextlib
+import io
 import subprocess
 import sys
 import time
-from pathlib import Path
+from unittest import mock
 
+from jaxrl.cli import main as cli
 from tests.small import home, small_config
 
 SWEEP_WORDS = ["sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 3, "--total-steps", 40_000,
          "--grid", "learning_rate=0.1,0.5", "--grid", "num_envs=1,2", "--eval-every", 20_000]  # fmt: skip
 
 
+UNREADABLE = "ignore:Error reading persistent compilation cache"  # half written by a process that was killed: compiled again
+
+
 def command(*words):
-    return [sys.executable, "-W", "error::UserWarning", "-m", "jaxrl", *map(str, words)]
+    return [sys.executable, "-W", "error::UserWarning", "-W", UNREADABLE, "-m", "jaxrl", *map(str, words)]
 
 
-def jaxrl_cli(*words, code=0):
+def jaxrl_process(*words, code=0):
+    """A command in a process of its own: Python and JAX start in 2 seconds."""
     done = subprocess.run(command(*words), capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stderr
     return done
+
+
+def jaxrl_cli(*words, code=0):
+    """A command in this process; its backend is running, so its settings stay."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with mock.patch("jaxrl.devices.platform.configure"):
+            found = cli.main([*map(str, words)])
+    assert found == code, err.getvalue()
+    return subprocess.CompletedProcess(words, found, out.getvalue(), err.getvalue())
 
 
 def flags(agent, steps):
@@ -52,10 +68,3 @@ def wait_for(condition, process, seconds=120):
         if process.poll() is not None:
             return
         time.sleep(0.01)
-
-
-def own_files(folder):
-    """Write the files that docs/own_code.md shows: an own agent, environment, torso and callback."""
-    page = Path(__file__).parent.parent / "docs" / "own_code.md"
-    for name, code in re.findall(r'```python title="(\S+)"\n(.*?)```', page.read_text(), re.DOTALL):
-        (folder / name).write_text(code)

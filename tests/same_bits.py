@@ -29,8 +29,7 @@ def population_of_eight():
     """[digest, devices] of population-based training of eight members on this process's devices."""
     found = jaxrl.tune("q_learning", "RandomGame", method="pbt", population=8, rounds=4, seed=3, total_steps=10_000,
                        config=small_config("q_learning"), preset="none")  # fmt: skip
-    devices = len(jax.tree.leaves(found.states.agent)[0].sharding.device_set)
-    return [digest(found.states.agent, found.rounds), devices]
+    return [digest(found.states.agent, found.rounds), found.wave.layout.devices]
 
 
 def digest(*trees):

@@ -1,9 +1,13 @@
 """api.py: training in memory is training into a directory; results as tables; one `load` for what was trained."""
 
+import json
+
+import jax
 import numpy as np
 import pytest
 
 import jaxrl
+from jaxrl.cli import main as cli
 from jaxrl.sweeps.result import RunResult, SweepResult
 from tests.small import assert_trees_equal
 
@@ -90,6 +94,49 @@ def test_load_gives_the_policies_of_what_was_trained(kind, members, written):
         result = result.confirmation
     _, expected = result
     assert_trees_equal(states.agent, expected.agent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "members"),
+    [("run", "", 2), ("sweep", "", 2), ("sweep", "waves/0-0", 4), ("tuning", "", 3), ("population", "", 4)],
+)
+def test_eval_takes_every_directory(kind, part, members, written, keep_platform, capsys):
+    """Of a wave and of a population all members, in the order of their table."""
+    folder = written[kind][0] / part
+    assert cli.main(["eval", str(folder), "--episodes", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert np.shape(found["returns"]) == np.shape(found["lengths"]) == (members, 3)
+    if part or kind == "population":
+        loaded = jaxrl.load(folder)
+        assert len(loaded.table()["final_return"]) == members == len(jax.tree.leaves(loaded.states)[0])
+
+
+def test_a_wave_is_loaded_with_its_members(written):
+    """Those of the sweep's configurations and seeds, with the same numbers and policies."""
+    sweep, wave = written["sweep"][1], jaxrl.load(written["sweep"][0] / "waves" / "0-0")
+    assert list(wave.table()) == COLUMNS["sweep"]
+    pairs = list(zip(wave.table()["config"], [seed - 3 for seed in wave.seeds], strict=True))
+    assert sorted(pairs) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for i, (config, seed) in enumerate(pairs):
+        assert wave.final_return[i] == sweep.final_return[config, seed]
+        assert_trees_equal(wave.agent(i)[1], sweep.agent(config, seed)[1])
+    with pytest.raises(ValueError, match="a part of a sweep or a tuning"):
+        _ = wave.sweep
+
+
+def test_results_are_shown_in_a_line(written):
+    for kind, (_, result) in written.items():
+        assert "q_learning on CliffWalking" in repr(result) and len(repr(result)) < 160, kind
+    assert repr(written["run"][1]).startswith("RunResult(q_learning on CliffWalking, 2 seed(s), final return -")
+    assert "4 members, best: " in repr(written["population"][1]) and "2 trials, best: " in repr(written["tuning"][1])
+
+
+def test_a_tuning_that_kept_no_policies_says_so(tmp_path):
+    words = {"search": {"learning_rate": "uniform:0.1,0.9"}, "config": {"updates_per_iteration": 16}, "total_steps": 320}
+    jaxrl.tune("q_learning", "CliffWalking", **words, preset="none", parallel=2, trials=2, seeds=2, confirm=0,
+               method="random", out=tmp_path / "a")  # fmt: skip
+    with pytest.raises(ValueError, match="a keeps no policies: it was tuned with confirm = 0"):
+        jaxrl.load(tmp_path / "a")
 
 
 def test_load_says_what_it_gives(written):

@@ -167,17 +167,19 @@ def test_a_curve_by_hand(monkeypatch):
     assert found["low"] == [2, None] and found["high"] == [10, None]
 
 
-def test_readme_says_what_the_result_files_say():
-    assert tables.filled(tables.README.read_text(), tables.read()) == tables.README.read_text()
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
+def test_pages_say_what_the_result_files_say(page):
+    assert tables.filled(page.read_text(), tables.PAGES[page], tables.read()) == page.read_text()
 
 
-def test_a_new_figure_comes_into_readme():
-    """Another mean of one row changes that row of the table and nothing else."""
-    results = tables.read()
-    results["learning"] = [row | {"mean": 123.4} if row["name"].startswith("a2c") else row for row in results["learning"]]
-    before, after = tables.README.read_text().split("\n"), tables.filled(tables.README.read_text(), results).split("\n")
-    (changed,) = [new for old, new in zip(before, after, strict=True) if old != new]
-    assert changed.startswith("| a2c |") and "| 123.4 [" in changed
+@pytest.mark.parametrize(("page", "row"), [(tables.BENCHMARKS, "| a2c |"), (tables.README, "| td3 |")])
+def test_a_new_figure_comes_into_the_pages(page, row):
+    """Another mean of one measurement changes its row of the table and nothing else."""
+    results, agent = tables.read(), row.strip("| ")
+    results["learning"] = [r | {"mean": 123.4} if r["name"].startswith(agent) else r for r in results["learning"]]
+    before, after = page.read_text(), tables.filled(page.read_text(), tables.PAGES[page], results)
+    (changed,) = [new for old, new in zip(before.split("\n"), after.split("\n"), strict=True) if old != new]
+    assert changed.startswith(row) and "| 123.4 [" in changed
 
 
 @pytest.mark.parametrize(

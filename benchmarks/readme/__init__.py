@@ -1,1 +1,1 @@
-"""README.md out of the result files: its tables, and the charts it shows."""
+"""Pages out of the result files: the tables of README.md and docs/benchmarks.md, and the charts they show."""

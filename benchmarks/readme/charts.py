@@ -1,4 +1,4 @@
-"""README's charts of what was measured, in benchmarks/results: `python -m benchmarks report`.
+"""Charts of what was measured, in benchmarks/results: `python -m benchmarks report`.
 
 Pictures that a run draws come from `python -m benchmarks run pictures`.
 """

@@ -1,4 +1,7 @@
-"""README's figures out of the result files: `python -m benchmarks report`. Words stay; what was not measured stays too."""
+"""The figures of docs/benchmarks.md and README.md out of the result files: `python -m benchmarks report`.
+
+Words stay; what was not measured stays too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from benchmarks.harness.result_files import Row
 from benchmarks.harness.timing import median
 from jaxrl.core.errors import InputError
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 
 
 class Figure(NamedTuple):
@@ -49,7 +53,7 @@ def cliff(agent: str) -> list[Figure]:
 
 
 OPTIONS_OFF = "dqn, Rainbow's settings with its options off,"
-AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; [] has its figures from elsewhere
+AGENTS: tuple[list[Figure], ...] = (  # the rows of the table of agents, in order; [] has its figures from elsewhere
     [returns("dqn CartPole-v1")],
     [returns("dqn Acrobot-v1")],
     [returns("dqn MountainCar-v0")],
@@ -85,6 +89,15 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of README's table, in order; []
     *([] for _ in ("epsilon_greedy", "ucb", "thompson", "gradient_bandit")),
     [returns("neural_bandit DigitsBandit", 3)],
 )
+RESULTS: tuple[list[Figure], ...] = (  # the rows of README's short table
+    [returns("ppo CartPole")],
+    [returns("ppo Breakout")],
+    [returns("ppo MazeNavigation, GRU", 2)],
+    [returns("dqn CartPole-v1")],
+    [returns("sac Pendulum")],
+    [returns("td3 Pendulum")],
+    [error("q_learning FrozenLake-misc, slippery")],
+)
 FILES = (
     "learning",
     "throughput",
@@ -98,17 +111,18 @@ FILES = (
     "memory",
     "scaling",
 )
-MEASURED = 5  # the column of the figures, where the first is what stands before the table
 MEMORY = "DQN with a replay of 200k, 1 to 64 members"
 
 
-def agents_table(lines: list[str], learning: list[Row]) -> list[str]:
-    """The rows of README's table of agents with their figures filled in."""
+def filled_rows(lines: list[str], rows: tuple[list[Figure], ...], column: int, learning: list[Row], page: str) -> list[str]:
+    """The rows of a table with their figures filled in. column: of the figures, from 0 on."""
+    if len(lines) != len(rows):
+        raise InputError(f"{page} has {len(lines)} rows where there are figures for {len(rows)}")
     filled = []
-    for line, figures in zip(lines, AGENTS, strict=True):
-        cells = line.split("|")
+    for line, figures in zip(lines, rows, strict=True):
+        cells = line.split("|")  # the first is what stands before the table
         for figure in figures:
-            cells[MEASURED] = with_figure(cells[MEASURED], figure, learning)
+            cells[column + 1] = with_figure(cells[column + 1], figure, learning)
         filled.append("|".join(cells))
     return filled
 
@@ -120,7 +134,7 @@ def with_figure(cell: str, figure: Figure, learning: list[Row]) -> str:
         return cell
     text, count = re.subn(figure.pattern, figure.text(found[0]), cell.rstrip())
     if count != 1:
-        raise InputError(f"README has {count} places for {figure.name!r} in {cell!r}")
+        raise InputError(f"a table has {count} places for {figure.name!r} in {cell!r}")
     return text + " "
 
 
@@ -239,26 +253,40 @@ def sweeps_table(results: Mapping[str, list[Row]]) -> list[str]:
     return [f"| {what} | {value} |" for what, value in found.items()]
 
 
-def filled(text: str, results: Mapping[str, list[Row]]) -> str:
-    """README's text with the figures of the results, rows by file name."""
+Tables = dict[
+    str, Callable[[list[str], Mapping[str, list[Row]]], list[str]]
+]  # how a table begins -> (rows, results) -> rows
+PAGES: dict[Path, Tables] = {
+    BENCHMARKS: {
+        "| agent | what |": lambda lines, r: filled_rows(lines, AGENTS, 4, r["learning"], BENCHMARKS.name),
+        "| work | seeds |": lambda _, r: speed_table(r["throughput"]),
+        "| speed | |": lambda _, r: facts(r),
+        "| measured | |": lambda _, r: sweeps_table(r),
+    },
+    README: {
+        "| agent | environment |": lambda lines, r: filled_rows(lines, RESULTS, 3, r["learning"], README.name),
+        "| work | seeds |": lambda _, r: speed_table(r["throughput"]),
+    },
+}
+
+
+def filled(text: str, tables: Tables, results: Mapping[str, list[Row]]) -> str:
+    """A page's text with the figures of the results, rows by file name, in its tables."""
     lines = text.split("\n")
-    for head, make in (
-        ("| agent | what |", lambda rows: agents_table(rows, results["learning"])),
-        ("| work | seeds |", lambda _: speed_table(results["throughput"])),
-        ("| speed | |", lambda _: facts(results)),
-        ("| measured | |", lambda _: sweeps_table(results)),
-    ):
+    for head, make in tables.items():
         start = next(i for i, line in enumerate(lines) if line.startswith(head)) + 2
         end = next(i for i in range(start, len(lines)) if not lines[i].startswith("|"))
-        lines[start:end] = make(lines[start:end])
+        lines[start:end] = make(lines[start:end], results)
     return "\n".join(lines)
 
 
 def read() -> dict[str, list[Row]]:
-    """The rows of every result file that README tells of."""
+    """The rows of every result file that the pages tell of."""
     return {name: result_files.read(result_files.RESULTS / f"{name}.json") for name in FILES}
 
 
 def write() -> None:
-    """Write README.md anew."""
-    README.write_text(filled(README.read_text(), read()))
+    """Write the pages anew."""
+    results = read()
+    for page, tables in PAGES.items():
+        page.write_text(filled(page.read_text(), tables, results))

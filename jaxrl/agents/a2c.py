@@ -20,6 +20,8 @@ from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollou
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """A2C's static settings: N, T, and those of every policy-gradient agent."""
+
     num_envs: Annotated[int, Count] = 16
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 8
@@ -28,6 +30,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """A2C's traced settings: those of every policy-gradient agent, and λ."""
+
     gae_lambda: Annotated[float, Fraction] = 1.0
     """Weight of longer advantage estimates (λ)."""
 
@@ -37,11 +41,11 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     network = actor_critic.network_for(spec, config, "a2c")
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return actor_critic.start(network, spec, key, hp, params)
+        return actor_critic.init_state(network, spec, key, hp, params)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
-        values, advantages = actor_critic.estimates(network, hp, state.params, rollout)
+        values, advantages = actor_critic.values_and_advantages(network, hp, state.params, rollout)
         rows = Rows(s.obs, s.first, s.action, advantages, advantages + values, s.valid)
         return actor_critic.policy_gradient(network, hp, clock, state, rollout.memory, rows)
 

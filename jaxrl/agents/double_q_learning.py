@@ -15,8 +15,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.common import one_by_one
-from jaxrl.agents.parts.tabular import Config, HParams, State, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.agents.parts import tabular
+from jaxrl.agents.parts.tabular import Config, HParams, State
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 from jaxrl.ops.returns import td_target
 
@@ -25,20 +25,19 @@ __all__ = ["Config", "HParams", "State", "make"]
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """Double Q-learning for discrete observations and actions; the state's arrays are [2, S, A]."""
-    shape = (2, *table_shape(spec, "double_q_learning"))
+    shape = (2, *tabular.table_shape(spec, "double_q_learning"))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return new_table(shape, hp, params)
+        return tabular.new_table(shape, hp, params)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         def update(state: State, step: Transition) -> tuple[State, jax.Array]:
             learner, other = step.extras, 1 - step.extras
             best = jnp.argmax(state.q[learner, step.next_obs])
             target = td_target(step.reward, hp.gamma, step.terminated, state.q[other, step.next_obs, best])
-            return move(hp, state, (learner, step.obs, step.action), target, step.valid)
+            return tabular.td_update(hp, state, (learner, step.obs, step.action), target, step.valid)
 
         coins = jax.random.bernoulli(key, shape=rollout.steps.reward.shape).astype(jnp.int32)
-        state, errors = one_by_one(update, state, rollout.steps._replace(extras=coins))
-        return state, learning_metrics(state, errors, rollout.steps.valid.reshape(-1))
+        return tabular.learn_one_by_one(update, state, rollout.steps._replace(extras=coins))
 
-    return table_agent(config, init, learn, lambda state: state.q.mean(0))
+    return tabular.table_agent(config, init, learn, lambda state: state.q.mean(0))

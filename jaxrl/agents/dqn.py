@@ -24,52 +24,34 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory
-from jaxrl.agents.parts.off_policy import Experience
+from jaxrl.agents.parts import common, off_policy, q_replay
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers, TorsoSetting
+from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, value_distributions, values
-from jaxrl.replay import prioritized, ring, uniform
+from jaxrl.replay import ring
 from jaxrl.replay.ring import Batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(q_replay.Config):
+    """DQN's static settings: network, replay, and which of its descendants' ideas to use."""
+
     num_envs: Annotated[int, Count] = 10
-    """Environments stepped in parallel (N)."""
-    torso: TorsoSetting = "auto"
-    """Network under the Q head, without a memory (with one: r2d2); auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (120, 84)
     """Units of each dense hidden layer; the last one is each stream's own in a dueling network."""
     replay_capacity: Annotated[int, Count] = 10_000
-    """Transitions kept; the oldest make room."""
     batch_size: Annotated[int, Count] = 128
-    """Transitions per gradient step."""
-    gradient_steps: Annotated[int, Count] = 1
-    """Gradient steps after each rollout."""
     learning_starts: Annotated[int, NonNegative] = 10_000
-    """Environment steps before the first gradient step."""
-    target_update_every: Annotated[int, Count] = 500
-    """Environment steps between updates of the target network."""
     loss: Literal["huber", "squared"] = "squared"
     """Loss of the temporal-difference error; huber bounds the gradient of an outlier, and its pull."""
     exploration: Literal["auto", "epsilon_greedy", "boltzmann", "greedy"] = "auto"
     """Behaviour policy; auto = greedy with noisy nets, else ε-greedy."""
-    double: bool = False
-    """Double DQN: the online network chooses the next action, the target network values it."""
-    dueling: bool = False
-    """Dueling network: state value and advantages have streams of their own."""
-    n_step: Annotated[int, Count] = 1
-    """Rewards in a target before it bootstraps."""
-    prioritized: bool = False
-    """Replay drawn in proportion to past errors instead of uniformly."""
     distributional: Literal["none", "c51", "quantile"] = "none"
     """What is learnt of the return: its mean, a histogram on fixed atoms, or its quantiles."""
     num_atoms: Annotated[int, Range(low=2)] = 51
@@ -79,31 +61,11 @@ class Config(LoopConfig):
 
 
 @hyperparameters
-class HParams:
-    learning_rate: Annotated[float, Positive] = 2.5e-4
-    """Adam's step size."""
-    learning_rate_anneal: Annotated[float, Fraction] = 0.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
-    adam_epsilon: Annotated[float, Positive] = 1e-8
-    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
-    max_grad_norm: Annotated[float, Range(low=0, infinite=True)] = 0.0
-    """Global norm to which gradients are clipped; 0 = not clipped."""
-    gamma: Annotated[float, Fraction] = 0.99
-    """Discount per step."""
-    epsilon_start: Annotated[float, Fraction] = 1.0
-    """Probability of a random action at the first step."""
-    epsilon_end: Annotated[float, Fraction] = 0.05
-    """Probability of a random action from the end of the schedule on."""
-    epsilon_fraction: Annotated[float, Fraction] = 0.5
-    """Share of training over which ε falls linearly."""
-    tau: Annotated[float, Fraction] = 1.0
-    """Share of the online network in a target update; 1 = hard copy."""
+class HParams(q_replay.HParams):
+    """DQN's traced settings: step size, exploration, targets, priorities, atoms."""
+
     temperature: Annotated[float, Positive] = 1.0
     """Temperature of Boltzmann exploration, in units of return."""
-    priority_exponent: Annotated[float, NonNegative] = 0.5
-    """How far priorities shape the draw (α); 0 = not at all."""
-    importance_exponent: Annotated[float, Fraction] = 0.4
-    """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
     v_min: Annotated[float, Range()] = -10.0
     """Lowest return among the atoms of c51; returns below are cut to it."""
     v_max: Annotated[float, Range()] = 10.0
@@ -115,13 +77,6 @@ class HParams:
         """Raises ValueError where the atoms of c51 would not span anything. Traced values pass unread."""
         if isinstance(self.v_min, float) and isinstance(self.v_max, float) and self.v_min >= self.v_max:
             raise InputError(f"v_min = {self.v_min} must be below v_max = {self.v_max}")
-
-
-def replay_sampler(config: Config) -> ring.Sampler:
-    """How a batch is drawn from replay."""
-    if config.prioritized:
-        return prioritized.sampler(config.batch_size, config.n_step, config.rollout_length)
-    return uniform.sampler(config.batch_size, config.n_step)
 
 
 def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> QNetwork:
@@ -149,15 +104,15 @@ def q_values(config: Config, hp: HParams, z: jax.Array) -> jax.Array:
     return z.mean(-1) if config.distributional == "quantile" else z[..., 0]
 
 
-def behave(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -> jax.Array:
+def behaviour_actions(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -> jax.Array:
     """Actions int32 [N] of the behaviour policy. q: Q(s, ·) float32 [N, A]; keys: [N]."""
     behaviour = ("greedy" if config.noisy else "epsilon_greedy") if config.exploration == "auto" else config.exploration
     if behaviour == "boltzmann":
-        return jax.vmap(exploration.sample)(keys, jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature))
+        probs = jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature)
+        return jax.vmap(exploration.sample)(keys, probs)
     if behaviour == "epsilon_greedy":
-        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon)
-    return jnp.argmax(q, -1).astype(jnp.int32)
+        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, hp.epsilon(clock))
+    return exploration.greedy(q)
 
 
 def transition_loss(
@@ -202,46 +157,38 @@ def loss(
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """DQN for discrete actions and any array observation."""
-    network = partial(q_network, spec, config, discrete_actions(spec, "dqn"))
+    network = partial(q_network, spec, config, common.discrete_actions(spec, "dqn"))
     off_policy.check_torso(spec, config.torso, "dqn", "r2d2")
-    sampler = replay_sampler(config)
+    sampler = q_replay.sampler_of(config, config.n_step, config.rollout_length)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        if params is None:
-            params = network(hp).init(key, (), example_obs(spec))
+        params = common.first_params(network(hp), spec, key, params)
         replay = off_policy.empty_replay(spec, config, config.n_step)
-        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay)))
+        return q_replay.init_state(hp, params, sampler, replay, replay)
 
     def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return q_values(config, hp, value_distribution(network(hp), state.learner.params, obs))
 
-    def act(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
-        keys = jax.random.split(key, obs.shape[0])
+    def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+        keys = jax.random.split(key, len(obs))
         if config.noisy:  # each environment has a draw of the weights of its own
             keys, noise_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
             z = jax.vmap(partial(value_distribution, network(hp), state.learner.params))(obs, noise_keys)
             q = q_values(config, hp, z)
         else:
             q = action_values(hp, state, obs)
-        return behave(config, hp, q, clock, keys), memory, ()
+        return behaviour_actions(config, hp, q, clock, keys), ()
 
-    def greedy(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(action_values(hp, state, obs), -1).astype(jnp.int32), memory
+    def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return exploration.greedy(action_values(hp, state, obs))
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay = off_policy.pushed(state.experience.replay, rollout)
+        replay = off_policy.push(state.experience.replay, rollout)
 
-        def slots_loss(
-            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
-        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        def slots_loss(params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key) -> Any:
             batch = ring.read_n_step(replay, slots, hp.gamma, config.n_step)
             return loss(params, target_params, network(hp), config, hp, batch, weight, key)
 
-        ready = replay.filled >= config.n_step
-        return off_policy.descend(config, hp, sampler, slots_loss, state, replay, ready, clock, key)
+        return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay, clock, key)
 
-    return Agent(init, no_memory, act, greedy, learn, action_values)
+    return common.memoryless_agent(init, act, greedy, learn, action_values)

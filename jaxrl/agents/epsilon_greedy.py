@@ -14,8 +14,8 @@ from typing import Annotated
 
 import jax
 
-from jaxrl.agents.parts.bandit import Arms, context_free, fresh
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import Arms, context_free
+from jaxrl.agents.parts.common import EpsilonSchedule
 from jaxrl.core.settings import Fraction, Positive, Range, hyperparameters
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
@@ -23,7 +23,9 @@ from jaxrl.ops import exploration
 
 
 @hyperparameters
-class HParams:
+class HParams(EpsilonSchedule):
+    """The ε-greedy bandit's traced settings: step size and exploration."""
+
     learning_rate: Annotated[float, Positive] = 1.0
     """Step size at an action's first pull (α)."""
     learning_rate_decay: Annotated[float, Fraction] = 1.0
@@ -31,25 +33,19 @@ class HParams:
     initial_value: Annotated[float, Range()] = 0.0
     """Value of every action before its first pull; high = optimistic."""
     epsilon_start: Annotated[float, Fraction] = 0.1
-    """Probability of a random action at the first step."""
     epsilon_end: Annotated[float, Fraction] = 0.1
-    """Probability of a random action from the end of the schedule on."""
-    epsilon_fraction: Annotated[float, Fraction] = 0.5
-    """Share of training over which ε falls linearly."""
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """ε-greedy for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "epsilon_greedy")
 
-    def init(hp: HParams) -> Arms:
-        return fresh(num_actions, hp.initial_value)
+    def choose(hp: HParams, arms: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+        return exploration.sample(key, exploration.epsilon_greedy_probs(arms.q, hp.epsilon(clock))), ()
 
-    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
-        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-        return exploration.sample(key, exploration.epsilon_greedy_probs(state.q, epsilon)), ()
+    def update(hp: HParams, arms: Arms, step: Transition) -> Arms:
+        return arms.updated(step.action, step.reward, hp.learning_rate, hp.learning_rate_decay)
 
-    def update(hp: HParams, state: Arms, step: Transition) -> Arms:
-        return state.moved(step.action, step.reward, hp.learning_rate, hp.learning_rate_decay)
+    def init(hp: HParams, num_actions: int) -> Arms:
+        return Arms.initial(num_actions, hp.initial_value)
 
-    return context_free(init, choose, update, score=lambda state: state.q)
+    return context_free(spec, "epsilon_greedy", init, choose, update, score=lambda arms: arms.q)

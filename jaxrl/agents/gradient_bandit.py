@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts.bandit import context_free
-from jaxrl.agents.parts.common import discrete_actions
 from jaxrl.core.settings import LoopConfig, Positive, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 from jaxrl.ops import exploration
@@ -24,12 +23,16 @@ from jaxrl.ops import exploration
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
+    """The gradient bandit's static settings."""
+
     baseline: bool = True
     """Compare rewards with the mean of those before; else with 0."""
 
 
 @hyperparameters
 class HParams:
+    """The gradient bandit's traced settings."""
+
     learning_rate: Annotated[float, Positive] = 0.1
     """Step size of the preferences (α)."""
 
@@ -44,9 +47,8 @@ class State(NamedTuple):
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """The gradient bandit for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "gradient_bandit")
 
-    def init(hp: HParams) -> State:
+    def init(hp: HParams, num_actions: int) -> State:
         return State(jnp.zeros(num_actions, jnp.float32), jnp.float32(0), jnp.zeros(num_actions, jnp.int32))
 
     def choose(hp: HParams, state: State, clock: Clock, key: Key) -> tuple[jax.Array, jax.Array]:
@@ -58,8 +60,10 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         t = pulls.sum()
         before = jnp.where(t == 1, step.reward, state.mean_reward)
         advantage = step.reward - (before if config.baseline else 0.0)
-        towards = jax.nn.one_hot(step.action, num_actions, dtype=jnp.float32) - step.extras
+        towards = jax.nn.one_hot(step.action, len(pulls), dtype=jnp.float32) - step.extras
         mean_reward = state.mean_reward + (step.reward - state.mean_reward) / t.astype(jnp.float32)
         return State(state.preferences + hp.learning_rate * advantage * towards, mean_reward, pulls)
 
-    return context_free(init, choose, update, score=lambda state: state.preferences, has_values=False)
+    return context_free(
+        spec, "gradient_bandit", init, choose, update, score=lambda state: state.preferences, has_values=False
+    )

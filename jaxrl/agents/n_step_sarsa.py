@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts import tabular
-from jaxrl.agents.parts.common import one_by_one
-from jaxrl.agents.parts.tabular import HParams, behaviour_policy, learning_metrics, move, new_table, table_agent, table_shape
+from jaxrl.agents.parts.common import zero_transitions
+from jaxrl.agents.parts.tabular import HParams
 from jaxrl.core.settings import Count
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State, Transition
 from jaxrl.ops.returns import NStep, n_step_return
@@ -28,12 +28,14 @@ Table = tabular.State
 
 @dataclasses.dataclass(frozen=True)
 class Config(tabular.Config):
+    """n-step SARSA's static settings."""
+
     n_step: Annotated[int, Count] = 4
     """Rewards in a return before it goes on with a value (n)."""
 
 
-class Following(NamedTuple):
-    """What follows the action of a transition, shapes []: its n-step return, and where that goes on.
+class Lookahead(NamedTuple):
+    """What came in the n steps from a transition on, shapes []: its n-step return, and where that goes on.
 
     cut: whether the episode was truncated within the n steps. next_obs: the observation at the return's last step.
     obs, action: the pair executed after n steps, another episode's where this one ended before.
@@ -56,46 +58,40 @@ def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
 
     Its experience is the last n transitions [n, N], not `valid` before there were any.
     """
-    shape = table_shape(spec, name)
+    shape = tabular.table_shape(spec, name)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(new_table(shape, hp, params), _no_transitions(n, config.num_envs))
+        return State(tabular.new_table(shape, hp, params), zero_transitions(spec, shape=(n, config.num_envs)))
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        policy = behaviour_policy(config, hp, clock)
+        policy = tabular.behaviour_policy(config, hp, clock)
 
         def update(table: Table, step: Transition) -> tuple[Table, jax.Array]:
             (ret, discount, _), cut, next_obs, obs, action = step.extras
             expected = jnp.sum(policy(table.q[next_obs]) * table.q[next_obs])
             target = ret + discount * jnp.where(cut, expected, table.q[obs, action])
-            return move(hp, table, (step.obs, step.action), target, step.valid)
+            return tabular.td_update(hp, table, (step.obs, step.action), target, step.valid)
 
         rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.experience, rollout.steps._replace(extras=()))
         due = jax.tree.map(lambda x: x[:-n], rows)  # as many as arrived [T, N]: each has its n rows by now
-        due = due._replace(extras=_following(rows, n, hp.gamma))
-        table, errors = one_by_one(update, state.learner, due)
-        pending = jax.tree.map(lambda x: x[-n:], rows)
-        return State(table, pending), learning_metrics(table, errors, due.valid.reshape(-1))
+        due = due._replace(extras=look_ahead(rows, n, hp.gamma))
+        table, metrics = tabular.learn_one_by_one(update, state.learner, due)
+        return State(table, jax.tree.map(lambda x: x[-n:], rows)), metrics
 
-    return table_agent(config, init, learn, lambda state: state.learner.q)
-
-
-def _no_transitions(n: int, num_envs: int) -> Transition:
-    number, flag = (jnp.zeros((n, num_envs), dtype) for dtype in (jnp.int32, bool))
-    return Transition(number, flag, number, jnp.zeros((n, num_envs), jnp.float32), flag, flag, number, (), flag)
+    return tabular.table_agent(config, init, learn, lambda state: state.learner.q)
 
 
-def _following(rows: Transition, n: int, gamma: Scalar) -> Following:
-    """What follows each of the first T of the rows [T + n, N]: leaves [T, N]."""
+def look_ahead(rows: Transition, n: int, gamma: Scalar) -> Lookahead:
+    """What came in the n steps from each of the first T of the rows [T + n, N] on: leaves [T, N]."""
     # A row that teaches nothing may follow only an end; should one come otherwise, returns stop before it.
     truncated = rows.truncated[:-1] | ~rows.valid[1:]
     starts = jnp.arange(rows.reward.shape[0] - n, dtype=jnp.int32)
 
-    def one(start: jax.Array, rows: Transition, truncated: jax.Array) -> Following:
+    def one(start: jax.Array, rows: Transition, truncated: jax.Array) -> Lookahead:
         window = start + jnp.arange(n, dtype=jnp.int32)
         n_step = n_step_return(rows.reward[window], gamma, rows.terminated[window], truncated[window])
         at = start + n_step.last
-        return Following(n_step, truncated[at], rows.next_obs[at], rows.obs[start + n], rows.action[start + n])
+        return Lookahead(n_step, truncated[at], rows.next_obs[at], rows.obs[start + n], rows.action[start + n])
 
     of_one_environment = jax.vmap(one, (0, None, None))
     return jax.vmap(of_one_environment, (None, 1, 1), out_axes=1)(starts, rows, truncated)

@@ -26,35 +26,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import discrete_actions, example_obs, no_memory, one_by_one, when_started
+from jaxrl.agents.parts import common, off_policy
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.core.settings import Count, NonNegative, Positive, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State, Transition
 from jaxrl.networks.dense import Dense
-from jaxrl.networks.torsos import Torso, TorsoSetting
+from jaxrl.networks.torsos import Torso
 from jaxrl.ops import exploration, losses
 from jaxrl.ops.values import at_action
 from jaxrl.replay import ring, uniform
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(off_policy.Config):
+    """The neural bandit's static settings: network, replay, and how actions are chosen."""
+
     num_envs: Annotated[int, Count] = 10
-    """Environments stepped in parallel (N)."""
-    torso: TorsoSetting = "auto"
-    """Network under the reward head; auto = CNN for images, else MLP."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
-    """Units of each dense hidden layer."""
     replay_capacity: Annotated[int, Count] = 20_000
-    """Pulls kept; the oldest make room."""
     batch_size: Annotated[int, Count] = 128
-    """Pulls per gradient step."""
-    gradient_steps: Annotated[int, Count] = 1
-    """Gradient steps after each rollout."""
     learning_starts: Annotated[int, NonNegative] = 500
-    """Environment steps before the first gradient step."""
     exploration: Literal["epsilon_greedy", "ensemble", "bayesian"] = "epsilon_greedy"
     """How actions are chosen: at random now and then, by one of several networks, or by a sampled value."""
     ensemble_size: Annotated[int, Count] = 10
@@ -62,15 +54,11 @@ class Config(LoopConfig):
 
 
 @hyperparameters
-class HParams:
+class HParams(common.EpsilonSchedule):
+    """The neural bandit's traced settings: step size and exploration."""
+
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size."""
-    epsilon_start: Annotated[float, Fraction] = 1.0
-    """Probability of a random action at the first step (epsilon_greedy)."""
-    epsilon_end: Annotated[float, Fraction] = 0.05
-    """Probability of a random action from the end of the schedule on (epsilon_greedy)."""
-    epsilon_fraction: Annotated[float, Fraction] = 0.5
-    """Share of training over which ε falls linearly (epsilon_greedy)."""
     prior_scale: Annotated[float, Positive] = 1.0
     """Standard deviation of a head's weight before any pull, in units of noise_scale (bayesian)."""
     noise_scale: Annotated[float, Positive] = 0.3
@@ -108,7 +96,7 @@ class RewardNetwork(nn.Module):
         return Dense(self.num_actions)(features), jnp.concatenate([features, ones], -1)
 
 
-def taken_in(covariance: jax.Array, features: jax.Array) -> jax.Array:
+def sherman_morrison(covariance: jax.Array, features: jax.Array) -> jax.Array:
     """(Σ⁻¹ + φ φᵀ)⁻¹ by Sherman & Morrison: Σ float32 [F, F] symmetric, φ float32 [F]."""
     projected = covariance @ features
     return covariance - jnp.outer(projected, projected) / (1.0 + features @ projected)
@@ -125,43 +113,41 @@ def prior_covariance(hp: HParams, num_actions: int, num_features: int) -> jax.Ar
     return jnp.tile(jnp.square(jnp.float32(hp.prior_scale)) * identity, (num_actions, 1, 1))
 
 
-def observed(covariance: jax.Array, features: jax.Array, steps: Transition) -> jax.Array:
+def updated_covariance(covariance: jax.Array, features: jax.Array, steps: Transition) -> jax.Array:
     """Σ [A, F, F] with every valid pull of a rollout [T, N] taken in, one after another; features float32 [T, N, F]."""
 
     def one(covariance: jax.Array, step: Transition) -> tuple[jax.Array, None]:
         before = covariance[step.action]
-        after = jnp.where(step.valid, taken_in(before, step.extras), before)
+        after = jnp.where(step.valid, sherman_morrison(before, step.extras), before)
         return covariance.at[step.action].set(after), None
 
-    return one_by_one(one, covariance, steps._replace(obs=(), next_obs=(), extras=features))[0]
+    return common.one_by_one(one, covariance, steps._replace(obs=(), next_obs=(), extras=features))[0]
 
 
-class Seen(NamedTuple):
+class Predictions(NamedTuple):
     """What all networks make of N contexts: predicted rewards float32 [E, N, A], features float32 [E, N, F]."""
 
     rewards: jax.Array
     features: jax.Array
 
 
-def by_epsilon(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_epsilon(hp: HParams, learner: Learner, predictions: Predictions, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the first network's best, or a random one."""
-    epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-    rewards = seen.rewards[0]
-    return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(jax.random.split(key, rewards.shape[0]), rewards, epsilon)
+    return common.epsilon_greedy_actions(key, predictions.rewards[0], hp.epsilon(clock))
 
 
-def by_member(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_member(hp: HParams, learner: Learner, predictions: Predictions, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the best of a network drawn for each environment."""
-    members, n = seen.rewards.shape[:2]
+    members, n = predictions.rewards.shape[:2]
     drawn = jax.random.randint(key, (n,), 0, members, jnp.int32)
-    return jnp.argmax(seen.rewards[drawn, jnp.arange(n)], -1).astype(jnp.int32)
+    return exploration.greedy(predictions.rewards[drawn, jnp.arange(n)])
 
 
-def by_posterior(hp: HParams, learner: Learner, seen: Seen, clock: Clock, key: Key) -> jax.Array:
+def by_posterior(hp: HParams, learner: Learner, predictions: Predictions, clock: Clock, key: Key) -> jax.Array:
     """Actions int32 [N]: the best of values drawn from their posterior."""
-    mean = seen.rewards[0]
-    deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(learner.covariance, seen.features[0])
-    return jnp.argmax(mean + deviation * jax.random.normal(key, mean.shape, jnp.float32), -1).astype(jnp.int32)
+    mean = predictions.rewards[0]
+    deviation = hp.noise_scale * jax.vmap(deviations, (None, 0))(learner.covariance, predictions.features[0])
+    return exploration.greedy(mean + deviation * jax.random.normal(key, mean.shape, jnp.float32))
 
 
 CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_posterior}
@@ -169,48 +155,42 @@ CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_p
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """A contextual bandit for discrete actions and any array observation."""
-    num_actions = discrete_actions(spec, "neural_bandit")
+    num_actions = common.discrete_actions(spec, "neural_bandit")
     off_policy.check_torso(spec, config.torso, "neural_bandit", "ppo")
     network: Any = RewardNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
     bootstrapped = config.exploration == "ensemble"
     members = config.ensemble_size if bootstrapped else 1
 
-    def predict(params: PyTree, obs: jax.Array) -> Seen:
-        return Seen(*jax.vmap(network.apply, (0, None))(params, obs))
-
-    def optimizer(hp: HParams) -> optax.GradientTransformation:
-        return optax.adam(hp.learning_rate)
+    def predict(params: PyTree, obs: jax.Array) -> Predictions:
+        return Predictions(*jax.vmap(network.apply, (0, None))(params, obs))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
+        obs, everyone = common.example_obs(spec), jnp.ones(members, bool)
         if params is None:
-            params = jax.vmap(network.init, (0, None))(jax.random.split(key, members), example_obs(spec))
-        obs, everyone = example_obs(spec, spec.storage_dtype), jnp.ones(members, bool)
-        example = Stored(obs, jnp.int32(0), jnp.float32(0), jnp.bool_(False), everyone)
+            params = jax.vmap(network.init, (0, None))(jax.random.split(key, members), obs)
+        stored_obs = common.example_obs(spec, spec.storage_dtype)
+        example = Stored(stored_obs, jnp.int32(0), jnp.float32(0), jnp.bool_(False), everyone)
         replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
-        num_features = jax.eval_shape(predict, params, example_obs(spec)).features.shape[-1]
+        num_features = jax.eval_shape(predict, params, obs).features.shape[-1]
         covariance = prior_covariance(hp, num_actions, num_features) if config.exploration == "bayesian" else ()
-        return State(Learner(params, optimizer(hp).init(params), covariance), replay)
+        return State(Learner(params, optax.adam(hp.learning_rate).init(params), covariance), replay)
 
-    def act(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
-        seen = predict(state.learner.params, obs)
-        return CHOICES[config.exploration](hp, state.learner, seen, clock, key), memory, ()
+    def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+        predictions = predict(state.learner.params, obs)
+        return CHOICES[config.exploration](hp, state.learner, predictions, clock, key), ()
 
     def values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return predict(state.learner.params, obs).rewards.mean(0)
 
-    def greedy(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(values(hp, state, obs), -1).astype(jnp.int32), memory
+    def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return exploration.greedy(values(hp, state, obs))
 
     def loss(params: PyTree, batch: Stored) -> tuple[jax.Array, Metrics]:
         predicted = jax.vmap(at_action, (0, None))(predict(params, batch.obs).rewards, batch.action)
         error = batch.reward[None] - predicted  # [E, B]
-        taught = batch.valid[None] & batch.mask.T
-        each = jax.vmap(masked_mean)(losses.squared(error), taught)
-        return each.sum(), {"loss": Mean.of(each), "value": Mean.of(predicted, taught)}
+        counts = batch.valid[None] & batch.mask.T
+        each = jax.vmap(masked_mean)(losses.squared(error), counts)
+        return each.sum(), {"loss": Mean.of(each), "value": Mean.of(predicted, counts)}
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
@@ -221,20 +201,16 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         params, opt_state, covariance = state.learner
         if config.exploration == "bayesian":
             features = predict(params, trees.flatten_time(s.obs)).features[0]
-            covariance = observed(covariance, features.reshape(*s.reward.shape, -1), s)
+            covariance = updated_covariance(covariance, features.reshape(*s.reward.shape, -1), s)
 
-        def gradient_step(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            params, opt_state = learner
-            grads, metrics = jax.grad(loss, has_aux=True)(params, uniform.sample(replay, key, config.batch_size))
-            updates, opt_state = optimizer(hp).update(grads, opt_state)
-            return (optax.apply_updates(params, updates), opt_state), metrics
+        def gradient_step(weights: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            batch = ring.take(replay.data, uniform.draw_slots(replay, key, config.batch_size))
+            grads, metrics = jax.grad(loss, has_aux=True)(weights[0], batch)
+            return common.descend(optax.adam(hp.learning_rate), grads, *weights), metrics
 
-        def step_once_started(learner: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
-            return when_started(clock.env_steps >= config.learning_starts, gradient_step, learner, key)
-
-        keys = jax.random.split(batch_key, config.gradient_steps)
-        (params, opt_state), metrics = jax.lax.scan(step_once_started, (params, opt_state), keys)
-        metrics = jax.tree.map(lambda x: x.sum(0), metrics) | {"reward": Mean.of(s.reward, s.valid)}
+        learnt = (params, opt_state)
+        (params, opt_state), metrics = common.gradient_steps(config, clock, gradient_step, learnt, batch_key)
+        metrics = metrics | {"reward": Mean.of(s.reward, s.valid)}
         return State(Learner(params, opt_state, covariance), replay), metrics
 
-    return Agent(init, no_memory, act, greedy, learn, values)
+    return common.memoryless_agent(init, act, greedy, learn, values)

@@ -16,11 +16,9 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxrl.agents.parts import actor_critic, minibatch, transforms
-from jaxrl.agents.parts.actor_critic import Batch
-from jaxrl.agents.parts.common import when_started
+from jaxrl.agents.parts import actor_critic, common, minibatch, transforms
+from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, Positive, hyperparameters
@@ -32,6 +30,8 @@ from jaxrl.ops.distributions import Distribution
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """PPO's static settings: N, T, epochs and minibatches, and which terms and limits the loss has."""
+
     num_envs: Annotated[int, Count] = 4
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 128
@@ -52,6 +52,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """PPO's traced settings: those of every policy-gradient agent, and the clip and KL of its own."""
+
     learning_rate: Annotated[float, Positive] = 2.5e-4
     """Adam's step size."""
     gae_lambda: Annotated[float, Fraction] = 0.95
@@ -112,7 +114,7 @@ def clipped_value_loss(value: jax.Array, old: jax.Array, ret: jax.Array, clip_ep
     return jnp.maximum(losses.squared(ret - value), losses.squared(ret - held))
 
 
-def adapted(kl_coef: jax.Array, kl: jax.Array, kl_target: Scalar) -> jax.Array:
+def next_kl_coef(kl_coef: jax.Array, kl: jax.Array, kl_target: Scalar) -> jax.Array:
     """β after a learning phase that moved the policy by `kl` (section 4): halved below target / 1.5, doubled above 1.5×."""
     factor = jnp.where(kl < kl_target / 1.5, 0.5, jnp.where(kl > 1.5 * kl_target, 2.0, 1.0))
     return jnp.clip(kl_coef * factor, 1e-6, 1e6)
@@ -123,7 +125,7 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """L over a minibatch, and its parts, each float32 []."""
     rows: Rows = batch.rows
-    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)[0]
     log_ratio = out.policy.log_prob(rows.action) - rows.log_prob
     advantage = normalized(rows.advantage, rows.valid) if config.normalize_advantages else rows.advantage
     if config.clip_value:
@@ -146,17 +148,17 @@ def loss(
 def kl_from_old(network: ActorCritic, params: PyTree, batch: Batch) -> jax.Array:
     """E[KL(π_old || π)] over a rollout: float32 []."""
     rows: Rows = batch.rows
-    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)[0]
     return masked_mean(rows.policy.kl(out.policy), rows.valid)  # type: ignore[union-attr]
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PPO for any action space and any array observation."""
     network = actor_critic.network_for(spec, config, "ppo")
-    actor_critic.check_minibatches(config, network, config.num_minibatches)
+    minibatch.check(config, network)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(*actor_critic.start(network, spec, key, hp, params), jnp.float32(hp.kl_coef))
+        return State(*actor_critic.init_state(network, spec, key, hp, params), jnp.float32(hp.kl_coef))
 
     def extras(policy: Distribution, action: PyTree) -> tuple[jax.Array, PyTree]:
         return policy.log_prob(action), policy if config.kl_penalty else ()
@@ -164,35 +166,32 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def rows_of(hp: HParams, state: State, rollout: Rollout) -> Rows:
         """Leaves [T, N, ...]."""
         s = rollout.steps
-        values, advantages = actor_critic.estimates(network, hp, state.params, rollout)
+        values, advantages = actor_critic.values_and_advantages(network, hp, state.params, rollout)
         log_prob, policy = s.extras
         return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         adam = actor_critic.optimizer(hp, clock.progress)
 
-        def descend(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
-            batch = actor_critic.in_time_order(network, drawn)
-            grads, parts = jax.grad(loss, has_aux=True)(learner.params, network, config, hp, state.kl_coef, batch)
-            updates, opt_state = adam.update(grads, learner.opt_state)
-            after = Learner(optax.apply_updates(learner.params, updates), opt_state, learner.going)
+        def descend(learner: Learner, batch: Batch) -> tuple[Learner, Metrics]:
+            params, opt_state, going = learner
+            grads, parts = jax.grad(loss, has_aux=True)(params, network, config, hp, state.kl_coef, batch)
+            after = Learner(*common.descend(adam, grads, params, opt_state), going)
             if config.kl_stop:
                 far = parts["kl"] > 1.5 * hp.kl_target
                 after = trees.where(far, learner._replace(going=jnp.bool_(False)), after)
             return after, {name: Mean.of(x) for name, x in parts.items()}
 
-        def gradient_step(learner: Learner, drawn: Batch) -> tuple[Learner, Metrics]:
-            return when_started(learner.going, descend, learner, drawn) if config.kl_stop else descend(learner, drawn)
+        def gradient_step(learner: Learner, batch: Batch) -> tuple[Learner, Metrics]:
+            return common.when_started(learner.going, descend, learner, batch) if config.kl_stop else descend(learner, batch)
 
-        rows = actor_critic.shuffleable(network, rollout.memory, rows_of(hp, state, rollout))
-        start = Learner(state.params, state.opt_state, jnp.bool_(True))
-        (params, opt_state, _), metrics = minibatch.descend(
-            gradient_step, start, rows, key, config.num_epochs, config.num_minibatches
-        )
-        if not config.kl_penalty:
-            return State(params, opt_state, state.kl_coef), metrics
-        moved = kl_from_old(network, params, actor_critic.in_time_order(network, rows))
-        return State(params, opt_state, adapted(state.kl_coef, moved, hp.kl_target)), metrics
+        rows, start = rows_of(hp, state, rollout), Learner(state.params, state.opt_state, jnp.bool_(True))
+        learner, metrics = minibatch.descend(config, network, gradient_step, start, rollout.memory, rows, key)
+        kl_coef = state.kl_coef
+        if config.kl_penalty:
+            moved = kl_from_old(network, learner.params, minibatch.whole(network, rollout.memory, rows))
+            kl_coef = next_kl_coef(kl_coef, moved, hp.kl_target)
+        return State(learner.params, learner.opt_state, kl_coef), metrics
 
     agent = actor_critic.agent_of(network, init, learn, extras)
     return transforms.normalized(agent, spec, config)

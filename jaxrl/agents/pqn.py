@@ -15,22 +15,24 @@ import dataclasses
 from typing import Annotated, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.parts import actor_critic, minibatch
-from jaxrl.agents.parts.common import annealed, discrete_actions, example_obs, next_values, one_step, unrolled
+from jaxrl.agents.parts import common, minibatch
+from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions
+from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers, TorsoSetting
-from jaxrl.ops import exploration, losses, values
+from jaxrl.ops import losses, values
 from jaxrl.ops.returns import lambda_returns
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
+    """PQN's static settings: N, T, epochs and minibatches, and the network."""
+
     num_envs: Annotated[int, Count] = 32
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 64
@@ -50,7 +52,10 @@ class Config(LoopConfig):
 
 
 @hyperparameters
-class HParams:
+class HParams(EpsilonSchedule):
+    """PQN's traced settings: step size, λ and exploration."""
+
+    epsilon_fraction: Annotated[float, Fraction] = 0.2
     learning_rate: Annotated[float, Positive] = 5e-4
     """RAdam's step size."""
     learning_rate_anneal: Annotated[float, Fraction] = 1.0
@@ -59,17 +64,13 @@ class HParams:
     """Discount per step."""
     return_lambda: Annotated[float, Fraction] = 0.65
     """Weight of longer returns (λ); 0 = one step, 1 = Monte Carlo."""
-    epsilon_start: Annotated[float, Fraction] = 1.0
-    """Probability of a random action at the first step."""
-    epsilon_end: Annotated[float, Fraction] = 0.05
-    """Probability of a random action from the end of the schedule on."""
-    epsilon_fraction: Annotated[float, Fraction] = 0.2
-    """Share of training over which ε falls linearly."""
     max_grad_norm: Annotated[float, Range(above=0, infinite=True)] = 10.0
     """Global norm to which gradients are clipped."""
 
 
 class State(NamedTuple):
+    """What is learnt: the network's parameters and the optimiser's state."""
+
     params: PyTree
     opt_state: PyTree
 
@@ -96,43 +97,27 @@ def q_network(spec: EnvSpec, config: Config) -> QNetwork:
 def make(spec: EnvSpec, config: Config) -> Agent:
     """PQN for discrete actions and any array observation."""
     network: Any = q_network(spec, config)
-    actor_critic.check_minibatches(config, network, config.num_minibatches)
+    minibatch.check(config, network)
 
     def q_values(params: PyTree, obs: jax.Array) -> jax.Array:
+        """Q(s, ·) of a network without memory: [..., A]."""
         return network.apply(params, (), obs)[0][..., 0]
 
     def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(annealed(hp, progress)))
+        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(common.annealed(hp, progress)))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        if params is None:
-            memory, (obs, first) = network.initial(1), (example_obs(spec)[None, None], jnp.ones((1, 1), bool))
-            params = network.init(key, memory, obs, first)
+        params = common.first_params(network, spec, key, params)
         return State(params, optimizer(hp, 0.0).init(params))
-
-    def act(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, jax.Array]:
-        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-        q, memory = one_step(network, state.params, memory, obs, first)
-        q = q[..., 0]
-        keys = jax.random.split(key, obs.shape[0])
-        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, q.max(-1)
-
-    def greedy(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        q, memory = one_step(network, state.params, memory, obs, first)
-        return jnp.argmax(q[..., 0], -1).astype(jnp.int32), memory
 
     def max_next_q(params: PyTree, rollout: Rollout) -> jax.Array:
         """max_a Q(s_{t+1}, a; θ) of every step: float32 [T, N]."""
         s = rollout.steps
         if network.remembers:
-            return unrolled(network, params, rollout.memory, s)[1][..., 0].max(-1)
-        return next_values(lambda obs: q_values(params, obs).max(-1), s, s.extras)
+            return common.unroll(network.apply, params, rollout.memory, s)[1][..., 0].max(-1)
+        return common.next_values(lambda obs: q_values(params, obs).max(-1), s, s.extras)
 
-    def loss(params: PyTree, batch: actor_critic.Batch) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, batch: Batch) -> tuple[jax.Array, Metrics]:
         rows: Rows = batch.rows
         q, _ = network.apply(params, batch.memory, rows.obs, rows.first)
         q_taken = values.at_action(q[..., 0], rows.action)
@@ -145,16 +130,15 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             s.reward, hp.gamma, hp.return_lambda, s.terminated, s.truncated, max_next_q(state.params, rollout)
         )
 
-        def gradient_step(state: State, drawn: actor_critic.Batch) -> tuple[State, Metrics]:
-            batch = actor_critic.in_time_order(network, drawn)
+        def gradient_step(state: State, batch: Batch) -> tuple[State, Metrics]:
             grads, metrics = jax.grad(loss, has_aux=True)(state.params, batch)
-            updates, opt_state = optimizer(hp, clock.progress).update(grads, state.opt_state)
-            return State(optax.apply_updates(state.params, updates), opt_state), metrics
+            return State(*common.descend(optimizer(hp, clock.progress), grads, *state)), metrics
 
-        rows = actor_critic.shuffleable(network, rollout.memory, Rows(s.obs, s.first, s.action, target, s.valid))
-        return minibatch.descend(gradient_step, state, rows, key, config.num_epochs, config.num_minibatches)
+        rows = Rows(s.obs, s.first, s.action, target, s.valid)
+        return minibatch.descend(config, network, gradient_step, state, rollout.memory, rows, key)
 
     def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return q_values(state.params, obs)
 
-    return Agent(init, network.initial, act, greedy, learn, None if network.remembers else action_values)
+    agent = common.epsilon_greedy_agent(network, init, learn, lambda state: state.params, extras_of=lambda q: q.max(-1))
+    return agent if network.remembers else agent._replace(values=action_values)

@@ -23,25 +23,24 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import discrete_actions, example_obs, one_step, unrolled
-from jaxrl.agents.parts.off_policy import Experience
+from jaxrl.agents.parts import common, q_replay
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
+from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, hyperparameters
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State, Transition
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers, TorsoSetting
-from jaxrl.ops import exploration, losses, value_rescaling, values
+from jaxrl.networks.torsos import TorsoSetting
+from jaxrl.ops import losses, value_rescaling, values
 from jaxrl.ops.returns import n_step_returns
 from jaxrl.replay import sequence
-from jaxrl.replay.sequence import Sequences, Step
+from jaxrl.replay.sequence import Sequences
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(q_replay.Config):
+    """R2D2's static settings: network, replay of sequences, and targets."""
+
     num_envs: Annotated[int, Count] = 16
-    """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 20
     """Steps each environment takes between two learning phases, and steps of a sequence that are learnt from (T)."""
     torso: TorsoSetting = "gru"
@@ -51,63 +50,36 @@ class Config(LoopConfig):
     window: Annotated[int, Count] = 16
     """Steps that a transformer sees, the present one included."""
     replay_capacity: Annotated[int, Count] = 50_000
-    """Environment steps kept; the oldest make room."""
     batch_size: Annotated[int, Count] = 32
     """Sequences per gradient step."""
     burn_in: Annotated[int, NonNegative] = 10
     """Steps of a sequence, before those learnt from, that only refresh the memory."""
     gradient_steps: Annotated[int, Count] = 4
-    """Gradient steps after each rollout."""
     learning_starts: Annotated[int, NonNegative] = 5_000
-    """Environment steps before the first gradient step."""
     target_update_every: Annotated[int, Count] = 2_000
-    """Environment steps between updates of the target network."""
     double: bool = True
-    """Double DQN: the online network chooses the next action, the target network values it."""
     dueling: bool = True
-    """Dueling network: state value and advantages have streams of their own."""
     n_step: Annotated[int, Count] = 5
-    """Rewards in a target before it bootstraps."""
     prioritized: bool = True
-    """Replay drawn in proportion to past errors instead of uniformly."""
     rescale_values: bool = True
     """Learn h of the return, which grows like its root."""
 
 
 @hyperparameters
-class HParams:
+class HParams(q_replay.HParams):
+    """R2D2's traced settings: step size, exploration, targets and priorities."""
+
     learning_rate: Annotated[float, Positive] = 5e-4
-    """Adam's step size."""
-    learning_rate_anneal: Annotated[float, Fraction] = 0.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
-    adam_epsilon: Annotated[float, Positive] = 1e-8
-    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
-    max_grad_norm: Annotated[float, Range(low=0, infinite=True)] = 0.0
-    """Global norm to which gradients are clipped; 0 = not clipped."""
-    gamma: Annotated[float, Fraction] = 0.99
-    """Discount per step."""
-    epsilon_start: Annotated[float, Fraction] = 1.0
-    """Probability of a random action at the first step."""
-    epsilon_end: Annotated[float, Fraction] = 0.05
-    """Probability of a random action from the end of the schedule on."""
-    epsilon_fraction: Annotated[float, Fraction] = 0.5
-    """Share of training over which ε falls linearly."""
-    tau: Annotated[float, Fraction] = 1.0
-    """Share of the online network in a target update; 1 = hard copy."""
     priority_exponent: Annotated[float, NonNegative] = 0.9
-    """How far priorities shape the draw (α); 0 = not at all."""
     priority_mixing: Annotated[float, Fraction] = 0.9
     """Weight of a sequence's largest error in its priority, against the mean (η)."""
     importance_exponent: Annotated[float, Fraction] = 0.6
-    """How far importance weights correct the draw at first (β); it rises linearly to 1 over training."""
 
 
 def q_network(spec: EnvSpec, config: Config) -> QNetwork:
     """The network for an environment. Raises InputError where it does not fit the spaces."""
-    num_actions, layers = discrete_actions(spec, "r2d2"), Layers()
-    network = QNetwork(
-        spec.observation_space, config.torso, config.hidden_sizes, num_actions, 1, config.dueling, layers, config.window
-    )
+    num_actions, sizes, window = common.discrete_actions(spec, "r2d2"), config.hidden_sizes, config.window
+    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, dueling=config.dueling, window=window)
     network.check()
     return network
 
@@ -121,28 +93,28 @@ def sequence_priority(error: jax.Array, valid: jax.Array, mixing: Scalar) -> jax
     return mixing * size.max() + (1 - mixing) * masked_mean(size, valid)
 
 
-def rescaled(config: Config, x: jax.Array) -> jax.Array:
-    """Returns as the network learns them."""
+def rescale(config: Config, x: jax.Array) -> jax.Array:
+    """h(x): returns as the network learns them."""
     return value_rescaling.rescale(x) if config.rescale_values else x
 
 
-def unscaled(config: Config, q: jax.Array) -> jax.Array:
-    """The network's values as returns."""
+def unscale(config: Config, q: jax.Array) -> jax.Array:
+    """h⁻¹(q): the network's values as returns."""
     return value_rescaling.unscale(q) if config.rescale_values else q
+
+
+def split_burn_in(config: Config, steps: Transition) -> tuple[Transition, Transition]:
+    """Steps [L, B, ...] that refresh the memory, and those after them, [T, B, ...], that are learnt from."""
+    return jax.tree.map(lambda x: x[: config.burn_in], steps), jax.tree.map(lambda x: x[config.burn_in :], steps)
 
 
 def q_and_next_q(network: Any, config: Config, params: PyTree, batch: Sequences) -> tuple[jax.Array, jax.Array]:
     """Q at obs and, without a gradient, at next_obs of the steps after burn-in, from refreshed memory: [T, B, A] each."""
-    before, steps = parts(config, batch.steps)
+    before, steps = split_burn_in(config, batch.steps)
     fixed = jax.lax.stop_gradient(params)
     memory = network.apply(fixed, batch.memory, before.obs, before.first)[1] if config.burn_in else batch.memory
-    q, next_q = unrolled(network, params, memory, steps)
+    q, next_q = common.unroll(network.apply, params, memory, steps)
     return q[..., 0], next_q[..., 0]
-
-
-def parts(config: Config, steps: Step) -> tuple[Step, Step]:
-    """Steps [L, B, ...] that refresh the memory, and those after them, [T, B, ...], that are learnt from."""
-    return jax.tree.map(lambda x: x[: config.burn_in], steps), jax.tree.map(lambda x: x[config.burn_in :], steps)
 
 
 def loss(
@@ -155,66 +127,40 @@ def loss(
     weight: jax.Array,
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]."""
-    _, steps = parts(config, batch.steps)
+    _, steps = split_burn_in(config, batch.steps)
     q, next_q = q_and_next_q(network, config, params, batch)
     _, target_q = q_and_next_q(network, config, target_params, batch)
     choice = jnp.argmax(next_q if config.double else target_q, -1)
-    next_values = unscaled(config, values.at_action(target_q, choice))
+    next_values = unscale(config, values.at_action(target_q, choice))
     returns = jax.vmap(n_step_returns, (1, None, None, 1, 1, 1), 1)(
         steps.reward, hp.gamma, config.n_step, steps.terminated, steps.truncated, next_values
     )
     taken = values.at_action(q, steps.action)
-    error = rescaled(config, returns) - taken
+    error = rescale(config, returns) - taken
     value = masked_mean(weight[None] * losses.squared(error), steps.valid)
     priority = jax.vmap(sequence_priority, (1, 1, None))(error, steps.valid, hp.priority_mixing)
-    return value, ({"loss": Mean.of(value), "q_value": Mean.of(unscaled(config, taken), steps.valid)}, priority)
+    return value, ({"loss": Mean.of(value), "q_value": Mean.of(unscale(config, taken), steps.valid)}, priority)
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """R2D2 for discrete actions and any array observation."""
     network = q_network(spec, config)
     length = config.burn_in + config.rollout_length
-    sampler = sequence.sampler(config.batch_size, config.rollout_length, length, prioritize=config.prioritized)
+    span = sequence.span(length, config.rollout_length)
+    sampler = q_replay.sampler_of(config, span, rollout_length=1)  # of sequences by their starts: a rollout is one row
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        if params is None:
-            params = network.init(key, network.initial(1), example_obs(spec)[None, None], jnp.ones((1, 1), bool))
-        obs, flag = example_obs(spec, spec.storage_dtype), jnp.bool_(False)
-        step = Step(obs, flag, jnp.int32(0), jnp.float32(0), flag, flag, obs, flag)
-        memory = trees.member(network.initial(1), 0)
+        params = common.first_params(network, spec, key, params)
+        step, memory = common.zero_transitions(spec, spec.storage_dtype), trees.member(network.initial(1), 0)
         replay = sequence.init(step, memory, config.replay_capacity, config.num_envs, config.rollout_length, length)
-        return State(off_policy.first_learner(hp, params), Experience(replay, sampler.init(replay)))
-
-    def q_values(state: State, memory: PyTree, obs: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        """Q [N, A] of obs [N, ...]."""
-        q, memory = one_step(network, state.learner.params, memory, obs, first)
-        return q[..., 0], memory
-
-    def act(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
-        epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-        q, memory = q_values(state, memory, obs, first)
-        keys = jax.random.split(key, obs.shape[0])
-        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, epsilon), memory, ()
-
-    def greedy(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        q, memory = q_values(state, memory, obs, first)
-        return jnp.argmax(q, -1).astype(jnp.int32), memory
+        return q_replay.init_state(hp, params, sampler, replay, replay.starts)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        s = rollout.steps
-        stored = Step(s.obs, s.first, s.action, s.reward, s.terminated, s.truncated, s.next_obs, s.valid)
-        replay = sequence.push(state.experience.replay, stored, rollout.memory)
+        replay = sequence.push(state.experience.replay, rollout.steps, rollout.memory)
 
-        def slots_loss(
-            params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key
-        ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        def slots_loss(params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key) -> Any:
             return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight)
 
-        ready = sequence.complete(replay, config.rollout_length, length)
-        return off_policy.descend(config, hp, sampler, slots_loss, state, replay, ready, clock, key)
+        return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay.starts, clock, key)
 
-    return Agent(init, network.initial, act, greedy, learn)
+    return common.epsilon_greedy_agent(network, init, learn, lambda state: state.learner.params)

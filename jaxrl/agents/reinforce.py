@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from jaxrl.agents.parts import actor_critic, transforms
 from jaxrl.agents.parts.actor_critic import Rows
-from jaxrl.agents.parts.common import example_obs, when_started
+from jaxrl.agents.parts.common import when_started, zero_transitions
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, Fraction, hyperparameters
@@ -34,6 +34,8 @@ from jaxrl.ops.returns import discounted_returns
 
 @dataclasses.dataclass(frozen=True)
 class Config(actor_critic.Config):
+    """REINFORCE's static settings: N, T, the baseline, and where episodes are cut."""
+
     num_envs: Annotated[int, Count] = 8
     """Environments stepped in parallel (N)."""
     rollout_length: Annotated[int, Count] = 64
@@ -53,6 +55,8 @@ class Config(actor_critic.Config):
 
 @hyperparameters
 class HParams(actor_critic.HParams):
+    """REINFORCE's traced settings: those of every policy-gradient agent."""
+
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
     """Share of the step size given up linearly over training; 1 = annealed to 0."""
 
@@ -73,15 +77,13 @@ def no_experience(network: ActorCritic, spec: EnvSpec, config: Config) -> Experi
     if config.bootstrap:
         return ()
     number, n = -(-config.max_episode_length // config.rollout_length), config.num_envs
-    obs, flag = example_obs(spec, jnp.float32 if config.normalize_observations else None), jnp.bool_(False)
-    action = jax.eval_shape(spec.action_space.sample, jax.random.key(0))
-    step = Transition(obs, flag, action, jnp.float32(0), flag, flag, obs, (), flag)
-    steps = jax.tree.map(lambda x: jnp.zeros((number * config.rollout_length, n, *x.shape), x.dtype), step)
+    dtype = jnp.float32 if config.normalize_observations else None
+    steps = zero_transitions(spec, dtype, (number * config.rollout_length, n))
     memory = jax.tree.map(lambda x: jnp.zeros((number, *x.shape), x.dtype), network.initial(n))
     return Experience(steps, memory, jnp.zeros_like(steps.valid))
 
 
-def joined(experience: Experience | tuple[()], rollout: Rollout) -> tuple[Experience, PyTree]:
+def with_rollout(experience: Experience | tuple[()], rollout: Rollout) -> tuple[Experience, PyTree]:
     """The experience with a rollout added, whose every step waits, so K + 1 rollouts; and the memory before all of them."""
     new = Experience(rollout.steps, jax.tree.map(lambda x: x[None], rollout.memory), jnp.ones_like(rollout.steps.valid))
     if experience:
@@ -89,7 +91,7 @@ def joined(experience: Experience | tuple[()], rollout: Rollout) -> tuple[Experi
     return new, trees.member(new.memory, 0)
 
 
-def due(steps: Transition, waiting: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
+def complete_steps(steps: Transition, waiting: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
     """Which `waiting` steps are learnt from now, and which wait on, at most `limit` of an environment; all bool [W, N]."""
     ended = steps.terminated | steps.truncated
     unfinished = waiting & (jnp.cumsum(ended[::-1], 0, dtype=jnp.int32)[::-1] == 0)
@@ -103,21 +105,21 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     limit = 0 if config.bootstrap else config.max_episode_length
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(actor_critic.start(network, spec, key, hp, params), no_experience(network, spec, config))
+        return State(actor_critic.init_state(network, spec, key, hp, params), no_experience(network, spec, config))
 
     def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
         """G and V(obs), or 0 without the baseline, float32 [T, N]. G of an unfinished episode is as if cut at the end."""
         s = rollout.steps
-        values = following = jnp.zeros_like(s.reward)
+        values = next_value = jnp.zeros_like(s.reward)
         if config.baseline:
-            values, following = actor_critic.values_along(network, params, rollout)
-        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(s.reward, hp.gamma, s.terminated, s.truncated, following)
+            values, next_value = actor_critic.values_and_next_values(network, params, rollout)
+        g = jax.vmap(discounted_returns, (1, None, 1, 1, 1), 1)(s.reward, hp.gamma, s.terminated, s.truncated, next_value)
         return g, values
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        seen, memory = joined(state.experience, rollout)
+        seen, memory = with_rollout(state.experience, rollout)
         s = seen.steps
-        usable, waiting = due(s, seen.waiting, limit)
+        usable, waiting = complete_steps(s, seen.waiting, limit)
 
         def descend(learner: actor_critic.State) -> tuple[actor_critic.State, Metrics]:
             g, values = returns(hp, learner.params, Rollout(s, memory))

@@ -15,52 +15,41 @@ discrete actions.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrl.agents.parts import off_policy
-from jaxrl.agents.parts.common import adam, example_obs, no_memory, when_started
+from jaxrl.agents.parts import common, off_policy
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, Positive, Range, hyperparameters
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
 from jaxrl.networks.critic import TwinBoxCritic, TwinQNetwork
 from jaxrl.networks.policy import PolicyHead
-from jaxrl.networks.torsos import Torso
 from jaxrl.ops import boxes, losses, values
 from jaxrl.ops.distributions import Categorical, Distribution
-from jaxrl.replay import ring, uniform
 from jaxrl.replay.ring import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(off_policy.Config):
+    """SAC's static settings: network, replay, and whether the temperature is tuned."""
+
     num_envs: Annotated[int, Count] = 4
-    """Environments stepped in parallel (N)."""
     gradient_steps: Annotated[int, Count] = 4
-    """Gradient steps after each rollout."""
     auto_temperature: bool = True
     """Tune the temperature towards an entropy of target_entropy; else it stays."""
 
 
 @hyperparameters
-class HParams:
-    learning_rate: Annotated[float, Positive] = 3e-4
-    """Adam's step size for critics and temperature, and for the actor unless it has its own."""
-    actor_learning_rate: Annotated[float, NonNegative] = 0.0
-    """Adam's step size for the actor; 0 = learning_rate."""
-    adam_epsilon: Annotated[float, Positive] = 1e-8
-    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
-    gamma: Annotated[float, Fraction] = 0.99
-    """Discount per step."""
-    tau: Annotated[float, Fraction] = 0.005
-    """Share of the critics in an update of their targets; 1 = hard copy."""
+class HParams(off_policy.HParams):
+    """SAC's traced settings: step sizes, targets and entropy."""
+
     temperature: Annotated[float, Positive] = 1.0
     """Return that a nat of entropy is worth (α), at the start."""
     target_entropy: Annotated[float, Range()] = 0.0
@@ -68,7 +57,7 @@ class HParams:
 
 
 class Params(NamedTuple):
-    """critic: two sets of parameters, leaves [2, ...]. log_temperature: log α, float32 []."""
+    """Of the networks. critic: two sets of parameters, leaves [2, ...]. log_temperature: log α, float32 []."""
 
     actor: PyTree
     critic: PyTree
@@ -83,33 +72,12 @@ class Learner(NamedTuple):
     opt_state: PyTree
 
 
-class Actor(nn.Module):
-    """obs [..., obs] -> π(· | obs)."""
-
-    spec: EnvSpec
-    config: Config
-
-    @nn.compact
-    def __call__(self, obs: jax.Array) -> Distribution:
-        torso: Any = self.config.torso  # one without memory: make has checked
-        features = Torso(self.spec.observation_space, torso, self.config.hidden_sizes)(obs)
-        return PolicyHead(self.spec.action_space, state_dependent_std=True)(features)
-
-
 def target_entropy(space: Discrete | Box, hp: HParams) -> Scalar:
     """H: `target_entropy` above 0.89 of the largest if discrete; above -1 nat a dimension, half its width being the unit."""
     if isinstance(space, Discrete):
         return 0.89 * float(np.log(space.n)) + hp.target_entropy
     half_widths = 0.5 * boxes.bounds(space)[1]
     return float(np.log(half_widths).sum()) + half_widths.size * (hp.target_entropy - 1.0)
-
-
-def check_actions(spec: EnvSpec) -> Discrete | Box:
-    """The action space. Raises ValueError unless it is Discrete or a bounded Box."""
-    space = spec.action_space
-    if isinstance(space, Discrete) or (isinstance(space, Box) and boxes.is_bounded(space)):
-        return space
-    raise InputError(f"agent 'sac' needs discrete actions or a bounded Box; {spec.id} has {space}")
 
 
 class Networks(NamedTuple):
@@ -144,13 +112,16 @@ class Networks(NamedTuple):
 
 def networks(spec: EnvSpec, config: Config) -> Networks:
     """Actor and critics for an environment. Raises ValueError where they do not fit its spaces."""
-    space = check_actions(spec)
+    space: Any = spec.action_space
+    if not (isinstance(space, Discrete) or off_policy.is_bounded_box(space)):
+        raise InputError(f"agent 'sac' needs discrete actions or a bounded Box; {spec.id} has {space}")
     off_policy.check_torso(spec, config.torso, "sac", "ppo")
+    actor = off_policy.Actor(spec, config, partial(PolicyHead, space, state_dependent_std=True))
     if isinstance(space, Discrete):
         critic: Any = TwinQNetwork(spec.observation_space, config.torso, config.hidden_sizes, space.n)
     else:
         critic = TwinBoxCritic(spec.observation_space, space, config.torso, config.hidden_sizes)
-    return Networks(Actor(spec, config), critic, space)
+    return Networks(actor, critic, space)
 
 
 def loss(
@@ -179,59 +150,42 @@ def loss(
 
 def optimizer(hp: HParams) -> optax.GradientTransformation:
     """Adam, with a step size of the actor's own."""
-    parts = {"actor": adam(hp, off_policy.actor_step_size(hp)), "other": adam(hp, hp.learning_rate)}
+    parts = {"actor": off_policy.actor_adam(hp), "other": off_policy.adam(hp, hp.learning_rate)}
     return optax.partition(parts, Params._make(("actor", "other", "other")))
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """SAC for discrete actions or a bounded Box, and any array observation."""
     nets = networks(spec, config)
-    sampler = uniform.sampler(config.batch_size, n_step=1)
 
     def init(key: Key, hp: HParams, params: Params | None = None) -> State:
         if params is None:
             actor_key, critic_key = jax.random.split(key)
-            obs, action = example_obs(spec)[None], jnp.zeros((1, *nets.space.shape), nets.space.dtype)
+            obs, action = off_policy.example_inputs(spec)
             critic = nets.critic.init(critic_key, *((obs, action) if isinstance(nets.space, Box) else ((), obs)))
             params = Params(nets.actor.init(actor_key, obs), critic, jnp.log(hp.temperature))
         learner = Learner(params, params.critic, optimizer(hp).init(params))
         return State(learner, off_policy.empty_replay(spec, config))
 
-    def act(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
+    def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         policy_key, random_key = jax.random.split(key)
         action = nets.actor.apply(state.learner.params.actor, obs).sample(policy_key)
-        return off_policy.random_at_first(spec, config, clock, random_key, action), memory, ()
+        return off_policy.random_at_first(spec, config, clock, random_key, action), ()
 
-    def greedy(
-        hp: HParams, state: State, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        return nets.actor.apply(state.learner.params.actor, obs).mode(), memory
+    def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
+        return nets.actor.apply(state.learner.params.actor, obs).mode()
 
     def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return nets.all_q_values(state.learner.params.critic, obs).min(0)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        replay = off_policy.pushed(state.experience, rollout)
-        started = clock.env_steps >= config.learning_starts
-
-        def descend(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
-            sample_key, loss_key = jax.random.split(key)
-            slots, _ = sampler.sample((), replay, sample_key)
-            batch = ring.read_n_step(replay, slots, hp.gamma, n_step=1)
+        def gradient_step(learner: Learner, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
             params, target_critic, opt_state = learner
-            grads, metrics = jax.grad(loss, has_aux=True)(params, nets, config, hp, target_critic, batch, loss_key)
-            updates, opt_state = optimizer(hp).update(grads, opt_state)
-            params = Params(*optax.apply_updates(params, updates))
+            grads, metrics = jax.grad(loss, has_aux=True)(params, nets, config, hp, target_critic, batch, key)
+            params, opt_state = common.descend(optimizer(hp), grads, params, opt_state)
             target_critic = optax.incremental_update(params.critic, target_critic, hp.tau)
             return Learner(params, target_critic, opt_state), metrics
 
-        def gradient_step(learner: Learner, key: Key) -> tuple[Learner, Metrics]:
-            return when_started(started, descend, learner, key)
+        return off_policy.learn(config, hp, gradient_step, state, rollout, clock, key)
 
-        keys = jax.random.split(key, config.gradient_steps)
-        learner, metrics = jax.lax.scan(gradient_step, state.learner, keys)
-        return State(learner, replay), jax.tree.map(lambda x: x.sum(0), metrics)
-
-    return Agent(init, no_memory, act, greedy, learn, action_values if isinstance(nets.space, Discrete) else None)
+    return common.memoryless_agent(init, act, greedy, learn, action_values if isinstance(nets.space, Discrete) else None)

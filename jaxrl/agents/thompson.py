@@ -19,19 +19,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.agents.parts.bandit import context_free
-from jaxrl.agents.parts.common import discrete_actions
 from jaxrl.core.settings import LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Transition
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
+    """Thompson sampling's static settings."""
+
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     """How rewards are assumed to come about: gaussian (Normal posterior) or bernoulli (Beta posterior)."""
 
 
 @hyperparameters
 class HParams:
+    """Thompson sampling's traced settings: the prior, and the noise of rewards."""
+
     prior_mean: Annotated[float, Range()] = 0.0
     """Gaussian: expected value of an arm before any pull."""
     prior_scale: Annotated[float, Positive] = 1.0
@@ -52,13 +55,16 @@ class Normal(NamedTuple):
 
     @staticmethod
     def prior(hp: HParams, num_actions: int) -> Normal:
+        """Before any pull: N(prior_mean, prior_scale²) for each arm."""
         variance = jnp.square(jnp.float32(hp.prior_scale))
         return Normal(jnp.full(num_actions, hp.prior_mean, jnp.float32), jnp.full(num_actions, variance, jnp.float32))
 
     def sample(self, key: Key) -> jax.Array:
+        """A value μ_a drawn for each arm: float32 [A]."""
         return self.mean + jnp.sqrt(self.variance) * jax.random.normal(key, self.mean.shape, jnp.float32)
 
     def updated(self, hp: HParams, action: jax.Array, reward: jax.Array) -> Normal:
+        """After one pull."""
         mean, variance = self.mean[action], self.variance[action]
         gain = variance / (variance + hp.noise_scale**2)
         return Normal(self.mean.at[action].add(gain * (reward - mean)), self.variance.at[action].set((1 - gain) * variance))
@@ -72,27 +78,27 @@ class Beta(NamedTuple):
 
     @property
     def mean(self) -> jax.Array:
+        """The expected value of each arm: float32 [A]."""
         return self.successes / (self.successes + self.failures)
 
     @staticmethod
     def prior(hp: HParams, num_actions: int) -> Beta:
+        """Before any pull: Beta(prior_successes, prior_failures) for each arm."""
         return Beta(*(jnp.full(num_actions, x, jnp.float32) for x in (hp.prior_successes, hp.prior_failures)))
 
     def sample(self, key: Key) -> jax.Array:
+        """A value μ_a drawn for each arm: float32 [A]."""
         return jax.random.beta(key, self.successes, self.failures, dtype=jnp.float32)
 
     def updated(self, hp: HParams, action: jax.Array, reward: jax.Array) -> Beta:
+        """After one pull."""
         paid = jnp.clip(reward, 0.0, 1.0)
         return Beta(self.successes.at[action].add(paid), self.failures.at[action].add(1.0 - paid))
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """Thompson sampling for discrete actions; observations are ignored. Greedy is the highest posterior mean."""
-    num_actions = discrete_actions(spec, "thompson")
     posterior = Normal if config.likelihood == "gaussian" else Beta
-
-    def init(hp: HParams) -> Normal | Beta:
-        return posterior.prior(hp, num_actions)
 
     def choose(hp: HParams, state: Normal | Beta, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         return jnp.argmax(state.sample(key)).astype(jnp.int32), ()
@@ -100,4 +106,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def update(hp: HParams, state: Normal | Beta, step: Transition) -> Normal | Beta:
         return state.updated(hp, step.action, step.reward)
 
-    return context_free(init, choose, update, score=lambda state: state.mean)
+    return context_free(spec, "thompson", posterior.prior, choose, update, score=lambda state: state.mean)

@@ -14,16 +14,17 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.bandit import Arms, context_free, fresh
-from jaxrl.agents.parts.common import discrete_actions
+from jaxrl.agents.parts.bandit import Arms, context_free
 from jaxrl.core.settings import LoopConfig as Config
 from jaxrl.core.settings import NonNegative, hyperparameters
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Scalar, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Scalar
 from jaxrl.ops import exploration
 
 
 @hyperparameters
 class HParams:
+    """UCB's traced settings."""
+
     confidence: Annotated[float, NonNegative] = 1.4142
     """Width of the confidence bound (c): √2 is UCB1 for rewards in [0, 1]; wider rewards need more."""
 
@@ -37,15 +38,15 @@ def upper_bounds(arms: Arms, confidence: Scalar) -> jax.Array:
 
 def make(spec: EnvSpec, config: Config) -> Agent:
     """UCB for discrete actions; observations are ignored."""
-    num_actions = discrete_actions(spec, "ucb")
 
-    def init(hp: HParams) -> Arms:
-        return fresh(num_actions)
+    def choose(hp: HParams, arms: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+        return exploration.random_argmax(key, upper_bounds(arms, hp.confidence)), ()
 
-    def choose(hp: HParams, state: Arms, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
-        return exploration.random_argmax(key, upper_bounds(state, hp.confidence)), ()
-
-    def update(hp: HParams, state: Arms, step: Transition) -> Arms:
-        return state.moved(step.action, step.reward, learning_rate=1.0, decay=1.0)
-
-    return context_free(init, choose, update, score=lambda state: state.q)
+    return context_free(
+        spec,
+        "ucb",
+        init=lambda hp, num_actions: Arms.initial(num_actions),
+        choose=choose,
+        update=lambda hp, arms, step: arms.updated(step.action, step.reward, learning_rate=1.0, decay=1.0),
+        score=lambda arms: arms.q,
+    )

@@ -9,12 +9,13 @@ from typing import Any
 from jaxrl.cli import flags
 from jaxrl.cli.options import EvalOptions
 from jaxrl.core.errors import InputError
+from jaxrl.core.numbers import readable
 from jaxrl.core.settings import build
 from jaxrl.devices import platform
 
 
 def main(args: Sequence[str]) -> int:
-    """Evaluate the policies of a run, or of a sweep's best configuration, greedily."""
+    """Evaluate greedily the policies of a run, a wave, a population, or of a sweep's or a tuning's best configuration."""
     options = build(EvalOptions, vars(flags.parse(EvalOptions, args, "jaxrl eval")), "jaxrl eval")
     if options.gif:
         flags.check_writable("--gif", options.gif, (".gif",))
@@ -44,8 +45,11 @@ def main(args: Sequence[str]) -> int:
     if table is not None:
         print(f"action values of member 0, * greedy\n{value_map.text(trainer.env.spec, table)}")
     for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
-        print(f"member {seed}: return {returns.mean():.2f} ± {returns.std():.2f}, length {lengths.mean():.1f}")
-    print(f"mean return {result.returns.mean():.2f} over {result.returns.size} episodes")
+        mean, deviation = float(returns.mean()), float(returns.std())
+        print(
+            f"member {seed}: return {readable(mean, deviation)} ± {readable(deviation, mean)}, length {lengths.mean():.1f}"
+        )
+    print(f"mean return {readable(float(result.returns.mean()))} over {result.returns.size} episodes")
     return 0
 
 

@@ -17,8 +17,7 @@ from jaxrl.cli import flags
 from jaxrl.cli.options import ExperimentOptions, WatchedOptions
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import build
-from jaxrl.experiment import experiment as experiments
-from jaxrl.experiment import registry
+from jaxrl.experiment import presets, registry
 from jaxrl.experiment.experiment import Experiment
 
 Options = TypeVar("Options", bound=ExperimentOptions)
@@ -38,12 +37,14 @@ def wants_help(command: str, args: Sequence[str]) -> bool:
 
 def read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options, Callable[[], Experiment]]:
     """The options, and a function that makes the experiment once the platform is configured."""
-    agent, words, prog = args[0], args[1:], f"jaxrl {command}"
-    _, factory = registry.find_agent(agent)
+    agent, prog = args[0], f"jaxrl {command}"
+    _, factory = registry.named_agent(agent)
+    known = flags.fields(factory.HParams) | flags.fields(factory.Config) | flags.fields(cls)
+    words = flags.spelled(args[1:], known, prog)
     env_id = flags.peek(words, "--env")
-    preset, values = registry.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
-    split = experiments.split_settings(factory, values, f"preset {preset} of {agent}")
-    config, hparams = (build(getattr(factory, k), split[k.lower()], agent) for k in ("Config", "HParams"))
+    preset, values = presets.find_preset(agent, env_id or "", flags.peek(words, "--preset"))
+    split = presets.split_settings(factory, values, f"preset {preset} of {agent}")
+    config, hparams = (presets.settings_of(factory, k, split[k.lower()], None, agent) for k in ("Config", "HParams"))
     fields = [("run", cls), ("config", factory.Config), ("hparams", factory.HParams)]
     everything = dataclasses.make_dataclass("Settings", fields)
     defaults = cls(env_id or tyro.MISSING, split["run"].get("total_steps"))
@@ -51,13 +52,13 @@ def read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options
     options = build(cls, vars(parsed.run), prog)
 
     def experiment() -> Experiment:
-        found = experiments.resolve(
+        found = Experiment(
             agent,
             options.env,
             total_steps=options.total_steps,
             config=vars(parsed.config),
             hparams=vars(parsed.hparams),
-            env_params=flags.assignments("--env-param", options.env_param),
+            env_params=split["env"] | flags.assignments("--env-param", options.env_param),
             env_kwargs=flags.assignments("--env-kwarg", options.env_kwarg),
             env_transforms=options.env_transform,
             preset="none",

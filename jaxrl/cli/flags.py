@@ -8,13 +8,15 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from jaxrl.core.errors import InputError, nearest
+from jaxrl.core import aliases
+from jaxrl.core.errors import InputError, nearest, setting_called
 from jaxrl.core.settings import hints
 
 T = TypeVar("T")
@@ -23,30 +25,79 @@ T = TypeVar("T")
 def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> T:
     """Parse flags into a dataclass with tyro. Help exits with 0; what tyro refuses is an InputError of one line."""
     kwargs: dict[str, Any] = {} if default is None else {"default": default}
-    printed = io.StringIO()
+    printed, known = io.StringIO(), fields(cls)
+    words = spelled(args, known, prog)
     try:
         with contextlib.redirect_stderr(printed):
             parsed, rest = tyro.cli(
-                cls, args=list(args), prog=prog, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True, **kwargs
+                cls, args=words, prog=prog, config=(tyro.conf.OmitArgPrefixes,), return_unknown_args=True, **kwargs
             )
     except SystemExit as exit_:
         if exit_.code in (0, None):
             raise
         raise InputError(_first_sentence(printed.getvalue())) from None
     if rest:
-        flags = [name.replace("_", "-") for name in _field_names(cls)]
         name = rest[0].partition("=")[0]
         what = "flag" if name.startswith("-") else "argument"
-        raise InputError(f"unknown {what} {name!r} of {prog}; {nearest(name, ['--' + flag for flag in flags])}")
+        raise InputError(f"unknown {what} {name!r} of {prog}; {nearest(name, map(_flag, known))}")
     return parsed
 
 
-def _field_names(cls: Any) -> list[str]:
-    """The flags' names: fields of `cls`, and of the dataclasses it is made of."""
-    names = []
+def fields(cls: Any) -> dict[str, Any]:
+    """The flags' names with their types: fields of `cls`, and of the dataclasses it is made of."""
+    found: dict[str, Any] = {}
     for name, hint in hints(cls).items():
-        names += _field_names(hint) if dataclasses.is_dataclass(hint) else [name]
-    return names
+        found |= fields(hint) if dataclasses.is_dataclass(hint) else {name: hint}
+    return found
+
+
+def spelled(args: Sequence[str], known: Mapping[str, Any], prog: str) -> list[str]:
+    """Words as tyro wants them: flags by our own names, integers in digits (1e6, 1_000), sequences word by word (64x64).
+
+    known: the flags' names with their types. Raises InputError for a name that may mean several.
+    """
+    words: list[str] = []
+    kind: Any = None  # of the words that follow a flag: int, tuple of int, or None for any other
+    for word in args:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--"):
+            words += _digits(word, kind)
+            kind = tuple if kind is tuple else None
+        elif not aliases.meant(name, known):
+            words, kind = [*words, word], None
+        else:
+            name = setting_called(name, known, prog)
+            kind = _kind(known[name])
+            words += [_flag(name) + (equals and kind is None and word[len(flag) :] or "")]
+            words += _digits(value, kind) if equals and kind else []
+    return words
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _kind(hint: Any) -> Any:
+    """int for a whole number, tuple for several, None for what tyro reads as it is."""
+    args = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return tuple if args[0] is int else None
+    return int if hint is int else next(filter(None, map(_kind, args)), None)
+
+
+def _digits(word: str, kind: Any) -> list[str]:
+    parts = word.replace("x", " ").replace(",", " ").split() if kind is tuple else [word]
+    return [_integer(part) for part in parts] if kind else parts
+
+
+def _integer(text: str) -> str:
+    """A whole number's digits; any other text as it is, which tyro refuses."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() and not text.isdecimal() else text
 
 
 def _first_sentence(box: str) -> str:
@@ -72,17 +123,21 @@ def peek(args: Sequence[str], flag: str) -> str | None:
 
 
 def assignments(flag: str, words: Sequence[str]) -> dict[str, Any]:
-    """name=value words as a dict; a value is read as JSON where it is JSON, else as text."""
+    """name=value words as a dict; a value is read as JSON or a Python number where it is one, else as text."""
     values = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise InputError(f"{flag} {word!r} must look like name=value")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = {"True": True, "False": False}.get(text, text)
+        values[name] = _plain(text)
     return values
+
+
+def _plain(text: str) -> Any:
+    for reading in (json.loads, int, {"True": True, "False": False}.__getitem__):  # int: 1_000
+        with contextlib.suppress(ValueError, KeyError):
+            return reading(text)
+    return text
 
 
 def lists(flag: str, words: Sequence[str]) -> dict[str, str]:

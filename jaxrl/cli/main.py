@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from jaxrl.core.errors import InputError, printable, unknown
 
 COMMANDS = {
-    "list": "list agents and environments: jaxrl list [agents|envs]",
+    "list": "list agents and environments, or one in full: jaxrl list [agents|envs] [NAME]",
+    "check": "try an environment or an agent of one's own: jaxrl check NAME|module:attribute|file.py:attribute",
     "train": "train an agent: jaxrl train AGENT --env ID [flags]",
     "sweep": "train configurations × seeds at once: jaxrl sweep AGENT --env ID --grid NAME=A,B [flags]",
     "tune": "search for better settings: jaxrl tune AGENT --env ID [flags]",

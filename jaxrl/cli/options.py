@@ -10,8 +10,11 @@ import tyro
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, NonNegative, Range
+from jaxrl.experiment.experiment import MAX_TOTAL_STEPS
+from jaxrl.experiment.members import MAX_SEED
 from jaxrl.tuning.studies import Tuning
 
+Steps = Range(low=1, high=MAX_TOTAL_STEPS)
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
@@ -21,12 +24,12 @@ class ExperimentOptions:
 
     env: str
     """Environment id (see: jaxrl list envs)."""
-    total_steps: Annotated[int | None, Count] = None
+    total_steps: Annotated[int | None, Steps] = None
     """Environment steps of each seed, rounded up to whole iterations; default: the preset's, else 100,000."""
     out: Path | None = None
     """Directory to write, new or empty; default: runs/<agent>-<env>-<time>."""
     preset: str | None = None
-    """Preset to start from, or none; default: the environment's own."""
+    """Preset to start from: a name, none, file.toml, or a directory of a run or a tuning; default: the environment's own."""
     env_param: Repeated = ()
     """A traced parameter of the environment as name=value; repeat for more."""
     env_kwarg: Repeated = ()
@@ -55,7 +58,7 @@ class SinkOptions:
 class WatchedOptions(SinkOptions):
     """What happens between chunks of training."""
 
-    seed: Annotated[int, NonNegative] = 0
+    seed: Annotated[int, Range(low=0, high=MAX_SEED - 1)] = 0
     """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
     """Environment steps between greedy evaluations in training; 0 = none."""
@@ -122,7 +125,7 @@ class TuneOptions(ExperimentOptions):
 class ResumeOptions(SinkOptions):
     dir: tyro.conf.Positional[Path]
     """Directory of a run, a sweep or a tuning."""
-    total_steps: Annotated[int | None, Count] = None
+    total_steps: Annotated[int | None, Steps] = None
     """Train on to so many environment steps of each seed, more than before; schedules then span the new total."""
     anyway: bool = False
     """Go on although an own file has changed, or something else differs that decides bits."""
@@ -136,7 +139,7 @@ class ResumeOptions(SinkOptions):
 @dataclasses.dataclass(frozen=True)
 class EvalOptions:
     dir: tyro.conf.Positional[Path]
-    """Directory of a run or a sweep."""
+    """Directory of a run, a sweep, one wave of a sweep, or a tuning."""
     config: Annotated[int | None, NonNegative] = None
     """Configuration of a sweep, by its number; default: the best."""
     episodes: Annotated[int, Count] = 128
@@ -154,16 +157,16 @@ class EvalOptions:
 @dataclasses.dataclass(frozen=True)
 class PlotOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of runs and sweeps; of several, each sweep shows its best configuration."""
+    """Directories of runs, sweeps, waves and tunings; of several, each shows its best configuration."""
     out: Path | None = None
-    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png or curves.png in the
-    directory, or curves.png here for several."""
+    """Picture to write, values.png of a run or effects.png of a sweep beside it; default: curve.png, curves.png or
+    trials.png in the directory, or curves.png here for several."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
-    """Directories of finished runs and sweeps."""
+    """Directories of finished runs, sweeps, waves and tunings."""
     out: Path = Path("report.html")
     """File to write; one that is there is replaced."""
 
@@ -171,7 +174,7 @@ class ReportOptions:
 @dataclasses.dataclass(frozen=True)
 class WatchOptions:
     dir: tyro.conf.Positional[Path]
-    """Directory of a run or a sweep."""
+    """Directory of a run, a sweep, a wave or a tuning."""
     every: Annotated[float, Range(above=0)] = 1.0
     """Seconds between looks."""
     once: bool = False
@@ -182,3 +185,17 @@ class WatchOptions:
 class ListOptions:
     what: tyro.conf.Positional[Literal["agents", "envs", "all"]] = "all"
     """What to list."""
+    name: tyro.conf.Positional[str | None] = None
+    """One agent or environment, to show in full: its settings with types and defaults."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckOptions:
+    name: tyro.conf.Positional[str]
+    """An agent or an environment: a name, package.module:attribute or path/file.py:attribute."""
+    env: str | None = None
+    """Where to try an agent; default: the first of a few that it takes."""
+    env_kwarg: Repeated = ()
+    """A keyword argument of the environment's constructor as name=value; repeat for more."""
+    env_param: Repeated = ()
+    """A traced parameter of the environment as name=value; repeat for more."""

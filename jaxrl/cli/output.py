@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxrl.core.numbers import interval, readable
 from jaxrl.experiment import search_space
 from jaxrl.runs.directory import TRIALS
-from jaxrl.runs.driver import Interrupted
+from jaxrl.runs.driver import Interruption
 
 SHOWN = 10  # configurations of a sweep's result
 
@@ -19,7 +20,7 @@ def finish(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
     """Train, then print the summary; the exit code, 128 + signal where training was stopped."""
     try:
         summary = work()
-    except Interrupted as stopped:
+    except Interruption as stopped:
         print(f"jaxrl: {stopped}", file=sys.stderr)
         return 128 + stopped.number
     if as_json:
@@ -33,16 +34,13 @@ def finish(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
     return 0
 
 
-def _number(x: float | None) -> str:
-    return "no number" if x is None else f"{x:.1f}"
-
-
 def _print_run(summary: dict[str, Any]) -> None:
     final, out = summary["final_return"], Path(summary["out"])
-    interval = "" if final["ci_low"] is None else f", 95 % [{final['ci_low']:.1f}, {final['ci_high']:.1f}]"
+    mean, low, high = final["mean"], final["ci_low"], final["ci_high"]
+    between = interval(low, high, mean)
     what = f"{summary['agent']} on {summary['env']}"
     print(
-        f"{what}: greedy return {_number(final['mean'])} (IQM {_number(final['iqm'])}{interval}) "
+        f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, 95 % {between}) "
         f"over {summary['seeds']} seed(s); {_pace(summary)}"
     )
     if summary["diverged"]:
@@ -68,9 +66,9 @@ def _print_sweep(summary: dict[str, Any]) -> None:
     )
     print(f"{'config':>6} {'return':>10} {'95 % interval':>22}  settings")
     for c in order[:SHOWN]:
-        low, high = stats.bootstrap_interval(returns[c])
-        interval = "" if np.isnan(low) else f"[{low:.1f}, {high:.1f}]"
-        print(f"{c:>6} {means[c]:>10.1f} {interval:>22}  {search_space.text(summary['configs'][c])}")
+        low, high = stats.seed_interval(returns[c])
+        numbers = f"{readable(means[c], low, high):>10} {interval(low, high, means[c]):>22}"
+        print(f"{c:>6} {numbers}  {search_space.text(summary['configs'][c])}")
     if len(order) > SHOWN:
         print(f"and {len(order) - SHOWN} more in {out / 'summary.json'}")
     for c, seed in summary["diverged"]:
@@ -81,12 +79,13 @@ def _print_sweep(summary: dict[str, Any]) -> None:
 
 def _print_tuning(summary: dict[str, Any]) -> None:
     """The best setting, and how it does on fresh seeds beside the one tuning began from."""
-    print(f"{summary['agent']} on {summary['env']}, {summary['method']}: best value {_number(summary['value'])} with")
+    print(f"{summary['agent']} on {summary['env']}, {summary['method']}: best value {readable(summary['value'])} with")
     print(f"  {search_space.text(summary['best'])}")
     for name, found in (summary.get("confirmation") or {}).items():
-        low, high = found["interval"]
-        interval = "" if low is None else f", 95 % [{low:.1f}, {high:.1f}]"
-        print(f"{name:7} {_number(found['mean'])}{interval} on {len(found['per_seed'])} fresh seeds")
+        (low, high), mean = found["interval"], found["mean"]
+        print(
+            f"{name:7} {readable(mean, low, high)}, 95 % {interval(low, high, mean)} on {len(found['per_seed'])} fresh seeds"
+        )
     print(f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s, {summary['programs']} program(s) compiled")
     _print_pictures(Path(summary["out"]), {"picture": TRIALS})
     print(f"tuning  {summary['out']}")

@@ -11,10 +11,10 @@ from jaxrl.devices import platform
 
 
 def main(args: Sequence[str]) -> int:
-    """Write one HTML file about finished runs and sweeps."""
+    """Write one HTML file about finished directories."""
     options = flags.parse(ReportOptions, args, "jaxrl report")
     if not options.dirs:
-        raise InputError("jaxrl report needs at least one directory of a run or a sweep")
+        raise InputError("jaxrl report needs at least one directory of a run, a sweep or a tuning")
     flags.check_writable("--out", options.out)
     platform.configure()
     from jaxrl.show import report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from jaxrl.cli import experiments, flags, output
 from jaxrl.cli.options import EngineOptions, SweepOptions
@@ -35,17 +36,9 @@ def main(args: Sequence[str]) -> int:
     if not options.dry_run:
         directory.check_free(out, options.overwrite)
         experiment.check_rebuildable()
-    planned = plan.make(
-        experiment,
-        configurations,
-        options.seeds,
-        options.seed,
-        asked,
-        eval_every=options.eval_every,
-        memory_limit=limit,
-        fit=local,
-        callback_names=experiments.callback_names(options),
-    )
+    names, every = experiments.callback_names(options), options.eval_every
+    rest: dict[str, Any] = {"eval_every": every, "memory_limit": limit, "fit": local, "callback_names": names}
+    planned = plan.make(experiment, configurations, options.seeds, options.seed, asked, **rest)
     say("\n".join(planned.lines()), result=not options.json)
     if options.dry_run:
         if options.json:

@@ -10,7 +10,7 @@ from jaxrl.core.settings import build
 
 
 def main(args: Sequence[str]) -> int:
-    """Show how far a run or a sweep is, out of its files alone."""
+    """Show how far a directory is, out of its files alone."""
     options = build(WatchOptions, vars(flags.parse(WatchOptions, args, "jaxrl watch")), "jaxrl watch")
     from jaxrl.show import watch
 

@@ -17,19 +17,7 @@ import jax.numpy as jnp
 from jaxrl.core import checks, trees
 from jaxrl.core.batching import never_alone
 from jaxrl.core.means import Mean
-from jaxrl.core.types import (
-    Agent,
-    Clock,
-    Env,
-    Episode,
-    Key,
-    Metrics,
-    PyTree,
-    Rollout,
-    TrainState,
-    Transition,
-    VecEnv,
-)
+from jaxrl.core.types import Agent, Clock, Env, Episode, Key, Metrics, PyTree, Rollout, TrainState, Transition, VecEnv
 from jaxrl.core.vectorize import batch_of
 
 INIT, TRAIN, EVALUATE, RENDER = range(4)  # what a root key is folded with first
@@ -50,7 +38,7 @@ class LoopCarry(NamedTuple):
     episode: Episode
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Trainer:
     """A training program: `init`, `step` and `train` are pure, to `jit` and `vmap`.
 
@@ -85,7 +73,8 @@ class Trainer:
     def init(self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None) -> TrainState:
         """The state before the first iteration. key: the seed's root; params: pre-trained weights for the agent."""
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
-        hparams = trees.narrowed(trees.strong(self.hparams if hparams is None else hparams))
+        hparams = trees.strong(self.hparams if hparams is None else hparams)
+        hparams = jax.tree.map(lambda x: x.astype(trees.narrow(x.dtype)), hparams)
         env_params = trees.strong(self.env_params if env_params is None else env_params)
         return self._init_program(root, hparams, env_params, params)
 
@@ -97,6 +86,20 @@ class Trainer:
     def step(self, state: TrainState) -> tuple[TrainState, Row]:
         """One iteration: the new state and its row of metrics {name: []}."""
         return self._step_program(state)
+
+    def check(self) -> TrainState:
+        """The shapes of the state (ShapeDtypeStructs); nothing is compiled.
+
+        Raises InputError where the agent or the environment gives anything but what it should, in words.
+        """
+        state: TrainState = jax.eval_shape(self.init, jax.random.key(0))
+        jax.eval_shape(self.step, state)
+        jax.eval_shape(self.agent.greedy, state.hparams, state.agent, state.memory, state.obs, state.first, state.key)
+        return state
+
+    def __repr__(self) -> str:
+        size = f"{self.vec.num_envs} environments × {self.rollout_length} steps × {self.num_updates} updates"
+        return f"Trainer({self.env.spec.id}, {self.num_iterations} iterations of {size}, {self.total_steps:,} steps)"
 
     # An inner `jit` is traced once, however often the programs around it ask for shapes or nest it.
     @functools.cached_property

@@ -46,6 +46,7 @@ Positive = Range(above=0)
 NonNegative = Range(low=0)
 Fraction = Range(low=0, high=1)
 Count = Range(low=1)
+AtLeastTwo = Range(low=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,3 +156,39 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if hint not in (bool, int, float) and isinstance(value, hint):
         return value
     raise InputError(f"{name} = {value!r} must be of type {getattr(hint, '__name__', hint)}")
+
+
+def type_text(hint: Any) -> str:
+    """A setting's type and range in words: "float >= 0 and <= 1", "tuple of int >= 1", "mlp | gru"."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        bounds = [" | ".join(b.names) if isinstance(b, OneOf) else f"{type_text(args[0])} {b}" for b in args[1:]]
+        return bounds[0]
+    if origin is Literal:
+        return " | ".join(map(str, args))
+    if origin is tuple:
+        return f"tuple of {type_text(args[0])}"
+    return " | ".join(map(type_text, args)) if args else getattr(hint, "__name__", str(hint))
+
+
+def read(name: str, text: str, hint: Any) -> Any:
+    """Text as a person types it (1e6, 1_000_000, 64x64, none, true) as the Python value that its type wants.
+
+    Whether that is of the type and in range `check` decides. Raises InputError for what is no such value.
+    """
+    origin, args, text = typing.get_origin(hint), typing.get_args(hint), text.strip()
+    if origin is typing.Annotated:
+        return read(name, text, args[0])
+    if origin in (typing.Union, types.UnionType):
+        inner = next(a for a in args if a is not type(None))
+        return None if text.lower() == "none" else read(name, text, inner)
+    if origin is tuple:
+        return tuple(read(name, part, args[0]) for part in text.replace("x", " ").replace(",", " ").split())
+    if hint is str or origin is Literal:
+        return text
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        return int(text) if hint is int and text.lstrip("-").replace("_", "").isdecimal() else float(text)
+    except ValueError as error:
+        raise InputError(f"{name}={text} must be {'an integer' if hint is int else 'a number'}") from error

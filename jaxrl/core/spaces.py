@@ -24,14 +24,16 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(): one integer."""
         return ()
 
     @property
     def dtype(self) -> Any:
+        """int32."""
         return jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:
-        """A uniform draw: int32, shape ()."""
+        """A uniform draw."""
         return jax.random.randint(key, (), 0, self.n, dtype=jnp.int32)
 
     def contains(self, x: jax.Array) -> jax.Array:
@@ -53,6 +55,16 @@ class Box:
     low: Any = -math.inf
     high: Any = math.inf
     dtype: Any = jnp.float32
+
+    @staticmethod
+    def between(low: np.ndarray, high: np.ndarray, dtype: Any) -> Box:
+        """The box of these bounds [*shape], each one float for all elements where they agree."""
+
+        def nested(bound: Any) -> Any:
+            return tuple(map(nested, bound)) if isinstance(bound, list) else bound
+
+        below, above = (float(b.flat[0]) if (b == b.flat[0]).all() else nested(b.tolist()) for b in (low, high))
+        return Box(low.shape, below, above, dtype)
 
     def sample(self, key: jax.Array) -> jax.Array:
         """A uniform draw between the bounds, infinite ones replaced by ±1; whole numbers include both. `self.shape`."""
@@ -81,10 +93,12 @@ class MultiDiscrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(how many integers,)."""
         return (len(self.sizes),)
 
     @property
     def dtype(self) -> Any:
+        """int32."""
         return jnp.int32
 
     def sample(self, key: jax.Array) -> jax.Array:

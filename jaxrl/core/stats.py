@@ -9,6 +9,9 @@ A statistic reduces the axes it is given as numpy does: `bootstrap_interval` cal
 
 A NaN score (a diverged run) makes every number that it enters NaN, intervals included: it is neither dropped nor ranked. Who
 wants it to count as a failure gives it a score, say that of a random policy.
+
+axis: one or several, pooled; None: all; what is left of the shape of `scores` is that of the result. All raise InputError
+where scores are empty or of another shape, have no such axis, or are of other tasks than those they are compared with.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import scipy  # which loads its parts at their first use: `scipy.stats` takes ha
 from jaxrl.core.errors import InputError
 
 RESAMPLES = 2000
+FEWEST_SEEDS = 3  # from which an interval is shown: resamples of two seeds take three values only
 BLOCK = 1 << 22  # scores resampled at once: 32 MiB of them and as much of indices, whatever the number of resamples
 
 Axis = int | tuple[int, ...] | None
@@ -43,22 +47,14 @@ class Band(NamedTuple):
 
 
 def mean(scores: npt.ArrayLike, axis: Axis = -1) -> np.ndarray:
-    """The mean over `axis`, in the scores' unit. NaN propagates.
-
-    axis: one or several, pooled; None: all. What is left of the shape of `scores` is that of the result.
-
-    Raises InputError where there are no scores, or no such axis.
-    """
+    """The mean over `axis`, in the scores' unit."""
     return np.asarray(np.mean(_pooled(scores, axis), -1))
 
 
 def iqm(scores: npt.ArrayLike, axis: Axis = -1) -> np.ndarray:
-    """The interquartile mean, in the scores' unit: the mean of the middle half of the runs over `axis`. NaN propagates.
+    """The interquartile mean, in the scores' unit: the mean of the middle half of the runs over `axis`.
 
-    A quarter of the runs, rounded down, is cut at each end. axis: one or several, pooled: the runs of all tasks are ordered
-    together, as in section 4.3; None: all.
-
-    Raises InputError where there are no scores, or no such axis.
+    A quarter of the runs, rounded down, is cut at each end. Several axes are ordered together, as in section 4.3.
     """
     ordered = np.sort(_pooled(scores, axis), -1)
     count = ordered.shape[-1]
@@ -68,23 +64,19 @@ def iqm(scores: npt.ArrayLike, axis: Axis = -1) -> np.ndarray:
 
 
 def optimality_gap(scores: npt.ArrayLike, gamma: float = 1.0, axis: Axis = -1) -> np.ndarray:
-    """How far runs fall short of `gamma` on average, in the scores' unit: gamma - mean(min(score, gamma)). NaN propagates.
+    """How far runs fall short of `gamma` on average, in the scores' unit: gamma - mean(min(score, gamma)).
 
     Less is better; what exceeds gamma does not make up for what falls short (section 4.3). gamma: 1 is human level, or the
-    best known one, by the normalisation of the scores. axis: one or several, pooled; None: all.
-
-    Raises InputError where there are no scores, or no such axis.
+    best known one, by the normalisation of the scores.
     """
     return np.asarray(gamma - np.mean(np.minimum(_pooled(scores, axis), gamma), -1))
 
 
 def median(scores: npt.ArrayLike, axis: tuple[int, int] = (-2, -1)) -> np.ndarray:
-    """The median over tasks of the mean over a task's runs, in the scores' unit. NaN propagates.
+    """The median over tasks of the mean over a task's runs, in the scores' unit.
 
-    scores: [..., tasks, runs]. axis: that of the tasks and that of the runs, in this order; the others are left.
+    scores: [..., tasks, runs]. axis: that of the tasks and that of the runs, in this order.
     Of an even number of tasks it is midway between the middle two; of one, that task's mean.
-
-    Raises InputError where there are no scores, or not both axes.
     """
     if not isinstance(axis, tuple) or len(axis) != 2:
         raise InputError(f"the median needs two axes, (tasks, runs), not axis={axis}")
@@ -95,10 +87,7 @@ def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> np.
     """The fraction of runs that score above each threshold, every task of equal weight: float64 [T] in [0, 1].
 
     The run-score distribution of section 4.2. A score equal to a threshold is not above it. All NaN where a score is NaN.
-
-    scores: [tasks, runs] or [runs]. thresholds: [T], in the scores' unit, in any order.
-
-    Raises InputError where `scores` or `thresholds` have another shape or are empty, or a threshold is NaN.
+    scores: [tasks, runs] or [runs]. thresholds: [T], in the scores' unit, in any order, none NaN.
     """
     return _profile(_matrix("scores", scores), _thresholds(thresholds))
 
@@ -106,10 +95,7 @@ def performance_profile(scores: npt.ArrayLike, thresholds: npt.ArrayLike) -> np.
 def profile_band(scores: npt.ArrayLike, thresholds: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Band:
     """The pointwise 95 % stratified bootstrap band of `performance_profile`: as `bootstrap_interval`, per threshold.
 
-    scores: [tasks, runs] or [runs]. thresholds: [T], in the scores' unit. All NaN where a score is NaN.
     Where no run, or every run, is above a threshold it has no width: no resample differs.
-
-    Raises InputError as `performance_profile`, and where `resamples` is below 1.
     """
     matrix, levels = _matrix("scores", scores), _thresholds(thresholds)
     return Band(*_bootstrap([matrix], lambda x: _profile(x, levels), levels.shape, resamples, seed))
@@ -119,11 +105,9 @@ def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """P(X > Y) + P(X = Y) / 2 of a run of X and one of Y on the same task, averaged over tasks (section 4.3).
 
     Per task the Mann-Whitney U over the number of pairs. It says how often X is better, not by how much; a task's
-    normalisation does not change it. NaN where a score is.
+    normalisation does not change it.
 
     x, y: [tasks, runs] or [runs], of the same tasks in the same order; their numbers of runs may differ.
-
-    Raises InputError where they have another shape, are empty, or are not of as many tasks.
     """
     return float(_improvement(*_pair(x, y)))
 
@@ -132,10 +116,6 @@ def improvement_interval(x: npt.ArrayLike, y: npt.ArrayLike, *, resamples: int =
     """The 95 % stratified bootstrap interval of `probability_of_improvement`: as `bootstrap_interval`.
 
     The runs of x and those of y are resampled independently. One that holds ½ says that neither is known to be better.
-
-    x, y: [tasks, runs] or [runs], of the same tasks in the same order; their numbers of runs may differ.
-
-    Raises InputError as `probability_of_improvement`, and where `resamples` is below 1.
     """
     low, high = _bootstrap(_pair(x, y), _improvement, (), resamples, seed)
     return Interval(float(low), float(high))
@@ -151,13 +131,19 @@ def bootstrap_interval(
 
     scores: [tasks, runs] or [runs]. statistic: called as `statistic(scores, axis=(-2, -1))` on [tasks, runs] and on
     [resamples, tasks, runs], it returns one number each: `mean`, `iqm`, `median`, `optimality_gap`, or
-    `functools.partial(optimality_gap, gamma=0.5)`. NaN where the statistic of `scores` is.
-
-    Raises InputError where `scores` have another shape or are empty, `resamples` is below 1, or the statistic does not
-    reduce both axes.
+    `functools.partial(optimality_gap, gamma=0.5)`. Raises InputError too where it does not reduce both axes, or `resamples`
+    is below 1.
     """
     low, high = _bootstrap([_matrix("scores", scores)], lambda x: statistic(x, axis=(-2, -1)), (), resamples, seed)
     return Interval(float(low), float(high))
+
+
+def seed_interval(returns: npt.ArrayLike) -> Interval:
+    """The 95 % interval of the mean return over seeds that may be shown: NaN for fewer than `FEWEST_SEEDS` seeds.
+
+    returns: of each seed, [seeds]. Raises InputError as `bootstrap_interval`.
+    """
+    return bootstrap_interval(returns) if np.size(returns) >= FEWEST_SEEDS else Interval(np.nan, np.nan)
 
 
 def _bootstrap(

@@ -60,13 +60,8 @@ def strong(tree: T) -> T:
 
 
 def narrow(dtype: Any) -> Any:
-    """The dtype with 32 bits in place of 64, which numbers have where jax_enable_x64 is set and nobody names another."""
+    """The dtype with 32 bits in place of 64, which numbers have where jax_enable_x64 is set."""
     return np.dtype({"float64": "float32", "int64": "int32"}.get(np.dtype(dtype).name, dtype))
-
-
-def narrowed(tree: PyTree) -> PyTree:
-    """The same arrays, with `narrow` dtypes."""
-    return jax.tree.map(lambda x: x.astype(narrow(x.dtype)), tree)
 
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
@@ -85,10 +80,9 @@ def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:
 
 def finite(tree: PyTree) -> jax.Array:
     """Whether no floating-point number of the tree is NaN or infinite: bool []."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
     found: jax.Array = jnp.bool_(True)
-    for x in floats:
-        found = found & jnp.isfinite(x).all()
+    for x in jax.tree.leaves(tree):
+        found = found & jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.floating) else found
     return found
 
 
@@ -97,13 +91,8 @@ def nbytes(tree: PyTree) -> int:
     return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def member(tree: PyTree, index: int | jax.Array) -> PyTree:
-    """One member of a tree whose leaves have a leading member axis."""
-    return jax.tree.map(lambda x: x[index], tree)
-
-
-def take(tree: PyTree, index: Any) -> PyTree:
-    """The members at `index`, in that order, of a tree whose leaves have a leading member axis."""
+def member(tree: PyTree, index: Any) -> PyTree:
+    """One member of a tree whose leaves have a leading member axis; several, in that order, where `index` is an array."""
     return jax.tree.map(lambda x: x[index], tree)
 
 

@@ -50,14 +50,11 @@ def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[st
     for name in sorted(recorded.keys() | here.keys()):
         then, now = recorded.get(name), here.get(name)
         flag = name.startswith("--")
-        if then == now or not (flag or (name in recorded and name in here)):
-            continue
-        if not flag:
+        if flag and then != now:
+            had = f"no {name}" if then is None else f"{name}={then}"
+            said.append(f"XLA_FLAGS had {had}, here {'not' if now is None else now}")
+        elif then != now and name in recorded and name in here:
             said.append(f"{name} was {then}, here {now}")
-        elif then is None:
-            said.append(f"XLA_FLAGS had no {name}, here {now}")
-        else:
-            said.append(f"XLA_FLAGS had {name}={then}, here {'not' if now is None else now}")
     return said
 
 

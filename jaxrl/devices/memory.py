@@ -10,10 +10,21 @@ from jaxrl.core.errors import InputError
 
 def available_bytes() -> int:
     """Memory that training may take: the local accelerators' together, or what this machine has free."""
+    found = _accelerators("bytes_in_use")
+    return psutil.virtual_memory().available if found is None else found
+
+
+def total_bytes() -> int:
+    """The memory that there is: the local accelerators' together, or this machine's."""
+    found = _accelerators()
+    return psutil.virtual_memory().total if found is None else found
+
+
+def _accelerators(used: str = "") -> int | None:
+    """Bytes of the local accelerators together, without those that are used; None where none tells."""
     stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
-    if stats and all(s and "bytes_limit" in s for s in stats):
-        return sum(s["bytes_limit"] - s.get("bytes_in_use", 0) for s in stats)
-    return psutil.virtual_memory().available
+    known = stats and all(s and "bytes_limit" in s for s in stats)
+    return sum(s["bytes_limit"] - s.get(used, 0) for s in stats) if known else None
 
 
 def readable(count: float) -> str:

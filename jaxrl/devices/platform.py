@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import psutil
 
 from jaxrl.core.errors import InputError
 
 PACKAGES = ("jaxrl", "jax", "jaxlib", "flax", "optax", "chex", "gymnax", "numpy")
-
-
 ORDERED_SUMS = "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
 SAME_LOOPS = "--xla_backend_extra_options=xla_cpu_disable_tiled_emitter,xla_cpu_disable_loop_unrolling"
 WHOLE_PRODUCTS = "--xla_cpu_multi_thread_eigen=false"
@@ -36,11 +33,11 @@ def set_flags() -> None:
     """What XLA is told in XLA_FLAGS before a backend starts, which is when it reads them; `configure` calls it.
 
     Rounding: a member's last bits on CPU must depend neither on the vmap width nor on the devices, as far as we can have it.
-    By default jaxlib 0.10 hands sums to a kernel library that picks an order by the size of the whole batch. A program for
-    several devices goes through another order of XLA's passes, which then turn other divisions into products; not so
-    without these two passes. (Measured: no change in speed, a fifth less to compile.) XLA's tiled emitter lets LLVM cut
-    small arrays to vectors of 3, 5, 6 or 7 numbers, for which exp and log come from libm instead of XLA's polynomials. And
-    LLVM contracts a * b + c to one rounding only where both stand in one basic block, which unrolling a short loop decides.
+    By default jaxlib 0.10 sums in an order that depends on the size of the whole batch. A program for several devices goes
+    through another order of XLA's passes, which then turn other divisions into products; not so without these two passes.
+    (Measured: as fast, a fifth less to compile.) XLA's tiled emitter lets LLVM cut small arrays to vectors of 3, 5, 6 or 7
+    numbers, for which exp and log come from libm instead of XLA's polynomials. And LLVM contracts a * b + c to one rounding
+    only where both stand in one basic block, which unrolling a short loop decides.
 
     XLA's vectors stay at 256 bits: with 512 those of AVX-512 round rsqrt otherwise than shorter ones, and jaxlib 0.10 passes
     the vector form of arctan its arguments in other registers than it reads: wrong numbers, or a crash.
@@ -118,14 +115,6 @@ def remind() -> None:
         SamenessWarning,
         stacklevel=3,
     )
-
-
-def memory_bytes() -> int:
-    """The memory that this machine has: its accelerators' together, or the processors'."""
-    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
-    if stats and all(s and "bytes_limit" in s for s in stats):
-        return sum(s["bytes_limit"] for s in stats)
-    return psutil.virtual_memory().total
 
 
 def versions() -> dict[str, str]:

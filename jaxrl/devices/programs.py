@@ -70,10 +70,6 @@ class Programs:
             self.compile_s, self._started = self.compile_s + time.perf_counter() - begin, True
         return state
 
-    def place(self, states: PyTree) -> PyTree:
-        """States from elsewhere on the layout's devices, [padded, ...] both."""
-        return jax.device_put(states, self.layout.sharding)
-
     @functools.cached_property
     def chunk(self) -> Any:
         """`make_chunk` of all members, compiled; the state's buffers are given to the result.

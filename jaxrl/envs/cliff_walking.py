@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key
@@ -23,7 +22,6 @@ from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key
 ROWS, COLUMNS = 4, 12
 START, GOAL = 36, 47  # the bottom row's corners; cell = 12 · row + column
 GRID = Grid(ROWS, COLUMNS, moves=((-1, 0), (0, 1), (1, 0), (0, -1)), tiles=" " * START + "S" + "C" * 10 + "G")
-CELL = 32  # pixels of a drawing
 
 
 class Params(NamedTuple):
@@ -57,15 +55,5 @@ def make() -> Env:
         reward = jnp.where(fell, jnp.float32(-100), jnp.float32(-1))
         return after, EnvStep(after.cell, reward, place == GOAL, after.time >= params.max_steps_in_episode)
 
-    spec = EnvSpec("CliffWalking", Discrete(ROWS * COLUMNS), Discrete(4), render=_frame, grid=GRID)
+    spec = EnvSpec("CliffWalking", Discrete(ROWS * COLUMNS), Discrete(4), grid=GRID)
     return Env(spec, Params(jnp.int32(500)), reset, step)
-
-
-def _frame(state: State, params: Params) -> np.ndarray:
-    """The grid with the walker in it, under a margin for the caption: uint8 [H, W, 3]."""
-    colours = {" ": (235, 235, 235), "S": (190, 205, 220), "C": (90, 80, 75), "G": (102, 161, 130)}
-    cells = np.array([colours[tile] for tile in GRID.tiles], np.uint8)
-    cells[int(state.cell)] = (209, 73, 91)
-    picture = cells.reshape(ROWS, COLUMNS, 3).repeat(CELL, 0).repeat(CELL, 1)
-    picture[::CELL], picture[:, ::CELL] = 255, 255
-    return np.pad(picture, ((24, 0), (0, 0), (0, 0)), constant_values=255)

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.errors import InputError, nearest
+from jaxrl.core.errors import InputError
+from jaxrl.core.settings import check
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
 LEVELS = 16  # a pixel counts the dark ones among 4 × 4 bits
 Split = Literal["all", "train", "test"]
-SPLITS = ("all", "train", "test")
 
 
 class Params(NamedTuple):
@@ -56,8 +56,7 @@ def load(split: Split = "all") -> tuple[np.ndarray, np.ndarray]:
 
 def make(split: Split = "all") -> Env:
     """The bandit over the images of a split: "all", "train" (80 %) or "test" (20 %), fixed and balanced by label."""
-    if split not in SPLITS:
-        raise InputError(f"split = {split!r} is not one of {', '.join(SPLITS)}; {nearest(str(split), SPLITS)}")
+    check("split", split, Split)
     images, labels = map(jnp.asarray, load(split))
 
     def observe(state: State) -> jax.Array:

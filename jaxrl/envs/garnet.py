@@ -10,12 +10,12 @@ Everything random about a process lies in `Params`, so that many of them are one
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core.errors import InputError
+from jaxrl.core.settings import AtLeastTwo, Fraction, Range, check
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, Scalar
 from jaxrl.ops import exploration
@@ -52,10 +52,10 @@ def draw(
     shape = (num_states, num_actions)
 
     def one(state_key: Key, cut_key: Key) -> jax.Array:
-        following = jax.random.permutation(state_key, num_states)[:branching]
+        next_states = jax.random.permutation(state_key, num_states)[:branching]
         cuts = jnp.sort(jax.random.uniform(cut_key, (branching - 1,), jnp.float32))
         parts = jnp.diff(cuts, prepend=0.0, append=1.0)
-        return jnp.zeros(num_states, jnp.float32).at[following].set(parts)
+        return jnp.zeros(num_states, jnp.float32).at[next_states].set(parts)
 
     rows = jax.vmap(jax.vmap(one))(jax.random.split(state_key, shape), jax.random.split(cut_key, shape))
     reward = jax.random.normal(reward_key, shape, jnp.float32)
@@ -64,12 +64,9 @@ def draw(
 
 def make(num_states: int = 10, num_actions: int = 3, branching: int = 3, termination: float = 0.0, seed: int = 0) -> Env:
     """The process drawn from `seed`, from a uniformly drawn state. Other params of the same shape may be given to it."""
-    if not 1 <= branching <= num_states:
-        raise InputError(f"branching = {branching} must be at least 1 and at most num_states = {num_states}")
-    if num_actions < 2:
-        raise InputError(f"num_actions = {num_actions} must be at least 2")
-    if not 0 <= termination <= 1:
-        raise InputError(f"termination = {termination} must be at least 0 and at most 1")
+    check("branching", branching, Annotated[int, Range(low=1, high=num_states)])
+    check("num_actions", num_actions, Annotated[int, AtLeastTwo])
+    check("termination", termination, Annotated[float, Fraction])
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
         place = jax.random.randint(key, (), 0, num_states, jnp.int32)
@@ -77,9 +74,9 @@ def make(num_states: int = 10, num_actions: int = 3, branching: int = 3, termina
 
     def step(key: Key, state: State, action: jax.Array, params: Params) -> tuple[State, EnvStep]:
         place_key, end_key, noise_key = jax.random.split(key, 3)
-        following = params.probability[state.place, action]
-        after = State(exploration.sample(place_key, following), state.time + 1)
-        terminated = jax.random.uniform(end_key, dtype=jnp.float32) >= following.sum() + ROUNDING
+        probability = params.probability[state.place, action]
+        after = State(exploration.sample(place_key, probability), state.time + 1)
+        terminated = jax.random.uniform(end_key, dtype=jnp.float32) >= probability.sum() + ROUNDING
         reward = params.reward[state.place, action] + params.noise * jax.random.normal(noise_key, dtype=jnp.float32)
         return after, EnvStep(after.place, reward, terminated, after.time >= params.max_steps_in_episode)
 

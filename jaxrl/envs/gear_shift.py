@@ -18,12 +18,12 @@ Action: gear, int32 [], x - 1; throttle, float32 [1], u, which is clipped to [0,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core.errors import InputError
+from jaxrl.core.settings import AtLeastTwo, check
 from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree
 
@@ -67,8 +67,7 @@ def drive(speed: jax.Array, gear: jax.Array, throttle: jax.Array, num_gears: int
 
 def make(num_gears: int = 4) -> Env:
     """The car with so many gears."""
-    if num_gears < 2:
-        raise InputError(f"num_gears = {num_gears} must be at least 2")
+    check("num_gears", num_gears, Annotated[int, AtLeastTwo])
 
     def observe(state: State) -> jax.Array:
         return 2 * jnp.stack([state.speed, state.target]) - 1

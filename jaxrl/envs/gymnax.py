@@ -98,6 +98,10 @@ def _lenient() -> Iterator[None]:
 
 
 def _grid(environment: Environment) -> Grid | None:
+    if hasattr(environment, "env_map"):  # FourRooms, MetaMaze
+        walls, moves = ~np.asarray(environment.env_map, bool), np.asarray(environment.directions).tolist()
+        tiles = "".join("W" if wall else " " for wall in walls.ravel())
+        return Grid(len(walls), walls.shape[1], tuple((down, right) for down, right in moves), tiles)
     if not isinstance(environment, FrozenLake):
         return None
     return Grid(environment.nrow, environment.ncol, LAKE_MOVES, "".join("SFHG"[tile] for tile in np.ravel(environment.desc)))

@@ -26,75 +26,18 @@ import numpy as np
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
-# "#" wall, "S" start, "C" the painted wall, "A" and "B" exits
-DRAWINGS = (
-    (
-        "#########",
-        "##A   B##",
-        "#### ####",
-        "#### ####",
-        "#### ####",
-        "#### ####",
-        "#### ####",
-        "####S####",
-        "####C####",
-    ),
-    (
-        "#########",
-        "#########",
-        "#########",
-        "##A   B##",
-        "#### ####",
-        "#### ####",
-        "#### ####",
-        "####S####",
-        "####C####",
-    ),
-    (
-        "#########",
-        "##A   B##",
-        "#### ####",
-        "#### ####",
-        "##   ####",
-        "## ######",
-        "## ######",
-        "##S######",
-        "##C######",
-    ),
-    (
-        "#########",
-        "####A####",
-        "#### ####",
-        "####  B##",
-        "#### ####",
-        "#### ####",
-        "#### ####",
-        "####S####",
-        "####C####",
-    ),
-    (
-        "#########",
-        "##A   B##",
-        "#### ####",
-        "#### ####",
-        "##     ##",
-        "#### ####",
-        "#### ####",
-        "####S####",
-        "####C####",
-    ),
-    (
-        "#########",
-        "###A   B#",
-        "##### ###",
-        "#####  ##",
-        "###### ##",
-        "####   ##",
-        "#### ####",
-        "####S####",
-        "####C####",
-    ),
-)
+# Six mazes side by side: "#" wall, "." floor, "S" start, "C" the painted wall, "A" and "B" exits
+DRAWINGS = """
+######### ######### ######### ######### ######### #########
+##A...B## ######### ##A...B## ####A#### ##A...B## ###A...B#
+####.#### ######### ####.#### ####.#### ####.#### #####.###
+####.#### ##A...B## ####.#### ####..B## ####.#### #####..##
+####.#### ####.#### ##...#### ####.#### ##.....## ######.##
+####.#### ####.#### ##.###### ####.#### ####.#### ####...##
+####.#### ####.#### ##.###### ####.#### ####.#### ####.####
+####S#### ####S#### ##S###### ####S#### ####S#### ####S####
+####C#### ####C#### ##C###### ####C#### ####C#### ####C####
+"""
 VIEW, SIGHT, SIDE = 5, 2, 9  # cells seen; cells seen on each side; cells of a maze's side
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # (down, right) of up, right, down, left
 PIXELS = 32  # of a drawn cell
@@ -142,7 +85,7 @@ def _maze(drawing: np.ndarray, red: str, goal: int) -> tuple[np.ndarray, np.ndar
 
 
 def _mazes() -> Mazes:
-    drawings = [np.array([list(row) for row in drawing]) for drawing in DRAWINGS]
+    drawings = [np.array(list(map(list, rows))) for rows in zip(*map(str.split, DRAWINGS.split("\n")[1:-1]), strict=True)]
     turned = [np.rot90(side, turn) for turn in range(4) for d in drawings for side in (d, d[:, ::-1])]
     cells, start, goal = zip(*[_maze(d, red, goal) for d in turned for red in "AB" for goal in (0, 1)], strict=True)
     return Mazes(np.stack(cells), np.stack(start).astype(np.int32), np.array(goal, np.int32))

@@ -9,12 +9,13 @@ Q(s, a) = 1 / (1 - γ) where s + a is odd, else 0.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.settings import AtLeastTwo, check
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
@@ -36,8 +37,7 @@ def make(num_states: int = 10, num_actions: int = 3) -> Env:
     """The game on the integers 0 … num_states - 1 with actions 0 … num_actions - 1, from a uniformly drawn state."""
     if num_states < 2 or num_states % 2:
         raise InputError(f"num_states = {num_states} must be even and at least 2: wrapping has to keep the parity")
-    if num_actions < 2:
-        raise InputError(f"num_actions = {num_actions} must be at least 2")
+    check("num_actions", num_actions, Annotated[int, AtLeastTwo])
 
     def reset(key: Key, params: Params) -> tuple[State, jax.Array]:
         value = jax.random.randint(key, (), 0, num_states, jnp.int32)

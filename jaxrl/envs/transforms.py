@@ -17,7 +17,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,25 +25,26 @@ import numpy as np
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
+from jaxrl.core.settings import Count, Range, check
 from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, clip
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar
 
 
-class Shaped(NamedTuple):
+class ShapeState(NamedTuple):
     """State of `shape_rewards`. env: the inner one's. potential: Φ of the observation the agent sees, float32 []."""
 
     env: PyTree
     potential: jax.Array
 
 
-class Stacked(NamedTuple):
+class StackState(NamedTuple):
     """State of `stack_frames`. env: the inner one's. frames: the observation the agent sees."""
 
     env: PyTree
     frames: jax.Array
 
 
-class Sticky(NamedTuple):
+class StickyState(NamedTuple):
     """State of `sticky_actions`. env: the inner one's. action: the last one executed. first: there is none yet, bool []."""
 
     env: PyTree
@@ -66,15 +67,15 @@ def shape_rewards(env: Env, potential: Callable[[PyTree], Scalar], gamma: Scalar
     def phi(obs: PyTree) -> jax.Array:
         return jnp.asarray(potential(obs), jnp.float32)
 
-    def reset(key: Key, params: PyTree) -> tuple[Shaped, PyTree]:
+    def reset(key: Key, params: PyTree) -> tuple[ShapeState, PyTree]:
         state, obs = env.reset(key, params)
-        return Shaped(state, phi(obs)), obs
+        return ShapeState(state, phi(obs)), obs
 
-    def step(key: Key, state: Shaped, action: PyTree, params: PyTree) -> tuple[Shaped, EnvStep]:
+    def step(key: Key, state: ShapeState, action: PyTree, params: PyTree) -> tuple[ShapeState, EnvStep]:
         after, out = env.step(key, state.env, action, params)
-        following = phi(out.obs)
-        reward = out.reward + gamma * jnp.where(out.terminated, 0.0, following) - state.potential
-        return Shaped(after, following), out._replace(reward=reward)
+        next_potential = phi(out.obs)
+        reward = out.reward + gamma * jnp.where(out.terminated, 0.0, next_potential) - state.potential
+        return ShapeState(after, next_potential), out._replace(reward=reward)
 
     return Env(spec, env.params, reset, step)
 
@@ -131,16 +132,16 @@ def sticky_actions(env: Env, probability: Scalar = 0.25) -> Env:
     spec = _spec(env, "sticky_actions", probability, wraps=True)
     like = jax.eval_shape(lambda: spec.action_space.sample(jax.random.key(0)))
 
-    def reset(key: Key, params: PyTree) -> tuple[Sticky, PyTree]:
+    def reset(key: Key, params: PyTree) -> tuple[StickyState, PyTree]:
         state, obs = env.reset(key, params)
-        return Sticky(state, jax.tree.map(jnp.zeros_like, like), jnp.bool_(True)), obs
+        return StickyState(state, jax.tree.map(jnp.zeros_like, like), jnp.bool_(True)), obs
 
-    def step(key: Key, state: Sticky, action: PyTree, params: PyTree) -> tuple[Sticky, EnvStep]:
+    def step(key: Key, state: StickyState, action: PyTree, params: PyTree) -> tuple[StickyState, EnvStep]:
         sticky_key, env_key = jax.random.split(key)
         repeat = (jax.random.uniform(sticky_key, dtype=jnp.float32) < probability) & ~state.first
         executed = trees.cast_like(trees.where(repeat, state.action, action), like)
         after, out = env.step(env_key, state.env, executed, params)
-        return Sticky(after, executed, jnp.bool_(False)), out
+        return StickyState(after, executed, jnp.bool_(False)), out
 
     return Env(spec, env.params, reset, step)
 
@@ -150,24 +151,23 @@ def stack_frames(env: Env, n: int) -> Env:
 
     [D] -> [n · D] and [H, W, C] -> [H, W, n · C]; a scalar or a picture [H, W] is given a last axis: -> [n], [H, W, n].
     """
-    if type(n) is not int or n < 1:
-        raise InputError(f"n = {n!r} frames must be an integer of at least 1")
+    n = check("n", n, Annotated[int, Count])
     spec, space = _spec(env, "stack_frames", n, wraps=True), env.spec.observation_space
     if not isinstance(space, Box):
         raise InputError(f"stack_frames takes observations of a Box, not {space}; apply flatten first")
     frame = (*space.shape, 1) if len(space.shape) in (0, 2) else space.shape
     low, high = (np.concatenate([bound.reshape(frame)] * n, -1) for bound in _bounds(space))
-    spec = dataclasses.replace(spec, observation_space=_box(low, high, space.dtype))
+    spec = dataclasses.replace(spec, observation_space=Box.between(low, high, space.dtype))
 
-    def reset(key: Key, params: PyTree) -> tuple[Stacked, jax.Array]:
+    def reset(key: Key, params: PyTree) -> tuple[StackState, jax.Array]:
         state, obs = env.reset(key, params)
         frames = jnp.concatenate([obs.reshape(frame)] * n, -1)
-        return Stacked(state, frames), frames
+        return StackState(state, frames), frames
 
-    def step(key: Key, state: Stacked, action: PyTree, params: PyTree) -> tuple[Stacked, EnvStep]:
+    def step(key: Key, state: StackState, action: PyTree, params: PyTree) -> tuple[StackState, EnvStep]:
         after, out = env.step(key, state.env, action, params)
         frames = jnp.concatenate([state.frames[..., frame[-1] :], out.obs.reshape(frame)], -1)
-        return Stacked(after, frames), out._replace(obs=frames)
+        return StackState(after, frames), out._replace(obs=frames)
 
     return Env(spec, env.params, reset, step)
 
@@ -192,7 +192,7 @@ def _as_vector(env: Env, spec: EnvSpec) -> Env:
     storage = np.result_type(*[np.dtype(declared or s.dtype if isinstance(s, Box) else bool) for s in spaces])
     spec = dataclasses.replace(
         spec,
-        observation_space=_box(low, high, jnp.float32),
+        observation_space=Box.between(low, high, jnp.float32),
         storage_dtype=storage.name if storage.itemsize < 4 else None,
         grid=None,  # which is of discrete observations
     )
@@ -219,16 +219,6 @@ def _bounds(space: Any) -> np.ndarray:
     shape = (space.n,) if isinstance(space, Discrete) else space.shape
     bounds = (0, 1) if isinstance(space, Discrete) or space.dtype == jnp.bool_ else (space.low, space.high)
     return np.stack([np.broadcast_to(np.asarray(bound, np.float64), shape) for bound in bounds])
-
-
-def _box(low: np.ndarray, high: np.ndarray, dtype: Any) -> Box:
-    """The box of these bounds [*shape], each one float for all elements where they agree."""
-
-    def nested(bound: Any) -> Any:
-        return tuple(map(nested, bound)) if isinstance(bound, list) else bound
-
-    below, above = (float(b.flat[0]) if (b == b.flat[0]).all() else nested(b.tolist()) for b in (low, high))
-    return Box(low.shape, below, above, dtype)
 
 
 def _with_actions(
@@ -285,12 +275,4 @@ def _spec(env: Env, name: str, *numbers: Any, wraps: bool = False) -> EnvSpec:
 
 def _number(name: str, value: Scalar, low: float = -math.inf, high: float = math.inf) -> Any:
     """`value` as a float, or as it is where it is traced."""
-    if isinstance(value, jax.core.Tracer):
-        return value
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} = {value!r} is not a number") from None
-    if not low <= number <= high:
-        raise InputError(f"{name} = {number:g} must be at least {low:g} and at most {high:g}")
-    return number
+    return check(name, value, Annotated[float, Range(low, high, infinite=True)])

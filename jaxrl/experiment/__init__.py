@@ -1,1 +1,1 @@
-"""What is trained, by name and value: registry, precedence of settings, what can be varied."""
+"""What is trained, by name and value: registry, presets, what can be varied."""

@@ -17,9 +17,9 @@ from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.loop import Trainer, make_loop
 from jaxrl.core.settings import Range, check
 from jaxrl.core.types import Env, VecEnv
-from jaxrl.devices import platform
-from jaxrl.experiment import lookup, registry
-from jaxrl.experiment.precedence import settings_of, split_settings
+from jaxrl.devices import memory
+from jaxrl.experiment import lookup, presets, registry
+from jaxrl.experiment.presets import settings_of, split_settings
 
 DEFAULT_TOTAL_STEPS = 100_000
 MAX_TOTAL_STEPS = 2**31 - 2**24  # steps are counted in int32; the last iteration rounds up
@@ -42,7 +42,8 @@ class Experiment:
         name of a flax.linen.Module.
     env_params: traced parameters of the environment, the overridden ones only. env_kwargs: arguments of its constructor.
     env_transforms: names of functions Env -> Env with arguments, "stack_frames(4)", applied in this order.
-    preset: None takes the tuned values for (agent, env) if there are any, "none" none, else the named one's.
+    preset: None takes the tuned values for (agent, env) if there are any, "none" none, else the named one's; or a TOML file,
+        or the directory of a run or a tuning, as `presets.find_preset` reads them.
 
     Read back, agent, env and preset are names, config and hparams instances. Experiments are equal where every setting is.
     Raises ValueError for a name that does not exist or a value out of range.
@@ -75,7 +76,7 @@ class Experiment:
         for transform in self.env_transforms:
             environment = registry.transformed(environment, transform)
             known_as = environment.spec.id
-        preset, chosen = registry.find_preset(agent or "", known_as, self.preset)
+        preset, chosen = presets.find_preset(agent or "", known_as, self.preset)
         steps = self.total_steps
         label = registry.find_agent(factory)[0] if agent is None else agent
         split = split_settings(factory, chosen, f"preset {preset} of {label}")
@@ -83,7 +84,7 @@ class Experiment:
             agent=label,
             env=env or environment.spec.id,
             env_kwargs=env_kwargs,
-            env_params=self.env_params,
+            env_params=split["env"] | _mapping("env_params", self.env_params),
             env_transforms=tuple(self.env_transforms),
             total_steps={"total_steps": DEFAULT_TOTAL_STEPS, **split["run"]}["total_steps"] if steps is None else steps,
             config=settings_of(factory, "Config", split["config"], self.config, label),
@@ -151,11 +152,12 @@ class Experiment:
                 rollout_length=config.rollout_length,
                 updates_per_iteration=config.updates_per_iteration,
             )
-            state = jax.eval_shape(trainer.init, jax.random.key(0))
+            own = any(part is None or lookup.is_name(part) for part in self._parts().values())
+            state = trainer.check() if own else jax.eval_shape(trainer.init, jax.random.key(0))
         except (OverflowError, MemoryError) as error:
             raise InputError(f"{self._largest()} is too large: {str(error).splitlines()[0]}") from error
         needed = trees.nbytes(state) + 2 * config.rollout_length * trees.nbytes(state.obs)  # obs and next_obs of a rollout
-        if needed > (limit := platform.memory_bytes()):
+        if needed > (limit := memory.total_bytes()):
             has = f"{needed / 1e9:,.1f} GB, of {limit / 1e9:,.1f} GB that are there"
             raise InputError(f"{self._largest()} is too large: one seed of {self.agent} on {self.env} takes {has}")
         return trainer

@@ -41,4 +41,4 @@ class Member(NamedTuple):
 def check_seeds(first: int, count: int) -> None:
     """Raises ValueError where one of `count` seeds, from `first` on, does not exist."""
     if first + count > MAX_SEED:
-        raise InputError(f"seed = {first} is out of range: must be < 2**31 - {count}, for that many seeds")
+        raise InputError(f"seed = {first} is out of range: must be >= 0 and < 2**31 - {count}, for that many seeds")

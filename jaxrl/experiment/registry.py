@@ -1,4 +1,4 @@
-"""Names -> agents, environments, presets; an unknown name is refused with the nearest valid ones.
+"""Names -> agents, environments, transforms, torsos; an unknown name is refused with the nearest valid ones.
 
 A new agent is a file in `agents/` with `Config`, `HParams` and `make(spec, config)`; a new environment is a file in
 `envs/` with `make(**kwargs) -> Env`, known by its file's name in CamelCase. Nothing else is edited. Those that lie elsewhere
@@ -7,13 +7,12 @@ are named `package.module:attribute` or `path/file.py:attribute` (see lookup.py)
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
-import importlib.resources
 import inspect
 import pkgutil
 import sys
-import tomllib
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 
 from jaxrl import agents, envs
 from jaxrl.core.errors import InputError, nearest, unknown
+from jaxrl.core.settings import check, read
 from jaxrl.core.types import Agent, Env, EnvSpec, PyTree, VecEnv
 from jaxrl.experiment import lookup
 
@@ -71,6 +71,9 @@ def named_agent(agent: str | AgentFactory | Callable) -> tuple[str | None, Agent
     missing = [part for part in ("Config", "HParams", "make") if not hasattr(factory, part)]
     if missing:
         raise InputError(f"agent {name or repr(agent)} lacks {', '.join(missing)}")
+    for cls, base in ((factory.Config, "extend jaxrl.LoopConfig"), (factory.HParams, "decorate it @jaxrl.hyperparameters")):
+        if not dataclasses.is_dataclass(cls) or (cls is factory.Config and not hasattr(cls, "updates_per_iteration")):
+            raise InputError(f"{cls.__name__} of agent {name or repr(agent)} must be a dataclass of settings: {base}")
     package, _, last = getattr(factory, "__name__", "").rpartition(".")
     return last if package == agents.__name__ else name, factory
 
@@ -121,6 +124,19 @@ def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[st
     return env, _construct(env, functools.partial(gymnax.make, env), gymnax.constructor(env), kwargs)
 
 
+def arguments(env: str) -> list[inspect.Parameter]:
+    """The arguments of an environment's constructor, for `env_kwargs`; env: a name as in `named_env`."""
+    if lookup.is_name(env):
+        made: Any = lookup.find(env)
+    elif env in own_envs():
+        made = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
+    else:
+        from jaxrl.envs import gymnax
+
+        made = gymnax.constructor(env)
+    return [*inspect.signature(made).parameters.values()] if callable(made) and not isinstance(made, tuple) else []
+
+
 def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | None, Env | VecEnv]:
     """What a function, a class or an instance means; see `named_env`."""
     label = name or repr(env)
@@ -150,11 +166,10 @@ def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict
     parameters = inspect.signature(signature_of).parameters
     valid = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
     any_name = len(valid) < len(parameters) and lookup.is_name(env_id)
-    for name, value in kwargs.items():
+    for name in kwargs:
         if name not in valid and not any_name:
             raise unknown(f"argument of {env_id}", name, valid)
-        if name in valid and type(parameters[name].default) is int and type(value) is not int:
-            raise InputError(f"argument {name} = {value!r} of {env_id} must be an integer")
+    kwargs = {name: _as_default(f"argument {name}", value, parameters.get(name)) for name, value in kwargs.items()}
     if not kwargs:
         return make()
     try:
@@ -163,6 +178,16 @@ def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict
         raise InputError(f"{env_id} refuses {kwargs}: {str(error).splitlines()[0] if str(error) else error!r}") from error
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise InputError(f"{env_id} with {kwargs} does not fit the memory") from error
+
+
+def _as_default(what: str, value: Any, parameter: inspect.Parameter | None) -> Any:
+    """An argument in the type of its default, as far as people write it otherwise: 1e3 for 1000, 8x8 for (8, 8)."""
+    default = None if parameter is None else parameter.default
+    if isinstance(default, tuple) and default and isinstance(value, str | list):
+        value = (
+            read(what, value, types.GenericAlias(tuple, (type(default[0]), ...))) if isinstance(value, str) else tuple(value)
+        )
+    return check(what, value, int) if type(default) is int else value
 
 
 @functools.cache
@@ -204,8 +229,7 @@ def with_params(env_id: str, params: PyTree, overrides: Mapping[str, Any]) -> Py
     for name, value in overrides.items():
         if name not in names:
             raise unknown(f"parameter of {env_id}", name, names)
-        default = jnp.asarray(params[name] if isinstance(params, dict) else getattr(params, name))
-        changed[name] = _like(name, value, default)
+        changed[name] = _like(name, value, param(params, name))
     if not changed:
         return params
     if isinstance(params, dict):
@@ -218,6 +242,11 @@ def param_names(params: PyTree) -> list[str]:
     if isinstance(params, dict):
         return list(params)
     return list(getattr(params, "_fields", None) or getattr(params, "__dataclass_fields__", {}))
+
+
+def param(params: PyTree, name: str) -> jax.Array:
+    """One of the `param_names`."""
+    return jnp.asarray(params[name] if isinstance(params, dict) else getattr(params, name))
 
 
 def _like(name: str, value: Any, default: jax.Array) -> jax.Array:
@@ -243,22 +272,3 @@ def find_torso(torso: Any) -> Any:
     if not (issubclass(found, nn.Module) if isinstance(found, type) else isinstance(found, nn.Module)):
         raise InputError(f"torso = {torso} must be a flax.linen.Module, or an instance of one")
     return found
-
-
-@functools.cache
-def presets(agent: str) -> dict[str, dict[str, Any]]:
-    """An agent's presets by name, out of `presets/<agent>.toml`; empty where it has none."""
-    file = importlib.resources.files("jaxrl") / "presets" / f"{agent}.toml"
-    return tomllib.loads(file.read_text()) if file.is_file() else {}
-
-
-def find_preset(agent: str, env_id: str, name: str | None = None) -> tuple[str, dict[str, Any]]:
-    """A preset's name and settings. name: None takes the environment's own, if there is one; "none" takes none."""
-    known = presets(agent)
-    if name is None:
-        name = env_id if env_id in known else "none"
-    if name == "none":
-        return name, {}
-    if name not in known:
-        raise unknown(f"preset of {agent}", name, [*known, "none"])
-    return name, known[name]

@@ -8,15 +8,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from jaxrl.core.errors import InputError, unknown
-from jaxrl.core.settings import NonNegative, check, hints
+from jaxrl.core.errors import InputError, setting_called
+from jaxrl.core.settings import NonNegative, check, hints, read
 from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.experiment import Experiment
 
@@ -76,10 +76,11 @@ def read_axes(base: Experiment, axes: Mapping[str, Any], *, ranges: bool) -> dic
     setting, no value, a value twice or out of range, and a range of a static setting.
     """
     known = fields(base)
-    for name in axes:
-        if name not in known:
-            raise unknown(f"setting of {base.agent}", name, known)
-    return {name: _axis(name, given, known[name], ranges) for name, given in axes.items()}
+    named = [(setting_called(name, known, base.agent), given) for name, given in axes.items()]
+    for name, times in Counter(name for name, _ in named).items():
+        if times > 1:
+            raise InputError(f"{name} is given twice")
+    return {name: _axis(name, given, known[name], ranges) for name, given in named}
 
 
 def grid(axes: Mapping[str, Axis]) -> list[Setting]:
@@ -161,7 +162,7 @@ def _axis(name: str, given: Any, field: Field, ranges: bool) -> Axis:
     if isinstance(given, Choice):
         given = given.values
     if isinstance(given, str):
-        given = [_value(name, word, field.hint) for word in given.split(",") if word.strip()]
+        given = [read(name, word, field.hint) for word in given.split(",") if word.strip()]
     if not isinstance(given, Sequence):
         given = given.tolist() if hasattr(given, "tolist") else [given]
     values = tuple(check(name, value, field.hint) for value in given)
@@ -200,24 +201,3 @@ def _checked_span(name: str, span: Span, field: Field, ranges: bool) -> Span:
     if not low < high or (span.log and low <= 0):
         raise InputError(f"{name}: a range needs LOW < HIGH" + (", and LOW > 0 for log" if span.log else ""))
     return Span(low, high, span.log)
-
-
-def _value(name: str, word: str, hint: Any) -> Any:
-    """A word as the Python value that its type wants; `check` then judges it."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _value(name, word, typing.get_args(hint)[0])
-    word = word.strip()
-    if origin in (typing.Union, types.UnionType):
-        inner = next(a for a in typing.get_args(hint) if a is not type(None))
-        return None if word.lower() == "none" else _value(name, word, inner)
-    if origin is tuple:
-        return tuple(_value(name, part, typing.get_args(hint)[0]) for part in word.split("x") if part)
-    if hint is str or origin is Literal:
-        return word
-    if hint is bool and word.lower() in ("true", "false"):
-        return word.lower() == "true"
-    try:
-        return word if hint is bool else float(word)
-    except ValueError as error:
-        raise InputError(f"{name}={word} must be {'an integer' if hint is int else 'a number'}") from error

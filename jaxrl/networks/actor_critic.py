@@ -17,18 +17,17 @@ from jaxrl.ops.distributions import Distribution
 
 
 class Output(NamedTuple):
-    """policy: π(· | obs), batch axes [...]. value: V(obs), float32 [...]. memory: after the last step, leaves [N, ...]."""
+    """policy: π(· | obs), batch axes [...]. value: V(obs), float32 [...]."""
 
     policy: Distribution
     value: jax.Array
-    memory: PyTree
 
 
 class ActorCritic(nn.Module):
-    """(memory, obs, first) -> Output. With memory obs is [T, N, ...]; without, its leading axes are free.
+    """Policy and state value: (memory, obs, first) -> (Output, memory after the last step, leaves [N, ...]).
 
-    torso: of the policy and of the value, each its own unless `shared`. What of the output is not used costs nothing under
-    `jit`.
+    With memory obs is [T, N, ...]; without, its leading axes are free. torso: of the policy and of the value, each its own
+    unless `shared`. What of the output is not used costs nothing under `jit`.
     """
 
     action_space: Space
@@ -49,16 +48,13 @@ class ActorCritic(nn.Module):
     def setup(self) -> None:
         self.actor = self.torso.copy(name="actor")
         self.critic = self.actor if self.shared else self.torso.copy(name="critic")
-        self.policy_head = PolicyHead(self.action_space, self.box_policy, kernel_init=orthogonal(0.01))
+        self.policy_head = PolicyHead(self.action_space, self.box_policy)
         self.value_head = Dense(1, kernel_init=orthogonal(1.0))
 
-    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> Output:
-        memories = memory if self.remembers else ((), ())
-        features, after = self.actor(memories[0], obs, first)
-        kept: tuple = (after,)
-        critic_features = features
-        if not self.shared:
-            critic_features, critic_after = self.critic(memories[1], obs, first)
-            kept = (after, critic_after)
-        value = self.value_head(critic_features)[..., 0]
-        return Output(self.policy_head(features), value, kept if self.remembers else ())
+    def __call__(self, memory: PyTree, obs: jax.Array, first: jax.Array | None = None) -> tuple[Output, PyTree]:
+        torsos = (self.actor,) if self.shared else (self.actor, self.critic)
+        memories = memory if self.remembers else ((),) * len(torsos)
+        outs = [torso(m, obs, first) for torso, m in zip(torsos, memories, strict=True)]
+        features, memories = zip(*outs, strict=True)
+        output = Output(self.policy_head(features[0]), self.value_head(features[-1])[..., 0])
+        return output, memories if self.remembers else ()

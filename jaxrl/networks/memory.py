@@ -28,43 +28,40 @@ class GRU(nn.Module):
     features: int
 
     @nn.nowrap
-    def initial(self, num_envs: int) -> jax.Array:
+    def initial(self, num_envs: int) -> PyTree:
         """The memory before an episode: zeros."""
         return jnp.zeros((num_envs, self.features), jnp.float32)
 
-    @nn.compact
-    def __call__(self, memory: jax.Array, x: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array]:
-        # Flax's own recurrent initialiser is a QR.
-        cell = nn.GRUCell(self.features, recurrent_kernel_init=orthogonal(), name="cell")
-        return _recur(cell, self.initial(x.shape[1]), memory, x, first)
-
-
-class LSTM(nn.Module):
-    """Long short-term memory (Hochreiter and Schmidhuber 1997), x [T, N, F] -> [T, N, features]; the memory is (c, h)."""
-
-    features: int
-
     @nn.nowrap
-    def initial(self, num_envs: int) -> tuple[jax.Array, jax.Array]:
-        """The memory before an episode: zeros."""
-        return (jnp.zeros((num_envs, self.features), jnp.float32),) * 2
+    def cell(self) -> nn.RNNCellBase:
+        """What is applied at each step; flax's own recurrent initialiser is a QR."""
+        return nn.GRUCell(self.features, recurrent_kernel_init=orthogonal(), name="cell")
 
     @nn.compact
     def __call__(self, memory: PyTree, x: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        cell = nn.LSTMCell(self.features, recurrent_kernel_init=orthogonal(), name="cell")
-        return _recur(cell, self.initial(x.shape[1]), memory, x, first)
+        initial = self.initial(x.shape[1])
+
+        def step(cell: Any, memory: PyTree, inputs: tuple[jax.Array, jax.Array]) -> tuple[PyTree, jax.Array]:
+            x, first = inputs
+            return cell(trees.where(first, initial, memory), x)
+
+        scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
+        memory, y = scan(self.cell(), memory, (x, first))
+        return y, memory
 
 
-def _recur(cell: nn.Module, initial: PyTree, memory: PyTree, x: jax.Array, first: jax.Array) -> tuple[jax.Array, PyTree]:
-    """The cell along axis 0 of x and first, its memory reset to `initial` where first."""
+class LSTM(GRU):
+    """Long short-term memory (Hochreiter and Schmidhuber 1997), x [T, N, F] -> [T, N, features]; the memory is (c, h)."""
 
-    def step(cell: Any, memory: PyTree, inputs: tuple[jax.Array, jax.Array]) -> tuple[PyTree, jax.Array]:
-        x, first = inputs
-        return cell(trees.where(first, initial, memory), x)
+    @nn.nowrap
+    def initial(self, num_envs: int) -> PyTree:
+        """The memory before an episode: zeros."""
+        return (super().initial(num_envs),) * 2
 
-    scan = nn.scan(step, variable_broadcast="params", split_rngs={"params": False})
-    memory, y = scan(cell, memory, (x, first))
-    return y, memory
+    @nn.nowrap
+    def cell(self) -> nn.RNNCellBase:
+        """What is applied at each step."""
+        return nn.LSTMCell(self.features, recurrent_kernel_init=orthogonal(), name="cell")
 
 
 class TransformerMemory(NamedTuple):

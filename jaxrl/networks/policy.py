@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -42,30 +41,26 @@ class PolicyHead(nn.Module):
     """features [..., F] -> Distribution over `space`, its parameters from one linear layer for each array of an action.
 
     box_policy: over boxes. state_dependent_std: log σ from the features, bounded smoothly to [-5, 2], else parameters of
-    their own; `log_std_init`, within these bounds, is where both begin. Beta (α, β = 1 + softplus) has no σ.
+    their own; both begin at 0. Beta (α, β = 1 + softplus) has no σ.
     """
 
     space: Space
     box_policy: BoxPolicy = "squashed_gaussian"
     state_dependent_std: bool = False
-    kernel_init: Callable[..., jax.Array] = orthogonal(0.01)
-    log_std_init: float = 0.0
 
     @nn.compact
     def __call__(self, features: jax.Array) -> Distribution:
         if isinstance(self.space, Product):
-            return Joint(tuple(self._head(part)(features) for part in self.space.spaces), self.space)
+            heads = [PolicyHead(part, self.box_policy, self.state_dependent_std) for part in self.space.spaces]
+            return Joint(tuple(head(features) for head in heads), self.space)
         if isinstance(self.space, Discrete):
             return Categorical(self._dense(features, self.space.n))
         if isinstance(self.space, MultiDiscrete):
             return MultiCategorical(self._dense(features, sum(self.space.sizes)), self.space.sizes)
         return self._over_box(features, self.space)
 
-    def _head(self, space: Space) -> PolicyHead:
-        return PolicyHead(space, self.box_policy, self.state_dependent_std, self.kernel_init, self.log_std_init)
-
     def _dense(self, features: jax.Array, size: int) -> jax.Array:
-        return Dense(size, kernel_init=self.kernel_init)(features)
+        return Dense(size, kernel_init=orthogonal(0.01))(features)
 
     def _over_box(self, features: jax.Array, space: Box) -> Distribution:
         size = math.prod(space.shape)
@@ -75,13 +70,13 @@ class PolicyHead(nn.Module):
         family = Gaussian if self.box_policy == "gaussian" else SquashedGaussian
         if self.state_dependent_std:
             mean, raw = jnp.split(self._dense(features, 2 * size), 2, -1)
-            return family(mean, bounded_log_std(raw, self.log_std_init), space)
+            return family(mean, bounded_log_std(raw), space)
         mean = self._dense(features, size)
-        log_std = self.param("log_std", nn.initializers.constant(self.log_std_init), (size,), jnp.float32)
+        log_std = self.param("log_std", nn.initializers.zeros, (size,), jnp.float32)
         return family(mean, jnp.broadcast_to(log_std, mean.shape), space)
 
 
-def bounded_log_std(raw: jax.Array, at_zero: float) -> jax.Array:
-    """`raw` of any shape moved smoothly into [-5, 2], 0 to `at_zero`. Raises ValueError for an `at_zero` not within."""
+def bounded_log_std(raw: jax.Array) -> jax.Array:
+    """`raw` of any shape moved smoothly into [-5, 2], 0 to 0."""
     middle, half = (LOG_STD_MAX + LOG_STD_MIN) / 2, (LOG_STD_MAX - LOG_STD_MIN) / 2
-    return middle + half * jnp.tanh(raw + math.atanh((at_zero - middle) / half))
+    return middle + half * jnp.tanh(raw + math.atanh(-middle / half))

@@ -88,34 +88,29 @@ def _cells(x: jax.Array, rows: int, columns: int, size: int) -> jax.Array:
     return x.swapaxes(-4, -3).reshape(*batch, rows, columns, -1)
 
 
-class NatureCNN(nn.Module):
-    """The network of Mnih et al. 2015 (DQN): convolutions of 32 8 × 8 / 4, 64 4 × 4 / 2, 64 3 × 3 / 1, then dense layers."""
+class CNN(nn.Module):
+    """Convolutions, then dense layers: images [..., H, W, C] -> float32 [..., F].
 
+    convolutions: (filters, side of the window, stride) of each.
+    """
+
+    convolutions: tuple[tuple[int, int, int], ...]
     hidden_sizes: tuple[int, ...]
     layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        for features, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+        for features, size, stride in self.convolutions:
             x = self.layers.after(Conv(features, (size, size), self.layers.kernel_init, stride)(x))
         return MLP(self.hidden_sizes, self.layers)(x.reshape(*x.shape[:-3], -1))
 
 
-class MinAtarCNN(nn.Module):
-    """The network of Young and Tian 2019 (MinAtar): one 3 × 3 convolution of 16 filters, then dense layers."""
-
-    hidden_sizes: tuple[int, ...]
-    layers: Layers = Layers()
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.layers.after(Conv(16, (3, 3), self.layers.kernel_init)(x))
-        x = x.reshape(*x.shape[:-3], -1)
-        return MLP(self.hidden_sizes, self.layers)(x)
-
-
-# Convolutional torsos: the network, and the least side of the images that it takes.
-CNNS: dict[str, tuple[type[MinAtarCNN | NatureCNN], int]] = {"minatar": (MinAtarCNN, 3), "nature": (NatureCNN, 36)}
+# Of Young and Tian 2019 (MinAtar) and of Mnih et al. 2015 (DQN): the name of the parameters, the convolutions, and the least
+# side of the images that they take.
+CNNS = {
+    "minatar": ("MinAtarCNN_0", ((16, 3, 1),), 3),
+    "nature": ("NatureCNN_0", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 36),
+}
 LARGE = 64  # the least side of images that "auto" gives to the larger network
 
 
@@ -139,7 +134,8 @@ class Torso(nn.Module):
             return _features(instance(self.name_).copy(name="own")(rows), rows.shape[:1]).reshape(*batch, -1)
         name = resolve(self.name_, self.space)  # type: ignore[arg-type]
         if name in CNNS:
-            return CNNS[name][0](self.hidden_sizes, self.layers)(x)
+            params, convolutions, _ = CNNS[name]
+            return CNN(convolutions, self.hidden_sizes, self.layers, name=params)(x)
         return MLP(self.hidden_sizes, self.layers)(x.reshape(*batch, -1))
 
 
@@ -148,9 +144,9 @@ class SequenceTorso(nn.Module):
 
     Without a memory it is `Torso`: any leading axes, the memory passes through, first is not read. With one, observations
     are [T, N, ...] and first is bool [T, N]: where it holds, the memory begins anew. Every leaf of a memory is [N, ...].
-    Of ours the last of hidden_sizes is the memory's, the others are the encoder's, and window, num_heads and num_layers are
-    the Transformer's. A user's module remembers if it has a method `initial(num_envs) -> memory`, and is then called as this
-    one is, on float32 [T, N, *shape].
+    Of ours the last of hidden_sizes is the memory's, the others are the encoder's, and window is the Transformer's. A user's
+    module remembers if it has a method `initial(num_envs) -> memory`, and is then called as this one is, on float32
+    [T, N, *shape].
     """
 
     space: Space
@@ -158,8 +154,6 @@ class SequenceTorso(nn.Module):
     hidden_sizes: tuple[int, ...]
     layers: Layers = Layers()
     window: int = 16
-    num_heads: int = 4
-    num_layers: int = 1
 
     @property
     def remembers(self) -> bool:
@@ -187,7 +181,7 @@ class SequenceTorso(nn.Module):
             return instance(self.name_).copy(**module)
         features = self.hidden_sizes[-1]
         if self.name_ == "transformer":
-            return Transformer(features, self.num_layers, self.num_heads, self.window, **module)
+            return Transformer(features, window=self.window, **module)
         return GRU(features, **module) if self.name_ == "gru" else LSTM(features, **module)
 
 
@@ -228,11 +222,11 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
     """
     shape = one_array(space).shape
     side = min(shape[:2]) if len(shape) == 3 else 0
-    fitting = [cnn for cnn, (_, least) in CNNS.items() if side >= least]
+    fitting = [cnn for cnn, (_, _, least) in CNNS.items() if side >= least]
     if name == "auto":
         return "nature" if side >= LARGE else "minatar" if fitting else "mlp"
     if name in CNNS and name not in fitting:
-        least, valid = CNNS[name][1], ", ".join(["auto", "mlp", *fitting])
+        least, valid = CNNS[name][2], ", ".join(["auto", "mlp", *fitting])
         raise InputError(f"torso = {name} needs images [H >= {least}, W >= {least}, C], not {space}; valid here: {valid}")
     return name
 
@@ -241,7 +235,7 @@ def _check_core(made: SequenceTorso) -> None:
     resolve("auto", made.space)
     if not made.hidden_sizes:
         raise InputError(f"torso = {made.name_} needs hidden_sizes: the last is the memory's size")
-    size, heads = made.hidden_sizes[-1], made.num_heads
+    size, heads = made.hidden_sizes[-1], Transformer.num_heads
     if made.name_ == "transformer" and size % heads:
         raise InputError(f"torso = transformer splits the last of hidden_sizes among {heads} heads; {size} does not divide")
 

@@ -50,8 +50,8 @@ def _fixed_point(
 
     def sweep(carry: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         q, _, sweeps = carry
-        following = jnp.einsum("sat,t->sa", probability, state_values(q), precision="highest")
-        new = reward + gamma * following
+        next_value = jnp.einsum("sat,t->sa", probability, state_values(q), precision="highest")
+        new = reward + gamma * next_value
         return new, jnp.abs(new - q).max(), sweeps + 1
 
     start = (jnp.zeros_like(reward), jnp.full_like(reward, jnp.inf, shape=()), jnp.int32(0))

@@ -17,6 +17,11 @@ def linear_schedule(progress: jax.Array, start: Scalar, end: Scalar, fraction: S
     return start + (end - start) * jnp.minimum(done, 1.0)
 
 
+def greedy(q_values: jax.Array) -> jax.Array:
+    """The first action of the highest value: int32 [...]. q_values: float32 [..., A]."""
+    return jnp.argmax(q_values, -1).astype(jnp.int32)
+
+
 def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     """A uniform action with probability ε, else the first greedy one (Sutton & Barto, 2nd ed., section 2.2).
 
@@ -26,14 +31,13 @@ def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     num_actions = q_values.shape[-1]
     u = jax.random.uniform(key, dtype=jnp.float32)
     explored = (u / jnp.maximum(epsilon, 1e-30) * num_actions).astype(jnp.int32)
-    greedy = jnp.argmax(q_values).astype(jnp.int32)
-    return jnp.where(u < epsilon, jnp.minimum(explored, num_actions - 1), greedy)
+    return jnp.where(u < epsilon, jnp.minimum(explored, num_actions - 1), greedy(q_values))
 
 
 def epsilon_greedy_probs(q_values: jax.Array, epsilon: Scalar) -> jax.Array:
     """π(· | s) of ε-greedy, greedy actions sharing 1 - ε equally: float32 [A] (Sutton & Barto, 2nd ed., equation 5.2)."""
-    greedy = q_values == q_values.max()
-    return epsilon / q_values.shape[-1] + (1 - epsilon) * greedy.astype(jnp.float32) / greedy.sum(dtype=jnp.float32)
+    best = q_values == q_values.max()
+    return epsilon / q_values.shape[-1] + (1 - epsilon) * best.astype(jnp.float32) / best.sum(dtype=jnp.float32)
 
 
 def boltzmann_probs(q_values: jax.Array, temperature: Scalar) -> jax.Array:

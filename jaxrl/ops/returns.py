@@ -1,7 +1,7 @@
-"""Returns and one-step targets: truncation-correct everywhere.
+"""Returns and one-step targets of one environment; `vmap` over several.
 
-Suffixes as in the literature: `_t` is what follows the action at time t - 1, so `next_values[t]` is V(next_obs[t]), the
-observation before auto-reset. Only `terminated` stops a bootstrap.
+Arguments everywhere: rewards, values and next_values float32 [T], terminated and truncated bool [T], of steps in a row.
+`next_values[t]` is V(next_obs[t]), of the observation before auto-reset. Only `terminated` stops a bootstrap.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ def td_target(reward: jax.Array, gamma: Scalar, terminated: jax.Array, next_valu
 def discounted_returns(
     rewards: jax.Array, gamma: Scalar, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
 ) -> jax.Array:
-    """Monte-Carlo returns of one environment's rollout: float32 [T].
+    """Monte-Carlo returns of a rollout: float32 [T].
 
     G_t = r_t + γ · { 0                if terminated_t
                       V(next_obs_t)    if truncated_t, or t is the rollout's last step
                       G_{t+1}          otherwise }
     (Sutton & Barto, 2nd ed., equation 3.9, bootstrapped where an episode was cut rather than ended.)
-    rewards, next_values: float32 [T]; terminated, truncated: bool [T].
     """
     return lambda_returns(rewards, gamma, 1.0, terminated, truncated, next_values)
 
@@ -63,38 +62,36 @@ def n_step_return(rewards: jax.Array, gamma: Scalar, terminated: jax.Array, trun
 def n_step_returns(
     rewards: jax.Array, gamma: Scalar, n: int, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
 ) -> jax.Array:
-    """n-step returns of every step of one environment's sequence: float32 [T]. G_t = G_t^(n), with
+    """n-step returns of every step of a sequence: float32 [T]. G_t = G_t^(n), with
 
     G_t^(k) = r_t + γ · { 0                if terminated_t
                           V(next_obs_t)    if k = 1, or truncated_t, or t is the sequence's last step
                           G_{t+1}^(k-1)    otherwise }
     (Sutton & Barto, 2nd ed., equation 7.1, cut short where the episode ends, is truncated, or the sequence stops.)
-    rewards, next_values: float32 [T]; terminated, truncated: bool [T].
     """
     cut = truncated.at[-1].set(True)
-    following = next_values
+    bootstrap = next_values
     for _ in range(n - 1):
-        returns = td_target(rewards, gamma, terminated, following)
-        following = jnp.where(cut, next_values, jnp.roll(returns, -1))
-    return td_target(rewards, gamma, terminated, following)
+        returns = td_target(rewards, gamma, terminated, bootstrap)
+        bootstrap = jnp.where(cut, next_values, jnp.roll(returns, -1))
+    return td_target(rewards, gamma, terminated, bootstrap)
 
 
 def lambda_returns(
     rewards: jax.Array, gamma: Scalar, lam: Scalar, terminated: jax.Array, truncated: jax.Array, next_values: jax.Array
 ) -> jax.Array:
-    """λ-returns of one environment's rollout: float32 [T].
+    """λ-returns of a rollout: float32 [T].
 
     G_t = r_t + γ · { 0                                       if terminated_t
                       V(next_obs_t)                           if truncated_t, or t is the rollout's last step
                       (1 - λ) V(next_obs_t) + λ G_{t+1}       otherwise }
     (Sutton & Barto, 2nd ed., equation 12.18 with constant λ, γ, on-policy.) λ = 0 is one-step TD, λ = 1 Monte Carlo.
-    rewards, next_values: float32 [T]; terminated, truncated: bool [T].
     """
     cut = truncated.at[-1].set(True)
 
-    def backward(following: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def backward(next_return: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         reward, terminated, cut, next_value = xs
-        blend = jnp.where(lam < 1, (1 - lam) * next_value, 0.0) + lam * following  # λ = 1 never reads V
+        blend = jnp.where(lam < 1, (1 - lam) * next_value, 0.0) + lam * next_return  # λ = 1 never reads V
         mixed = jnp.where(cut, next_value, blend)
         g = td_target(reward, gamma, terminated, mixed)
         return g, g
@@ -111,21 +108,20 @@ def gae(
     values: jax.Array,
     next_values: jax.Array,
 ) -> jax.Array:
-    """Generalised advantage estimates of one environment's rollout: float32 [T] (Schulman et al. 2016, equation 16).
+    """Generalised advantage estimates of a rollout: float32 [T] (Schulman et al. 2016, equation 16).
 
     A_t = δ_t + γλ · { 0 if the episode ended at t (terminated or truncated), or t is the rollout's last step; else A_{t+1} }
     δ_t = r_t + γ (1 - terminated_t) V(next_obs_t) - V(obs_t)
     A_t + V(obs_t) is the λ-return. λ = 0 is the one-step error, λ = 1 the Monte-Carlo return less V.
-    rewards, values, next_values: float32 [T]; terminated, truncated: bool [T].
     """
     deltas = td_target(rewards, gamma, terminated, next_values) - values
     return _discounted_sums(deltas, jnp.where(terminated | truncated, 0.0, gamma * lam))
 
 
 class VTrace(NamedTuple):
-    """targets: v_t, what V(obs_t) is moved towards. advantages: ρ_t (r_t + γ v_{t+1} - V(obs_t)), for the policy gradient.
+    """V-trace's results, float32 [T] each.
 
-    float32 [T] both.
+    targets: v_t, what V(obs_t) is moved towards. advantages: ρ_t (r_t + γ v_{t+1} - V(obs_t)), for the policy gradient.
     """
 
     targets: jax.Array
@@ -144,12 +140,12 @@ def vtrace(
     clip_rho: Scalar = 1.0,
     clip_c: Scalar = 1.0,
 ) -> VTrace:
-    """V-trace: off-policy corrected values of one environment's rollout (Espeholt et al. 2018, equation 1 and section 4.2).
+    """V-trace: off-policy corrected values of a rollout (Espeholt et al. 2018, equation 1 and section 4.2).
 
     v_t = V(obs_t) + δ_t + γ c_t · { 0 if the episode ended at t, or t is the last step; else v_{t+1} - V(obs_{t+1}) }
     δ_t = ρ_t (r_t + γ (1 - terminated_t) V(next_obs_t) - V(obs_t)),   ρ_t = min(clip_rho, π/μ),   c_t = λ min(clip_c, π/μ)
     On-policy (log_rhos = 0, clips ≥ 1) v is the λ-return. log_rhos: log π(a|s) - log μ(a|s), float32 [T]; no gradient flows
-    through the results in use: they are targets. Other arguments as in `gae`.
+    through the results in use: they are targets.
     """
     rho, c = jnp.minimum(clip_rho, jnp.exp(log_rhos)), lam * jnp.minimum(clip_c, jnp.exp(log_rhos))
     ended = terminated | truncated
@@ -163,9 +159,9 @@ def vtrace(
 def _discounted_sums(x: jax.Array, decay: jax.Array) -> jax.Array:
     """y_t = x_t + decay_t y_{t+1}, y_T = 0: float32 [T]."""
 
-    def backward(following: jax.Array, xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def backward(next_sum: jax.Array, xs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, decay = xs
-        y = x + decay * following
+        y = x + decay * next_sum
         return y, y
 
     return jax.lax.scan(backward, jnp.zeros_like(x[0]), (x, decay), reverse=True)[1]

@@ -34,7 +34,7 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
         rows, num_envs = replay.shape
         return Priorities(sum_tree.init(rows * num_envs), jnp.float32(1))
 
-    def pushed(priorities: Priorities, replay: Replay) -> Priorities:
+    def insert(priorities: Priorities, replay: Replay) -> Priorities:
         # By the age of a row, 0 the newest: n - 1 and more has n steps; the rollout changed that for the first T + n - 1.
         rows, num_envs = replay.shape
         age = jnp.arange(rollout_length + n_step - 1, dtype=jnp.int32)
@@ -46,14 +46,13 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
 
     def sample(priorities: Priorities, replay: Replay, key: Key) -> tuple[jax.Array, jax.Array]:
         total = sum_tree.total(priorities.tree)
-        share = (
-            jnp.arange(batch_size, dtype=jnp.float32) + jax.random.uniform(key, (batch_size,), jnp.float32)
-        ) / batch_size
+        stratum = jnp.arange(batch_size, dtype=jnp.float32)
+        share = (stratum + jax.random.uniform(key, (batch_size,), jnp.float32)) / batch_size
         slots = sum_tree.find(priorities.tree, share * total)
         choices = (replay.filled - n_step + 1) * replay.shape[1]
         return slots, jnp.where(total > 0, priorities.tree[0][slots] / total * choices.astype(jnp.float32), 1.0)
 
-    def updated(
+    def update(
         priorities: Priorities, slots: jax.Array, priority: jax.Array, exponent: Scalar, when: jax.Array
     ) -> Priorities:
         # A divergence may round to just below 0; only what is no number at all is nan_to_num's.
@@ -63,7 +62,7 @@ def sampler(batch_size: int, n_step: int, rollout_length: int) -> Sampler:
         highest = jnp.where(when, jnp.maximum(priorities.highest, weight.max()), priorities.highest)
         return Priorities(sum_tree.assign(priorities.tree, slots, weight), highest)
 
-    return Sampler(init, pushed, sample, updated)
+    return Sampler(n_step, init, insert, sample, update)
 
 
 def importance_weights(relative: jax.Array, exponent: Scalar) -> jax.Array:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.trees import pytree, shared, static
-from jaxrl.core.types import Key, PyTree, Scalar
+from jaxrl.core.types import Key, PyTree, Scalar, Transition
 from jaxrl.ops.returns import n_step_return
 
 
@@ -59,18 +59,6 @@ class Replay(NamedTuple):
         return rows, num_envs
 
 
-class Stored(NamedTuple):
-    """One transition as value learners keep it; fields as in `Transition`, observations in the spec's storage dtype."""
-
-    obs: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    next_obs: jax.Array
-    valid: jax.Array
-
-
 class Batch(NamedTuple):
     """Transitions of n steps, leaves [B, ...]: the return goes on with discount · V(next_obs).
 
@@ -89,15 +77,16 @@ class Sampler(NamedTuple):
     """How slots are drawn, with batch size and n bound. A slot is drawn only if n steps from it on are stored.
 
     init: (replay) -> priorities; () where there are none
-    pushed: (priorities, replay) -> priorities, after a push of one rollout
+    insert: (priorities, replay) -> priorities, after a push of one rollout
     sample: (priorities, replay, key) -> (slots int32 [B], their probability over the uniform one, float32 [B])
-    updated: (priorities, slots [B], priority float32 [B], exponent, when bool []) -> priorities; the same unless `when`
+    update: (priorities, slots [B], priority float32 [B], exponent, when bool []) -> priorities; the same unless `when`
     """
 
-    init: Callable[[Any], PyTree]
-    pushed: Callable[[PyTree, Any], PyTree]
-    sample: Callable[[PyTree, Any, Key], tuple[jax.Array, jax.Array]]
-    updated: Callable[[PyTree, jax.Array, jax.Array, Scalar, jax.Array], PyTree]
+    n_step: int
+    init: Callable[[Replay], PyTree]
+    insert: Callable[[PyTree, Replay], PyTree]
+    sample: Callable[[PyTree, Replay, Key], tuple[jax.Array, jax.Array]]
+    update: Callable[[PyTree, jax.Array, jax.Array, Scalar, jax.Array], PyTree]
 
 
 def init(example: PyTree, capacity: int, num_envs: int, rollout_length: int, n_step: int = 1) -> Replay:
@@ -151,9 +140,9 @@ def take(buffers: PyTree, slots: jax.Array) -> PyTree:
 
 
 def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) -> Batch:
-    """The n-step transitions that begin at `slots` [B], cut where an episode ends. replay.data: `Stored`."""
+    """The n-step transitions that begin at `slots` [B], cut where an episode ends. replay.data: `Transition`."""
     rows, num_envs = replay.shape
-    data: Stored = replay.data
+    data: Transition = replay.data
     ahead = (slots[:, None] + num_envs * jnp.arange(n_step, dtype=jnp.int32)[None, :]) % (rows * num_envs)  # [B, n]
     reward, terminated, truncated = take((data.reward, data.terminated, data.truncated), ahead)
     n = jax.vmap(n_step_return, (0, None, 0, 0))(reward, gamma, terminated, truncated)

@@ -6,7 +6,7 @@ rollouts after it, never over the ring's write position. With length = burn_in +
 follows burn_in passes over every step once.
 
 A sequence is known by its slot in the ring of starts, int32: rollout · N + environment, so that the samplers of
-transitions draw sequences too.
+transitions draw sequences too: from `starts`, with n = `span` rollouts.
 """
 
 from __future__ import annotations
@@ -18,42 +18,34 @@ import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import PyTree
-from jaxrl.replay import prioritized, ring, uniform
-from jaxrl.replay.ring import Replay, Sampler
-
-
-class Step(NamedTuple):
-    """One step as recurrent learners keep it; fields as in `Transition`, observations in the spec's storage dtype."""
-
-    obs: jax.Array
-    first: jax.Array
-    action: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    next_obs: jax.Array
-    valid: jax.Array
+from jaxrl.replay import ring
+from jaxrl.replay.ring import Replay
 
 
 class Start(NamedTuple):
-    """memory: before a rollout's first step. valid: always True, for the samplers; it is steps that are left out."""
+    """Where a sequence can begin. memory: before a rollout's first step. valid: always True; the samplers ask for it."""
 
     memory: PyTree
     valid: jax.Array
 
 
 class SequenceReplay(NamedTuple):
-    """steps: data with leaves [R · T, N, ...]. starts: data `Start` with leaves [R, N, ...], one row for T of steps."""
+    """Two rings. steps: `Transition` with leaves [R · T, N, ...]. starts: `Start` with leaves [R, N, ...], one row for T."""
 
     steps: Replay
     starts: Replay
 
 
 class Sequences(NamedTuple):
-    """memory: leaves [B, ...], before the first step. steps: leaves [length, B, ...]."""
+    """A batch of sequences. memory: leaves [B, ...], before the first step. steps: leaves [length, B, ...]."""
 
     memory: PyTree
     steps: PyTree
+
+
+def span(length: int, rollout_length: int) -> int:
+    """How many rollouts a sequence touches."""
+    return -(-length // rollout_length)
 
 
 def init(step: PyTree, memory: PyTree, capacity: int, num_envs: int, rollout_length: int, length: int) -> SequenceReplay:
@@ -61,12 +53,11 @@ def init(step: PyTree, memory: PyTree, capacity: int, num_envs: int, rollout_len
 
     step, memory: one of each, leaves [...]. Raises ValueError where not even one sequence of each environment fits.
     """
-    rollouts = capacity // (num_envs * rollout_length)
-    if rollouts < _span(length, rollout_length):
+    rollouts, least = capacity // (num_envs * rollout_length), span(length, rollout_length)
+    if rollouts < least:
         raise InputError(
             f"replay_capacity = {capacity} cannot hold a sequence of {length} steps of each of num_envs = {num_envs}: "
-            f"in rollouts of rollout_length = {rollout_length} it takes "
-            f"{_span(length, rollout_length) * rollout_length * num_envs}"
+            f"in rollouts of rollout_length = {rollout_length} it takes {least * rollout_length * num_envs}"
         )
     steps = ring.init(step, capacity, num_envs, rollout_length)
     return SequenceReplay(steps, ring.init(Start(memory, jnp.bool_(True)), rollouts * num_envs, num_envs, 1))
@@ -78,26 +69,6 @@ def push(replay: SequenceReplay, steps: PyTree, memory: PyTree) -> SequenceRepla
     return SequenceReplay(ring.push(replay.steps, steps), ring.push(replay.starts, jax.tree.map(lambda x: x[None], start)))
 
 
-def sampler(batch_size: int, rollout_length: int, length: int, *, prioritize: bool) -> Sampler:
-    """Draws sequences: all that are stored as a whole alike, or in proportion to their weight.
-
-    The replay it takes is a SequenceReplay; at least ceil(length / T) rollouts must be written.
-    """
-    rollouts = _span(length, rollout_length)
-    of_starts = prioritized.sampler(batch_size, rollouts, 1) if prioritize else uniform.sampler(batch_size, rollouts)
-    return Sampler(
-        lambda replay: of_starts.init(replay.starts),
-        lambda priorities, replay: of_starts.pushed(priorities, replay.starts),
-        lambda priorities, replay, key: of_starts.sample(priorities, replay.starts, key),
-        of_starts.updated,
-    )
-
-
-def complete(replay: SequenceReplay, rollout_length: int, length: int) -> jax.Array:
-    """Whether any sequence is stored as a whole, so that one can be drawn: bool []."""
-    return replay.starts.filled >= _span(length, rollout_length)
-
-
 def read(replay: SequenceReplay, slots: jax.Array, length: int) -> Sequences:
     """The sequences of `slots` int32 [B]."""
     (rows, num_envs), rollouts = replay.steps.shape, replay.starts.shape[0]
@@ -105,8 +76,3 @@ def read(replay: SequenceReplay, slots: jax.Array, length: int) -> Sequences:
     row = (first_row[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]) % rows  # [length, B]
     memory = ring.take(replay.starts.data.memory, slots)
     return Sequences(memory, ring.take(replay.steps.data, row * num_envs + (slots % num_envs)[None, :]))
-
-
-def _span(length: int, rollout_length: int) -> int:
-    """How many rollouts a sequence touches."""
-    return -(-length // rollout_length)

@@ -98,7 +98,15 @@ class Callback:
         """Give back what is open, also after an error."""
 
 
-class StopAtReturn(Callback):
+class RowCallback(Callback):
+    """A callback that reads rows and evaluations only, so that the device need not wait for it."""
+
+    def wants_state(self, done: int) -> bool:
+        """No; it may read the state after an evaluation, when it is there anyway."""
+        return False
+
+
+class StopAtReturn(RowCallback):
     """Stops once a greedy evaluation, averaged over all members, reaches a return. Needs evaluations (`eval_every`)."""
 
     needs_evaluations = True
@@ -106,17 +114,13 @@ class StopAtReturn(Callback):
     def __init__(self, value: float) -> None:
         self.value = float(value)
 
-    def wants_state(self, done: int) -> bool:
-        """It reads evaluations only."""
-        return False
-
     def update(self, event: Event) -> None:
         """Look at the newest evaluation."""
         if event.evaluation and (mean := float(np.mean(event.evaluation["eval_return"]))) >= self.value:
             event.stop(f"return {mean:.6g} >= {self.value:g}")
 
 
-class Told:
+class Listener:
     """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s."""
 
     def __init__(self, callback: Any) -> None:
@@ -129,7 +133,7 @@ class Told:
         return getattr(Callback, name)(self, *args) if found is None else found(*args)
 
 
-class KeepBest(Callback):
+class KeepBest(RowCallback):
     """Keeps each member's policy of its best greedy evaluation, in the folder `best`. Needs evaluations (`eval_every`).
 
     `jaxrl.load(DIR, best=True)` reads it. returns: the best so far, float [members].
@@ -142,13 +146,9 @@ class KeepBest(Callback):
         self.returns = np.full(len(training.wave.members), -np.inf)
         self._kept: PyTree = None
         self._files = None if training.wave.path is None else Checkpoints(training.wave.path / BEST)
-        found = self._files.restore(training.template()) if self._files else None
+        found = self._files.restore(training.wave.template(training.trainer)) if self._files else None
         if found:
             self._kept, self.returns = to_host(found[0]), np.array(found[1]["returns"], float)
-
-    def wants_state(self, done: int) -> bool:
-        """The state is there after every evaluation."""
-        return False
 
     def update(self, event: Event) -> None:
         """Keep the members whose newest evaluation is their best."""

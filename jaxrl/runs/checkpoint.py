@@ -7,9 +7,8 @@ whole file, taken with zeros in its own place. Nothing is parsed before the dige
 another program's checkpoint, or a bug.
 
 Written by hand, for neither library syncs: with orbax 21 of 22 power cuts left no checkpoint, and safetensors' writer copies
-all arrays first. Measured on 2 cores (AMD EPYC, ext4), the median of ten saves, orbax in brackets: PPO on CartPole, 0.1 MB:
-13 ms (130); DQN with 100,000 transitions of CartPole, 4.5 MB: 20 ms (166), of Breakout-MinAtar for 4 seeds, 53 MB: 88 ms
-(147).
+all arrays first. (Measured on 2 cores, ext4, orbax in brackets: PPO on CartPole, 0.1 MB: 13 ms (130); DQN with 100,000
+transitions of CartPole, 4.5 MB: 20 ms (166); of Breakout-MinAtar for 4 seeds, 53 MB: 88 ms (147).)
 """
 
 from __future__ import annotations
@@ -85,9 +84,8 @@ class Checkpoints:
     def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest intact (state, meta), or None where none was ever written.
 
-        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. A checkpoint that cannot be read
-        or is not as it was written is named in a warning and passed over. Raises InputError where all are, and where the
-        newest intact one is another program's: that is named, never passed over.
+        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. A damaged checkpoint is named in a
+        warning and passed over. Raises InputError where all are damaged, or the newest intact one is another program's.
         """
         iterations = sorted(_iterations(self.directory), reverse=True)
         for iteration in iterations:

@@ -11,6 +11,7 @@ A run has all of these in one folder. A sweep has its plan and its result there,
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -30,9 +31,9 @@ from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
 from jaxrl.runs import documents, durable
 from jaxrl.runs.callbacks import BEST
-from jaxrl.runs.documents import CONFIG
+from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.metrics import METRICS, TIMING
-from jaxrl.runs.wave import CHECKPOINTS, SUMMARY, Wave
+from jaxrl.runs.wave import CHECKPOINTS, Wave
 
 CURVE, VALUES, GIF = "curve.png", "values.png", "policy.gif"
 CURVES, EFFECTS, TRIALS = "curves.png", "effects.png", "trials.png"
@@ -44,7 +45,7 @@ LOCK_SECONDS = 10.0  # a process that was killed may take that long to end
 
 
 def about() -> dict[str, Any]:
-    """Where and with what something is trained."""
+    """Where and with what something is trained, as config.json says it."""
     return {
         "versions": platform.versions(),
         "device": platform.device(),
@@ -109,17 +110,18 @@ def clear(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
 
 
+@dataclasses.dataclass
 class Lock:
-    """A directory's config.json, held by this process alone."""
+    """A directory's config.json, held by this process alone until the files in `exits` are closed."""
 
-    def __init__(self, directory: Path, exits: ExitStack) -> None:
-        self._directory, self._exits = directory, exits
+    directory: Path
+    exits: ExitStack
 
     def rewrite(self, values: Mapping[str, Any]) -> None:
         """Replace config.json; the new file is held before it is there."""
-        draft = self._directory / (CONFIG + durable.DRAFT)
-        _locked(self._exits.enter_context(open(draft, "w")).fileno())
-        documents.write(self._directory / CONFIG, values)
+        draft = self.directory / (CONFIG + durable.DRAFT)
+        _locked(self.exits.enter_context(open(draft, "w")).fileno())
+        documents.write(self.directory / CONFIG, values)
 
 
 @contextmanager
@@ -137,7 +139,8 @@ def held(directory: Path, patience: float = 0.0) -> Iterator[Lock]:
                 if time.monotonic() > deadline:
                     raise InputError(f"{directory} is being trained by another process")
                 time.sleep(0.1)
-            if _same(opened.fileno(), directory / CONFIG):  # else it was replaced before we had the lock
+            path = directory / CONFIG
+            if path.exists() and os.path.samestat(os.fstat(opened.fileno()), path.stat()):  # else replaced before we had it
                 yield Lock(directory, exits)
                 return
 
@@ -147,10 +150,6 @@ def _open(path: Path) -> Any:
         return open(path, "r+")  # on NFS only a file that may be written can be locked
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}") from error
-
-
-def _same(descriptor: int, path: Path) -> bool:
-    return os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path))
 
 
 def _locked(descriptor: int) -> bool:
@@ -187,6 +186,14 @@ def read_members(directory: Path) -> tuple[tuple[Member, ...], Layout]:
     return members, Layout(len(members), program["devices"], width)
 
 
+def read_wave(directory: Path, anyway: bool = False) -> Wave:
+    """A run, a population or one wave of a sweep by its own config.json. Raises ValueError."""
+    members, layout = read_members(directory)
+    values = documents.read_config(directory)
+    experiment = read_experiment(directory, values, anyway)
+    return Wave(experiment, members, layout, values["eval_every"], path=directory)
+
+
 MEMBER = {"seed": int, "config": int, "hparams": dict, "env_params": dict}
 
 
@@ -199,11 +206,12 @@ def mark(directory: Path, lock: Lock, sources: Mapping[str, Any]) -> None:
         lock.rewrite(values | {"went_on_with": [*values.get("went_on_with", []), *different]})
 
 
-def check_here(directory: Path, values: Mapping[str, Any], layout: Layout, anyway: bool = False) -> list[str]:
-    """Raises ValueError where a wave would not go on bit for bit here; what differs otherwise is given back.
+def check_here(directory: Path, layout: Layout, anyway: bool = False) -> None:
+    """Raises ValueError where a wave would not go on bit for bit here.
 
     anyway: go on although something differs that decides bits.
     """
+    values = documents.read_config(directory)
     if layout.devices > jax.local_device_count():
         raise InputError(
             f"{directory} ran on {layout.devices} devices, here are {jax.local_device_count()}: "
@@ -217,4 +225,3 @@ def check_here(directory: Path, values: Mapping[str, Any], layout: Layout, anywa
     different = bits.differences(values["bits"], bits.bits())
     if different and not anyway:
         raise InputError(f"{directory} would go on with other bits: {'; '.join(different)} (--anyway goes on, and marks it)")
-    return different

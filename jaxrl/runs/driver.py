@@ -20,7 +20,7 @@ from jaxrl.core import stats, trees
 from jaxrl.core.evaluation import Evaluation
 from jaxrl.core.types import PyTree
 from jaxrl.devices.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Programs
-from jaxrl.runs.callbacks import Chunk, Event, Told
+from jaxrl.runs.callbacks import Chunk, Event, Listener
 from jaxrl.runs.checkpoint import to_host
 from jaxrl.runs.metrics import plain
 from jaxrl.runs.wave import Wave
@@ -28,8 +28,8 @@ from jaxrl.runs.wave import Wave
 CHUNK_SECONDS = 0.3
 
 
-class Interrupted(Exception):
-    """Training was asked to stop by a signal, and has; what was written can be gone on with. number: the signal."""
+class Interruption(Exception):
+    """Training was stopped by a signal; what was written can be gone on with. number: the signal."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message, number)  # both, or it could not pass between processes
@@ -40,7 +40,7 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """number: the signal that asked to stop, or 0."""
+    """Whether training was asked to stop. number: the signal that did, or 0."""
 
     number: int = 0
 
@@ -68,7 +68,7 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(each, handler)
 
 
-class Restored(NamedTuple):
+class Snapshot(NamedTuple):
     """Where training goes on: states on the host [members], and what the checkpoint says (see `Training.meta`)."""
 
     states: PyTree
@@ -87,11 +87,11 @@ class Training:
         wave: Wave,
         programs: Programs,
         callbacks: Sequence[Any] = (),
-        restored: Restored | None = None,
+        restored: Snapshot | None = None,
         stop: Stop | None = None,
     ) -> None:
         self.wave, self.programs, self.trainer = wave, programs, programs.trainer
-        self._told, self._stop = [Told(callback) for callback in callbacks], stop or Stop()
+        self._listeners, self._stop = [Listener(callback) for callback in callbacks], stop or Stop()
         meta = restored.meta if restored else {}
         self.done = meta.get("iteration", 0)
         self.stopped = meta["stopped"] if meta.get("total_steps") == self.trainer.total_steps else ""  # else it was extended
@@ -103,9 +103,9 @@ class Training:
 
     def __enter__(self) -> Training:
         with self._exits:
-            for told in self._told:
-                self._exits.callback(told.call, "close")
-                told.call("start", self)
+            for listener in self._listeners:
+                self._exits.callback(listener.call, "close")
+                listener.call("start", self)
             self._exits = self._exits.pop_all()
         return self
 
@@ -123,20 +123,20 @@ class Training:
         return self.done * self.trainer.steps_per_iteration
 
     def meta(self) -> dict[str, Any]:
-        """Plain values that go on with the states: `Restored` takes them back."""
-        names = [member.label for member, lost in zip(self.wave.members, self.diverged, strict=True) if lost]
-        times = {"run_s": self.run_s, "eval_s": self.eval_s}
-        where = {"iteration": self.done, "total_steps": self.trainer.total_steps, "stopped": self.stopped}
-        return where | times | {"diverged": names}
-
-    def template(self) -> PyTree:
-        """Shapes and dtypes of the members' states, leaves [members, ...]."""
-        return states_template(self.wave, self.trainer)
+        """Plain values that go on with the states: `Snapshot` takes them back."""
+        return {
+            "iteration": self.done,
+            "total_steps": self.trainer.total_steps,
+            "stopped": self.stopped,
+            "run_s": self.run_s,
+            "eval_s": self.eval_s,
+            "diverged": [m.label for m, lost in zip(self.wave.members, self.diverged, strict=True) if lost],
+        }
 
     def advance(self, until: int | None = None) -> None:
         """Train until so many iterations are done in all (None: to the end), or a callback stops it.
 
-        Raises Interrupted where a signal came.
+        Raises Interruption where a signal came.
         """
         until = self.trainer.num_iterations if until is None else until
         program, running = self.programs.chunk, None
@@ -149,13 +149,14 @@ class Training:
             running = (self.done, count, rows)
             self.done += count
             interrupted = self._stop.number  # a signal from here on waits for the next chunk
-            wanted = self._wanted()
-            if interrupted or wanted or self.done == self._boundary(until, self.done - 1):
+            wanted = [each.call("wants_state", self.done) for each in self._listeners if not each.every]  # all are asked
+            if interrupted or any(wanted) or self.done == self._boundary(until, self.done - 1):
                 self._tell(*running, synchronous=True)
                 running = None
             if interrupted and self.done < self.trainer.num_iterations:
                 self._leave()
-                raise Interrupted(self._where(interrupted), interrupted)
+                where = f"step {self.env_steps:,} of {self.trainer.total_steps:,}"
+                raise Interruption(f"stopped by {signal.Signals(interrupted).name} at {where}", interrupted)
         if running:
             self._tell(*running, synchronous=True)
         if self.finished:
@@ -163,7 +164,7 @@ class Training:
 
     def keep(self, index: np.ndarray, programs: Programs, wave: Wave) -> None:
         """Go on with the members at `index` only, in other programs; `wave` are these members, laid out for them."""
-        kept = trees.take(self.states, index)
+        kept = trees.member(self.states, index)
         self.wave, self.programs, self.diverged = wave, programs, self.diverged[index]
         self.states = self._place(kept)
 
@@ -195,22 +196,18 @@ class Training:
             **({"stopped": self.stopped} if self.stopped else {}),
             **({"out": str(self.wave.path)} if self.wave.path else {}),
         }
-        for told in self._told:
-            told.call("finish", self, summary)
+        for listener in self._listeners:
+            listener.call("finish", self, summary)
         return summary
 
     def _place(self, states: PyTree) -> PyTree:
         """The members' states [members, ...] on the devices that compute them, padded."""
-        return self.programs.place(self.wave.layout.pad(states))
-
-    def _where(self, number: int) -> str:
-        total = self.trainer.total_steps
-        return f"stopped by {signal.Signals(number).name} at step {self.env_steps:,} of {total:,}"
+        return jax.device_put(self.wave.layout.pad(states), self.programs.layout.sharding)
 
     def _boundary(self, until: int, after: int | None = None) -> int:
         """The next iteration count at which somebody must be told: an evaluation, a callback's `every`, or `until`."""
         done = self.done if after is None else after
-        periods = [self.wave.eval_every, *(told.every for told in self._told)]
+        periods = [self.wave.eval_every, *(listener.every for listener in self._listeners)]
         return min([until, *(self._reached(done, every) for every in periods if every)])
 
     def _reached(self, done: int, every: int) -> int:
@@ -221,28 +218,22 @@ class Training:
     def _due(self, every: int) -> bool:
         return bool(every) and self.done == self._reached(self.done - 1, every)
 
-    def _wanted(self) -> bool:
-        return any([told.call("wants_state", self.done) for told in self._told if not told.every])  # each is asked
-
     def _tell(self, first: int, count: int, device_rows: Any, *, synchronous: bool) -> None:
-        """A chunk is done. synchronous: no other one was begun, so that the state is that after it."""
+        """Tell callbacks of a chunk. synchronous: no other one was begun, so that the state is that after it."""
         rows = {name: x[: len(self.wave.members), :count] for name, x in jax.device_get(device_rows).items()}
         seconds = self._pace.finished(count)
         self.run_s += seconds
         self.diverged |= rows["diverged"].any(1)
-        evaluated: dict[str, np.ndarray] = {}
-        eval_seconds = 0.0
-        if synchronous and self._due(self.wave.eval_every):
-            evaluated, eval_seconds = self._evaluated()
+        evaluated, eval_seconds = self._evaluated() if synchronous and self._due(self.wave.eval_every) else ({}, 0.0)
         chunk = Chunk(first, rows, evaluated, seconds, eval_seconds)
-        for told in self._told:
-            told.pending.append(chunk)
-            if not told.every or (synchronous and self._due(told.every)):
-                told.call("update", self._event(told, synchronous))
-                told.pending = []
+        for listener in self._listeners:
+            listener.pending.append(chunk)
+            if not listener.every or (synchronous and self._due(listener.every)):
+                listener.call("update", self._event(listener, synchronous))
+                listener.pending = []
 
     def _evaluated(self) -> tuple[dict[str, np.ndarray], float]:
-        """Means over a greedy evaluation's episodes, each [members], and the seconds that it took, compiling apart."""
+        """Means over a greedy evaluation's episodes, each [members], and its seconds, without compiling."""
         jax.block_until_ready(self.states)
         self.programs.evaluator(EVAL_EPISODES)
         begin = time.perf_counter()
@@ -254,15 +245,15 @@ class Training:
         return {"eval_return": np.mean(result.returns, -1), "eval_length": lengths}, seconds
 
     def _leave(self) -> None:
-        for told in self._told:
-            told.call("leave", self._event(told, True))
-            told.pending = []
+        for listener in self._listeners:
+            listener.call("leave", self._event(listener, True))
+            listener.pending = []
 
-    def _event(self, told: Told, synchronous: bool) -> Event:
-        done = (told.pending[-1].first + told.pending[-1].count) if told.pending else self.done
+    def _event(self, listener: Listener, synchronous: bool) -> Event:
+        done = (listener.pending[-1].first + listener.pending[-1].count) if listener.pending else self.done
         steps = done * self.trainer.steps_per_iteration
         state = self.host_states if synchronous else _no_state
-        return Event(self, list(told.pending), steps, steps / self.trainer.total_steps, state, self._stop_for)
+        return Event(self, list(listener.pending), steps, steps / self.trainer.total_steps, state, self._stop_for)
 
     def _stop_for(self, reason: str) -> None:
         self.stopped = self.stopped or reason or "stopped"
@@ -272,16 +263,10 @@ def _no_state() -> PyTree:
     raise RuntimeError("the state is given away by now: let the callback's `wants_state` ask for it, or set `every`")
 
 
-def states_template(wave: Wave, trainer: Any) -> PyTree:
-    """Shapes and dtypes of the TrainStates of all members, leaves [members, ...]."""
-    keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((len(wave.members),), np.int32))
-    return jax.eval_shape(jax.vmap(trainer.init), keys)
-
-
 def stats_of(per_seed: np.ndarray) -> dict[str, Any]:
     """Mean, interquartile mean and 95 % interval of final returns [seeds]; None where a diverged seed leaves no number."""
     with np.errstate(invalid="ignore"):  # infinities of both signs
-        low, high = stats.bootstrap_interval(per_seed)
+        low, high = stats.seed_interval(per_seed)
         numbers = {"mean": per_seed.mean(), "iqm": stats.iqm(per_seed), "ci_low": low, "ci_high": high, "per_seed": per_seed}
     return {name: plain(x) for name, x in numbers.items()}
 

@@ -8,22 +8,23 @@ import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import documents
+from jaxrl.runs import documents, metrics
 from jaxrl.runs.callbacks import Callback, Event
 from jaxrl.runs.checkpoint import Checkpoints
-from jaxrl.runs.driver import Restored, Training, states_template
+from jaxrl.runs.documents import SUMMARY
+from jaxrl.runs.driver import Snapshot, Training
 from jaxrl.runs.metrics import METRICS, TIMING, JsonLines
-from jaxrl.runs.wave import CHECKPOINTS, SUMMARY, Wave
+from jaxrl.runs.wave import CHECKPOINTS, Wave
 
 
-def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Restored | None:
+def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Snapshot | None:
     """The newest intact checkpoint of a wave's directory; None where none was written yet.
 
     same_settings: whether hyper-parameters are what config.json says, as they are but in a population. Raises ValueError.
     """
     if not (wave.directory / CHECKPOINTS).is_dir():
         return None
-    found = Checkpoints(wave.directory / CHECKPOINTS).restore(states_template(wave, trainer))
+    found = Checkpoints(wave.directory / CHECKPOINTS).restore(wave.template(trainer))
     if not found:
         return None
     if found[1]["total_steps"] != trainer.total_steps:
@@ -32,7 +33,7 @@ def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Restored
             raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
     if same_settings:
         _check_settings(wave, trainer, found[0])
-    return Restored(*found)
+    return Snapshot(*found)
 
 
 def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
@@ -49,13 +50,21 @@ def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
                 )
 
 
+def read_metrics(wave: Wave) -> metrics.Table:
+    """A wave's metrics.jsonl as {name: [members, iterations]}. Raises ValueError."""
+    rows = metrics.read(wave.directory / METRICS)
+    if not rows:
+        raise InputError(f"{wave.directory} has no metrics yet")
+    return metrics.table(rows, [member.name for member in wave.members], wave.directory / METRICS)
+
+
 class Files(Callback):
     """Writes what is new after each chunk, and a checkpoint every so many seconds and where training ends.
 
     Rows are on disk before the checkpoint that records how many bytes of them belong to it.
     """
 
-    def __init__(self, wave: Wave, checkpoint_every: float, restored: Restored | None) -> None:
+    def __init__(self, wave: Wave, checkpoint_every: float, restored: Snapshot | None) -> None:
         """checkpoint_every: seconds of training. restored: where the files are gone on from; None: from nothing."""
         self._directory, self._every = wave.directory, checkpoint_every
         self._checkpoints = Checkpoints(self._directory / CHECKPOINTS)
@@ -100,7 +109,6 @@ class Files(Callback):
         documents.write(self._directory / SUMMARY, summary)
 
     def close(self) -> None:
-        """Close the files that are open."""
         for file in (getattr(self, "_log", None), getattr(self, "_timing", None)):
             if file:
                 file.close()

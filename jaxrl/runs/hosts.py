@@ -1,25 +1,8 @@
 """One large member over several hosts: its environments are parted among all their devices, its parameters lie on each.
 
-Start the same program on every host, one process each, here with the host's number as its argument:
-
-    import sys
-    import jax, jaxrl
-    from jaxrl.runs import hosts
-
-    hosts.start("10.0.0.1:9876", count=4, index=int(sys.argv[1]))  # where host 0 is reached; before anything is computed
-    trainer = jaxrl.make_trainer("ppo", "CartPole-v1", total_steps=10_000_000, config={"num_envs": 4096})
-    state, metrics = hosts.train(trainer, jax.random.key(0))  # as trainer.train gives them
-    whole = hosts.collect(state)  # on every host, for all take part
-    if hosts.is_first():
-        print(metrics["episode_return"][-1], jaxrl.evaluate(trainer, whole, jax.random.key(1)).returns.mean())
-
-`num_envs` must be a multiple of the devices of all hosts together. The loop is the same as ever: XLA parts each step by
-where its arrays lie, and adds gradients, metrics and statistics over the devices. So numbers are those of a single process
-but for the order of sums, and every host ends with the same parameters. What is drawn from a rollout or a replay is gathered
-from all hosts, and each device takes its share of it.
-
-Every host makes the same calls in the same order: `programs`' two, `train`, `collect` and `spread` wait for all. What one
-host does alone (evaluate, print, write) works on what `collect` gave. To save while training, run parts of it:
+Every host runs the same program, calls `start` before anything is computed, and then makes the same calls in the same order:
+`programs`' two, `train`, `collect` and `spread` wait for all (docs/howto/hosts.md shows a whole program). What one host does
+alone (evaluate, print, write) works on what `collect` gave. To save while training, run parts of it:
 
     init, run = hosts.programs(trainer, iterations=100)
     state = init(jax.random.key(0))
@@ -30,6 +13,10 @@ host does alone (evaluate, print, write) works on what `collect` gave. To save w
             checkpoint.Checkpoints(directory).save(done, whole, {"metrics": ...})
 
 To go on, every host reads the same checkpoint with `Checkpoints.restore`, and `hosts.spread(trainer, whole)` is the state.
+
+`num_envs` must be a multiple of the devices of all hosts together. XLA parts each step of the loop by where its arrays lie,
+and adds gradients, metrics and statistics over the devices, so numbers are those of a single process but for the order of
+sums. What is drawn from a rollout or a replay is gathered from all hosts, and each device takes its share of it.
 
 This is for one member too large for a host. Many members need none of it: each host trains seeds of its own.
 """

@@ -1,8 +1,7 @@
-"""How far a run is, on standard error: a live bar on a terminal, a line now and then elsewhere."""
+"""How far training is, on standard error: a live bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -11,7 +10,8 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.core.numbers import readable
+from jaxrl.runs.callbacks import Event, RowCallback
 from jaxrl.runs.driver import Training
 
 LINE_EVERY = 5.0  # seconds between lines where there is no terminal
@@ -26,12 +26,19 @@ def say(text: str, *, result: bool = False) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def on_terminal() -> bool:
+    """Whether standard error is a terminal."""
+    return rich.console.Console(stderr=True).is_terminal
+
+
 class Bar:
-    """Context manager; `update` as often as there is news. unit: of what is counted; value: what the news is."""
+    """A context manager that shows a count; `update` it as often as there is news.
+
+    unit: of what is counted. value: what the number beside it is called.
+    """
 
     def __init__(self, label: str, total: int, done: int = 0, unit: str = "steps", value: str = "return") -> None:
-        self._label, self._total, self._unit, self._value = label, total, unit, value
-        self._start, self._start_done, self._last_line = time.perf_counter(), done, -LINE_EVERY
+        self._label, self._total, self._unit, self._value, self._last_line = label, total, unit, value, -LINE_EVERY
         console = rich.console.Console(stderr=True)
         columns = (
             rich.progress.TextColumn("{task.description}"),
@@ -49,43 +56,40 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, done: int, value: float) -> None:
-        """done: so far, environment steps of each seed. value: a return, of the last episodes over seeds; NaN for none."""
-        now = time.perf_counter()
-        rate = (done - self._start_done) / max(now - self._start, 1e-9)
-        news = f"{self._value} {value:.1f}" if value == value else f"no {self._value} yet"
-        if self._unit == "steps":
-            news += f"  {rate:,.0f} steps/s a seed"
+    def update(self, done: int, value: float, more: str = "") -> None:
+        """done: so far. value: the newest, NaN for none yet. more: said behind it."""
+        news = (f"{self._value} {readable(value)}" if value == value else f"no {self._value} yet") + more
         self._bar.update(self._task, completed=done, news=news)
+        now = time.perf_counter()
         if self._bar.disable and (now - self._last_line >= LINE_EVERY or done >= self._total):
             self._last_line = now
             share = f"{done:,}/{self._total:,} {self._unit} ({100 * done / self._total:.0f} %)"
             say(f"{self._label}  {share}  {news}")
 
 
-class Progress(Callback):
-    """Shows the environment steps of a wave's members, and the mean of their newest returns in training."""
+class Progress(RowCallback):
+    """Shows the environment steps of a wave's members, their rate, and the mean of the newest returns in training.
+
+    The rate is that of training in this process, without compiling and evaluating.
+    """
 
     def __init__(self, label: str) -> None:
         self._label = label
         self._bar: Bar | None = None
+        self._steps, self._seconds = 0, 0.0
 
     def start(self, training: Training) -> None:
-        """Show where training stands."""
         self._bar = Bar(self._label, training.trainer.total_steps, training.env_steps).__enter__()
 
-    def wants_state(self, done: int) -> bool:
-        """It reads rows only."""
-        return False
-
     def update(self, event: Event) -> None:
-        """Show the newest return of each member, averaged."""
+        self._steps += sum(chunk.count for chunk in event.chunks) * event.training.trainer.steps_per_iteration
+        self._seconds += sum(chunk.seconds for chunk in event.chunks)
         last = event.chunks[-1].metrics["episode_return"]
         known = [row[np.isfinite(row)][-1] for row in last if np.isfinite(row).any()]
+        rate = f"  {self._steps / max(self._seconds, 1e-9):,.0f} steps/s a seed"
         if self._bar:
-            self._bar.update(event.env_steps, float(np.mean(known)) if known else math.nan)
+            self._bar.update(event.env_steps, float(np.mean(known)) if known else np.nan, more=rate)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
         if self._bar:
             self._bar.__exit__()

@@ -26,11 +26,12 @@ from PIL import Image
 from jaxrl.core.errors import InputError
 from jaxrl.experiment.members import Member
 from jaxrl.runs import documents, metrics
-from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.callbacks import Event, RowCallback
 from jaxrl.runs.directory import CURVE, GIF, TENSORBOARD, VALUES, WANDB
-from jaxrl.runs.driver import Restored, Training
+from jaxrl.runs.documents import SUMMARY
+from jaxrl.runs.driver import Training
 from jaxrl.runs.metrics import METRICS
-from jaxrl.runs.wave import SUMMARY, Wave
+from jaxrl.runs.wave import Wave
 
 FOLLOWER = Path(__file__).with_name("wandb_follower.py")
 PICTURES = (CURVE, VALUES, GIF)
@@ -49,34 +50,17 @@ def require(tensorboard: bool, wandb: str | None) -> None:
         raise InputError("--wandb needs the name of a project")
 
 
-def make(
-    wave: Wave, tensorboard: bool, wandb: str | None, group: str, restored: Restored | None
-) -> list[TensorBoard | Wandb]:
-    """The sinks that are asked for, of which `require` knows that they are there.
-
-    wandb: the project. group: what W&B groups the members under. restored: where an earlier process stopped.
-    """
-    from_byte = restored.meta["metrics_bytes"] if restored else 0
-    found: list[TensorBoard | Wandb] = [TensorBoard(wave)] if tensorboard else []
-    return found + ([Wandb(wave, wandb, group, from_byte)] if wandb is not None else [])
-
-
 def member_config(values: Mapping[str, Any], member: Member) -> dict[str, Any]:
     """config.json's values as they hold for one member, its label under `member`."""
     own = {name: {**values[name], **getattr(member, name)} for name in ("hparams", "env_params")}
     return {name: value for name, value in values.items() if name != "members"} | own | {"member": member.label}
 
 
-def pictures(directory: Path) -> list[Path]:
-    """Those of a finished run, the animation last."""
-    return [path for path in (directory / name for name in PICTURES) if path.exists()]
-
-
 def _folder(member: Member) -> str:
     return "_".join(f"{key}_{number}" for key, number in member.label.items())
 
 
-class TensorBoard(Callback):
+class TensorBoard(RowCallback):
     """Events in DIR/tensorboard/seed_<n>, in a sweep config_<c>_seed_<n>: one event a row. Needs the extra `tensorboard`.
 
     The configuration is a text and fills the HPARAMS tab; a GIF is an image, which TensorBoard plays.
@@ -118,10 +102,6 @@ class TensorBoard(Callback):
         for part in summary.hparams(plain, {"final_return": None}):  # the experiment, its begin, its end
             self._put(name, part, 0)
 
-    def wants_state(self, done: int) -> bool:
-        """It reads rows only."""
-        return False
-
     def update(self, event: Event) -> None:
         """One event for each row, at its environment step; after a resume some come again, equal to the first."""
         left_out, value = ("iteration", "config", "seed", "env_steps"), self._summary.Value
@@ -138,14 +118,15 @@ class TensorBoard(Callback):
             if final is not None:
                 self._put(name, self._summary(value=[value(tag="final_return", simple_value=final)]), step)
         first = next(iter(self._writers))
-        for path in pictures(self._directory):
+        for path in (self._directory / name for name in PICTURES):
+            if not path.exists():
+                continue
             with Image.open(path) as opened:
                 width, height = opened.size
             image = self._summary.Image(width=width, height=height, colorspace=3, encoded_image_string=path.read_bytes())
             self._put(first, self._summary(value=[value(tag=path.stem, image=image)]), step)
 
     def close(self) -> None:
-        """Write what is pending."""
         for writer in self._writers.values():
             writer.close()
 
@@ -158,14 +139,12 @@ class TensorBoard(Callback):
         self._flushed = time.monotonic()
 
 
-class Wandb(Callback):
+class Wandb(RowCallback):
     """A W&B run for each member, grouped, in a project. Needs the extra `wandb`; W&B's variables (WANDB_MODE ...) hold.
 
     A process beside the run follows metrics.jsonl at the lowest priority: what it takes, the run's own work does not need.
-    So W&B may lag behind a run that uses every core, and `close` waits until it has caught up; long where other programs use
-    every core, too, unless Linux lets this user raise a priority again. (Measured on 2 cores with wandb 0.31: its client and
-    service together need 0.4 ms of a core for a row, 2 s to start and 0.1 s for each member. One W&B run for all members
-    would make a row a third of that, but they could not be grouped and compared.)
+    So W&B may lag behind a run that uses every core, and `close` waits until it has caught up. (Measured on 2 cores with
+    wandb 0.31: its client and service together need 0.4 ms of a core for a row, 2 s to start and 0.1 s for each member.)
 
     Files lie in DIR/wandb. Of an identifier in there and of the member are made the ids, with which a resumed run goes on.
     """
@@ -204,12 +183,8 @@ class Wandb(Callback):
         except BrokenPipeError as error:
             raise RuntimeError(f"the process of --wandb ended with {self._process.wait()}") from error
 
-    def wants_state(self, done: int) -> bool:
-        """The rows are read from metrics.jsonl."""
-        return False
-
     def update(self, event: Event) -> None:
-        """They are read from metrics.jsonl. Warns once where W&B has stopped: the run goes on, `close` says why."""
+        """Warn once where W&B has stopped: the run goes on, `close` says why."""
         if self._process.poll() is not None and not self._warned:
             self._warned = True
             warnings.warn("W&B has stopped following the run, which goes on without it", stacklevel=2)

@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,36 +41,17 @@ def main() -> int:
 
 
 def await_end(over: threading.Event) -> None:
-    """Wait until the run is over, and do then what is left of this as fast as Linux lets its user."""
-    try:
-        sys.stdin.read()
-        if psutil.LINUX:
-            hurry()
-    finally:
-        over.set()
+    """Wait until the run is over."""
+    sys.stdin.read()
+    over.set()
 
 
-def hurry() -> None:
-    """Raise the priorities again: of each thread, where that is allowed, and of the service's session."""
-    for process in [psutil.Process(), *psutil.Process().children()]:
-        for thread in process.threads():
-            with contextlib.suppress(PermissionError, ProcessLookupError):  # not allowed; over
-                os.setpriority(os.PRIO_PROCESS, thread.id, 0)
-    set_service(0)
-
-
-def set_service(level: int) -> None:
-    """Give the session of W&B's service a priority: Linux may share the cores among sessions first, then among processes.
-
-    That may be done once in 0.1 s on a machine.
-    """
+def yield_cores() -> None:
+    """Give the session of W&B's service the lowest priority: Linux may share the cores among sessions before processes."""
     groups = [Path(f"/proc/{process.pid}/autogroup") for process in psutil.Process().children()]
     for group in (group for group in groups if group.exists()):
-        try:
-            group.write_text(str(level))
-        except BlockingIOError:
-            time.sleep(0.2)
-            group.write_text(str(level))
+        with contextlib.suppress(BlockingIOError):  # it takes one such change in 0.1 s
+            group.write_text(str(LOWEST))
 
 
 def follow(work: dict[str, Any], over: threading.Event) -> None:
@@ -79,8 +59,7 @@ def follow(work: dict[str, Any], over: threading.Event) -> None:
     import wandb
 
     wandb.setup()
-    if not over.is_set():
-        set_service(LOWEST)
+    yield_cores()
     members = {name_of(member["config"]["member"]): Member(work, member) for member in work["members"]}
     with open(work["rows"], "rb") as file:
         file.seek(work["from_byte"])

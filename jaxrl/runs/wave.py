@@ -16,8 +16,9 @@ from jaxrl.devices.programs import Arguments
 from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
+from jaxrl.runs.documents import CONFIG, SUMMARY
 
-CONFIG, SUMMARY, CHECKPOINTS = "config.json", "summary.json", "checkpoints"
+CHECKPOINTS = "checkpoints"  # a wave's folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Wave:
         pad = self.layout.pad
         keys = jax.vmap(jax.random.key)(pad(np.array([m.seed for m in self.members], np.int32)))
         return Arguments(keys, pad(_stacked(hparams)), pad(_stacked(env_params)))
+
+    def template(self, trainer: Trainer) -> PyTree:
+        """Shapes and dtypes of the members' TrainStates, leaves [members, ...]."""
+        keys = jax.eval_shape(jax.vmap(jax.random.key), jax.ShapeDtypeStruct((len(self.members),), np.int32))
+        return jax.eval_shape(jax.vmap(trainer.init), keys)
 
     def keep(self, index: np.ndarray, layout: Layout) -> Wave:
         """Only the members at `index`, laid out anew."""

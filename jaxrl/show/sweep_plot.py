@@ -1,6 +1,6 @@
 """Pictures of a sweep: learning curves of its configurations, and the effect of each setting on the final return.
 
-What is drawn is computed apart from the drawing: `config_curve`, `effect`.
+What is drawn is computed apart from the drawing: `curve_of`, `effect`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from jaxrl.core import stats
 from jaxrl.experiment import search_space
 from jaxrl.show import plot
+from jaxrl.show.configurations import Configuration, by_return
 from jaxrl.show.plot import Curve
-from jaxrl.sweeps.result import SweepResult, ranked
 
 COLOURED = 8  # configurations of a picture in which each has a colour ...
 BEST = 5  # ... and how many have one where there are more
@@ -25,10 +25,8 @@ LOG_SPAN = 20  # highest over lowest value, from which on an axis is logarithmic
 LABELLED = 8  # values that have a tick each
 VALUES = 12  # numbers that have a mean each; of more, bins have one
 BINS = 8  # at most, of three values each at least
-COLUMNS = 4  # of panels
 ROOM = 34  # characters that fit under a panel
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a3d9a", "#333333")  # Okabe & Ito, mostly
-MEAN = "mean and 95 % interval over seeds"
 LOST = "return no number: not in the means"
 GREY, INK, STAR = "#9aa5b1", "#0072b2", "#d55e00"
 
@@ -56,26 +54,21 @@ class Effect(NamedTuple):
     each_y: np.ndarray
 
 
-def config_curve(result: SweepResult, config: int) -> Curve:
-    """The learning curve of a configuration, labelled with its settings; iterations that it has not are cut off."""
-    length = iterations(result, config)
-    steps = result.metrics["env_steps"][config, 0, :length]
-    returns, episodes = (result.metrics[name][config, :, :length] for name in ("episode_return", "episodes"))
-    return plot.thinned(search_space.text(result.configs[config]), steps, returns, episodes)
+def curve_of(found: Configuration) -> Curve:
+    """The learning curve of a configuration, labelled with its settings, with its evaluations where there were any."""
+    metrics = found.metrics
+    steps, evaluated = metrics["env_steps"][0], metrics.get("eval_return")
+    curve = plot.thinned(search_space.text(found.setting), steps, metrics["episode_return"], metrics["episodes"])
+    if evaluated is None or not (at := np.isfinite(evaluated).any(0)).any():
+        return curve
+    return curve._replace(evaluations=Curve("", steps[at], evaluated[:, at].astype(float)))
 
 
-def iterations(result: SweepResult, config: int) -> int:
-    """How many iterations a configuration has; other programs may have more."""
-    steps = result.metrics["env_steps"][config, 0]
-    return int(np.argmax(steps == steps[-1])) + 1
-
-
-def best_curve(result: SweepResult) -> Curve:
-    """The learning curve of a run, or of a sweep's best configuration; its detail then tells the settings."""
-    best, base = result.best(), result.plan.base
-    found = config_curve(result, best)
-    detail = "" if result.plan.alone else f"best of {len(result.configs)}: {found.label}{_note(result, [best])}"
-    return found._replace(label=f"{base.agent} {base.env}", detail=detail)
+def best_curve(found: Sequence[Configuration], label: str) -> Curve:
+    """The learning curve of the best configuration; where there are several, its label tells the settings."""
+    best = found[by_return(found)[0]]
+    curve, many = curve_of(best), len(found) > 1
+    return curve._replace(label=f"{label}, best of {len(found)}: {curve.label}{_note([best])}" if many else label)
 
 
 def varied(configs: Sequence[search_space.Setting]) -> list[str]:
@@ -126,61 +119,56 @@ def _means(returns: np.ndarray) -> np.ndarray:
 
 
 def _mean_and_interval(returns: np.ndarray) -> tuple[float, float, float]:
-    """Of the configurations [C, S] whose returns are all finite numbers."""
+    """Of the configurations [C, S] whose returns are all finite numbers; no interval from too few seeds."""
     known = returns[np.isfinite(returns).all(1)]
-    return (float(known.mean()), *stats.bootstrap_interval(known)) if known.size else (np.nan, np.nan, np.nan)
+    if not known.size or returns.shape[1] < stats.FEWEST_SEEDS:
+        return (float(known.mean()) if known.size else np.nan, np.nan, np.nan)
+    return float(known.mean()), *stats.bootstrap_interval(known)
 
 
-def _note(result: SweepResult, configs: list[int]) -> str:
+def _note(configurations: Sequence[Configuration]) -> str:
     """What a legend adds for members that diverged."""
-    count = int(np.asarray(result.diverged)[configs].sum())
+    count = sum(int(found.diverged.sum()) for found in configurations)
     return f" ({count} diverged)" if count else ""
 
 
-def curves(result: SweepResult, out: Path) -> None:
+def curves(configurations: Sequence[Configuration], title: str, out: Path) -> None:
     """Draw the learning curves into a PNG, best configurations first; of many, all but the best are thin and grey."""
     fig, ax = plot.pyplot().subplots(figsize=(7.2, 4.1), layout="constrained")
-    order = ranked(result.final_return)
+    order = [configurations[i] for i in by_return(configurations)]
     shown = order if len(order) <= COLOURED else order[:BEST]
     others = order[len(shown) :]
-    for rank, config in enumerate(shown):
-        c = config_curve(result, config)
-        label = c.label + _note(result, [config])
+    for rank, found in enumerate(shown):
+        c = curve_of(found)
         over = 3 + 2 * (len(shown) - rank)
-        plot.draw(ax, c, shade=0.2, label=label, color=COLOURS[rank], linewidth=1.8, zorder=over)
-    label = f"{len(others)} others{_note(result, others)}"
-    for i, config in enumerate(others):
-        c = config_curve(result, config)
+        plot.draw(ax, c, shade=0.2, label=c.label + _note([found]), color=COLOURS[rank], linewidth=1.8, zorder=over)
+    label = f"{len(others)} others{_note(others)}"
+    for i, c in enumerate(map(curve_of, others)):
         style = {"color": GREY, "linewidth": 0.7, "alpha": max(0.25, 0.8 - 0.01 * len(others)), "zorder": 2}
         ax.plot(c.steps, plot.mean(c), label=label if i == 0 else None, **style)
     plot.frame(ax)
-    ax.set_title(_title(result), loc="left", fontsize=11)
-    plot.legend_below(fig, ax, f"best final return first; {MEAN if len(result.seeds) > 1 else 'one seed'}")
+    ax.set_title(_title(configurations, title), loc="left", fontsize=11)
+    seeds = max(len(found.seeds) for found in configurations)
+    plot.legend_below(fig, ax, f"best final return first; {plot.over_seeds(seeds)}")
     plot.save(fig, out)
 
 
-def effects(result: SweepResult, out: Path) -> None:
-    """Draw into a PNG how the final return depends on each setting, a panel each."""
-    returns = np.asarray(result.final_return, float)
-    names, best = varied(result.configs), result.best()
-    rows = -(-len(names) // COLUMNS)
-    columns = -(-len(names) // rows)
-    size = (max(3.2 * columns, 4.6) + 0.4, 3.0 * rows + 0.7)
-    fig, axes = plot.pyplot().subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for i, ax in enumerate(axes.flat):
-        if i < len(names):
-            values = [config[names[i]] for config in result.configs]
-            _panel(ax, effect(names[i], values, returns), best)
-            ax.set_ylabel("final return" if i % columns == 0 else "")
-        else:
-            ax.remove()
-    fig.suptitle(_title(result), fontsize=11, x=0.01, ha="left")
-    found: dict[str, Any] = {}
-    for ax in fig.axes:
-        found |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    beside = min(columns, 2) if columns < 3 else len(found)
-    fig.legend(found.values(), found.keys(), loc="outside lower center", ncols=beside, fontsize=9, frameon=False)
-    plot.save(fig, out)
+def effects(configurations: Sequence[Configuration], title: str, out: Path) -> None:
+    """Draw into a PNG how the final return depends on each setting, a panel each. All have the same number of seeds."""
+    shown, best = effects_of(configurations), by_return(configurations)[0]
+    fig, panels = plot.panels(len(shown), _title(configurations, title))
+    for ax, e in zip(panels, shown, strict=True):
+        _panel(ax, e, best)
+    for ax in panels:
+        ax.set_ylabel("final return" if ax.get_subplotspec().is_first_col() else "")
+    plot.finish(fig, panels, out)
+
+
+def effects_of(configurations: Sequence[Configuration]) -> list[Effect]:
+    """The panel of each setting that varies."""
+    settings = [found.setting for found in configurations]
+    returns = np.array([found.final_return for found in configurations], float)
+    return [effect(name, [setting[name] for setting in settings], returns) for name in varied(settings)]
 
 
 def _panel(ax: Any, e: Effect, best: int) -> None:
@@ -190,7 +178,7 @@ def _panel(ax: Any, e: Effect, best: int) -> None:
     if len(e.x) < len(known):  # else every dot would lie under its mean
         ax.plot(e.each_x[known], e.each_y[known], "o", **dots, label="one configuration")
     line = {"linestyle": "-" if e.joined else "", "linewidth": 1.3, "color": INK, "markersize": 5}
-    ax.plot(e.x, e.mean, "o", **line, label=MEAN if sure.any() else "mean")
+    ax.plot(e.x, e.mean, "o", **line, label=plot.over_seeds(stats.FEWEST_SEEDS) if sure.any() else "mean")
     if e.binned:
         ax.fill_between(e.x, e.low, e.high, color=INK, alpha=0.2, linewidth=0)
     else:
@@ -202,7 +190,6 @@ def _panel(ax: Any, e: Effect, best: int) -> None:
         foot = {"transform": ax.get_xaxis_transform(), "color": STAR, "linestyle": ""}
         ax.plot(e.each_x[~known], np.full((~known).sum(), 0.03), "x", markersize=5, label=LOST, **foot)
     x_axis(ax, e)
-    ax.grid(alpha=0.3)
 
 
 def x_axis(ax: Any, e: Effect) -> None:
@@ -224,6 +211,6 @@ def x_axis(ax: Any, e: Effect) -> None:
     ax.set_xlim(np.exp(ends) if e.scale == "log" else ends)
 
 
-def _title(result: SweepResult) -> str:
-    base, configs, seeds = result.plan.base, len(result.configs), len(result.seeds)
-    return f"{base.agent} on {base.env}: {configs} configuration{'s' * (configs > 1)} × {seeds} seed{'s' * (seeds > 1)}"
+def _title(configurations: Sequence[Configuration], title: str) -> str:
+    count, seeds = len(configurations), len(configurations[0].seeds)
+    return f"{title}: {count} configuration{'s' * (count > 1)} × {seeds} seed{'s' * (seeds > 1)}"

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl.core.numbers import readable
 from jaxrl.experiment import search_space
 from jaxrl.experiment.search_space import Axis, Span
 from jaxrl.show import plot, sweep_plot
-from jaxrl.show.sweep_plot import COLUMNS, GREY, INK, STAR
+from jaxrl.show.sweep_plot import GREY, INK, STAR
 from jaxrl.tuning import pbt
 from jaxrl.tuning.pbt import Round
 from jaxrl.tuning.population import PopulationResult
 
 FOOT = 0.035  # where, of an axis' height, it marks what it leaves out
-WIDE = 2  # columns of the first panel
+WIDE = 2  # columns of the first panel, which counts in whole numbers
 Trials = Sequence[Mapping[str, Any]]  # as in `TuneResult.trials`
 
 
@@ -85,7 +86,7 @@ def trials(
     """
     number, (value, complete) = np.array([t["number"] for t in trials], int), values_of(trials)
     names = [name for name, axis in axes.items() if isinstance(axis, Span) or len(axis.values) > 1] or list(axes)
-    fig, panels = _panels(len(names), title, "y")
+    fig, panels = plot.panels(len(names), title, WIDE)
     floor, ends = limits(_finite([*value, before, after]))
     style = {"where": "post", "color": STAR, "linewidth": 1.3, "zorder": 2}
     panels[0].step(number, best_so_far(value, complete), label="best so far", **style)
@@ -95,9 +96,9 @@ def trials(
         _points(ax, x, value, complete, floor)
         for found, what, color in ((before, "before tuning", "#333333"), (after, "the best", STAR)):
             if found is not None and np.isfinite(found):
-                label = f"{what}, on fresh seeds: {found:.4g}" + " (below the axis)" * (found < floor)
+                label = f"{what}, on fresh seeds: {readable(found, before, after)}" + " (below the axis)" * (found < floor)
                 ax.axhline(found, color=color, linewidth=1.2, linestyle=(0, (5, 3)), zorder=1.5, label=label)
-    _finish(fig, panels, out)
+    plot.finish(fig, panels[:1], out)
 
 
 def _points(ax: Any, x: np.ndarray, value: np.ndarray, complete: np.ndarray, floor: float) -> None:
@@ -132,7 +133,7 @@ def _setting_axis(ax: Any, name: str, axis: Axis, trials: Trials) -> np.ndarray:
 def population(result: PopulationResult, spans: Mapping[str, Axis], out: Path, title: str = "") -> None:
     """Draw into a PNG the scores and hyper-parameters of a population by round: its branches, and the best one's lineage."""
     who, score = lineages(result.rounds), _finite(result.rounds.score)
-    fig, panels = _panels(len(spans), title, "x")
+    fig, panels = plot.panels(len(spans), title, WIDE, share="x")
     best = score[np.arange(len(who)), who[:, result.best_member]]
     floor, ends = limits(score, best)
     _branches(panels[0], result.rounds, score, who, best)
@@ -141,7 +142,7 @@ def population(result: PopulationResult, spans: Mapping[str, Axis], out: Path, t
     for (name, span), ax in zip(spans.items(), panels[1:], strict=True):
         _span_axis(ax, "y", name, span)
         _branches(ax, result.rounds, in_use(result.rounds, name), who, np.array(result.schedule[name]))
-    _finish(fig, panels, out)
+    plot.finish(fig, panels[:1], out)
 
 
 def _branches(ax: Any, rounds: Round, values: np.ndarray, who: np.ndarray, best: np.ndarray) -> None:
@@ -176,27 +177,3 @@ def _span_axis(ax: Any, which: str, name: str, span: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if span.high > 10 * span.low else (1, 2, 3, 4, 6)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter("{x:g}")
-
-
-def _panels(count: int, title: str, share: str) -> tuple[Any, list[Any]]:
-    """A figure with a wide panel, of whole numbers in x, and `count` others. share: the axis that they share, "x" or "y"."""
-    rows = -(-(count + WIDE) // COLUMNS)
-    columns = -(-(count + WIDE) // rows)
-    fig = plot.pyplot().figure(figsize=(3.2 * columns + 0.4, 3.0 * rows + 0.7), layout="constrained")
-    grid = fig.add_gridspec(rows, columns)
-    panels = [fig.add_subplot(grid[0, :WIDE])]
-    panels[0].xaxis.get_major_locator().set_params(integer=True)
-    for cell in range(WIDE, count + WIDE):
-        panels.append(fig.add_subplot(grid[divmod(cell, columns)], **{f"share{share}": panels[0]}))
-        panels[-1].tick_params(labelleft=share == "x" or cell % columns == 0)
-    fig.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return fig, panels
-
-
-def _finish(fig: Any, panels: list[Any], out: Path) -> None:
-    """Grids, a legend of what the first panel shows, and the file."""
-    for ax in panels:
-        ax.grid(alpha=0.3)
-    beside = {"ncols": 7 if fig.get_figwidth() > 12 else 4, "loc": "outside lower center"}
-    fig.legend(*panels[0].get_legend_handles_labels(), fontsize=9, frameon=False, **beside)
-    plot.save(fig, out)

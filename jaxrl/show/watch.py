@@ -15,20 +15,22 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from jaxrl.core.errors import printable
-from jaxrl.show.watchers import Look, Watcher
+from jaxrl.core.numbers import readable
+from jaxrl.show.watchers import Look, watcher
 
 QUIET = 60.0  # seconds without news after which a run may have stopped
 SHOWN = 16  # members of a run, or configurations of a sweep, at most
 LEVELS = "▁▂▃▄▅▆▇█"
 SPARK = 24  # characters of a curve
+COLUMNS = {"return": "episode_return", "evaluated": "eval_return", "loss": "loss"}  # those of which there is a number
 
 
 def follow(directory: Path, every: float, once: bool) -> None:
-    """Show a run or a sweep every so many seconds until it is finished or the user stops looking.
+    """Show a directory every so many seconds until it is finished or the user stops looking.
 
-    once, or where there is no terminal: one look. Raises ValueError where the directory holds neither.
+    once, or where there is no terminal: one look. Raises ValueError where it is none of ours.
     """
-    console, watched = Console(), Watcher(directory)
+    console, watched = Console(), watcher(directory)
     if once or not console.is_terminal:
         console.print(view(watched.look()))
         return
@@ -46,16 +48,19 @@ def view(look: Look) -> RenderableType:
     head.add_column(ratio=1)
     head.add_column(justify="right")
     share = look.done / max(look.total, 1)
-    head.add_row(ProgressBar(total=1, completed=min(share, 1.0)), f"{100 * share:.0f} %  {look.done:,}/{look.total:,} steps")
+    head.add_row(
+        ProgressBar(total=1, completed=min(share, 1.0)), f"{100 * share:.0f} %  {look.done:,}/{look.total:,} {look.unit}"
+    )
     speed = look.done / look.seconds if look.finished and look.seconds else look.speed
-    head.add_row(_status(look), f"{speed:,.0f} steps/s  {_clock(look.seconds)} of training")
+    head.add_row(_status(look), f"{_speed(speed)} {look.unit}/s  {_clock(look.seconds)} of training")
     table = Table(expand=True, box=None, header_style="bold", pad_edge=False)
-    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("return", "evaluated", "loss", "done"):
+    table.add_column("", overflow="fold", ratio=1)
+    known = {name: key for name, key in COLUMNS.items() if any(math.isfinite(line.last[key]) for line in look.lines)}
+    for name in (*known, "done"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("return in training", no_wrap=True, min_width=SPARK)
     for line in look.lines[:SHOWN]:
-        numbers = [_text(line.last[name]) for name in ("episode_return", "eval_return", "loss")]
+        numbers = [readable(line.last[key]) for key in known.values()]
         label = escape(line.label) + (f"  [red]{line.diverged} diverged[/red]" if line.diverged else "")
         table.add_row(label, *numbers, f"{100 * line.share:.0f} %", f"[cyan]{spark(line.curve)}[/cyan]")
     more = [f"and {len(look.lines) - SHOWN} more"] if len(look.lines) > SHOWN else []
@@ -86,8 +91,8 @@ def spark(values: list[float]) -> str:
     return "".join(LEVELS[int((x - low) / span * (len(LEVELS) - 1)) if span else 0] for x in parts)
 
 
-def _text(x: float) -> str:
-    return f"{x:.4g}" if math.isfinite(x) else "–"
+def _speed(x: float) -> str:
+    return f"{x:,.0f}" if x >= 10 else readable(x)
 
 
 def _clock(seconds: float) -> str:

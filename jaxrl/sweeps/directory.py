@@ -20,31 +20,37 @@ import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
-from jaxrl.runs import callbacks, directory, documents, metrics
+from jaxrl.runs import callbacks, directory, documents, files, metrics
 from jaxrl.runs.documents import CONFIG, SUMMARY
-from jaxrl.runs.driver import Interrupted, Stop, Training, stop_signals
+from jaxrl.runs.driver import Interruption, Stop, Training, stop_signals
+from jaxrl.runs.progress import Progress, on_terminal, say
 from jaxrl.sweeps import reading, waves
 from jaxrl.sweeps.plan import Plan
-from jaxrl.sweeps.result import Recorder, RunResult, SweepResult, WaveResult
+from jaxrl.sweeps.result import Recorder, RunResult, SweepResult
 from jaxrl.sweeps.waves import DEFAULTS, Engine, Options
 
 Drawing = Callable[[Any, Path], None]
 """Draws pictures of a result into its directory."""
 
 
-def in_memory(plan: Plan, callback_objects: Sequence[Any] = ()) -> SweepResult:
-    """Train a plan without writing anything; final states are kept on the host."""
+def in_memory(plan: Plan, callback_objects: Sequence[Any] = (), progress: bool | None = None) -> SweepResult:
+    """Train a plan without writing anything; final states are kept on the host.
+
+    progress: whether to show how far it is; None: where standard error is a terminal.
+    """
     platform.remind()
+    shown = on_terminal() if progress is None else progress
+    label = f"{plan.base.env} {plan.base.agent}"
     done, before = [], plan.compile_s
     for program in plan.program_list:
         for wave in program.waves(plan.eval_every):
             recorder = Recorder()
             told = [*map(callbacks.make, [*plan.callbacks, *callback_objects]), recorder]
+            told += [Progress(label)] if shown else []
             with Training(wave, program.compiled_for(wave.layout), told) as training:
                 training.advance()
-                summary, host = training.conclude(), training.host_states()
-            done.append(WaveResult(wave, recorder.metrics, reading.returns_of(summary), lambda host=host: host, summary))  # type: ignore[misc]
-    return SweepResult(plan, done, plan.compile_s - before, sum(found.summary["run_s"] for found in done))
+                done.append(recorder.result(training, training.conclude(), plan))
+    return SweepResult(plan, done, plan.compile_s - before, sum(found.run_s for found in done))
 
 
 def train(
@@ -55,7 +61,7 @@ def train(
     draw: Drawing | None = None,
     **engine: Any,
 ) -> dict[str, Any]:
-    """Train a plan into a new directory and return its summary. Raises ValueError, Interrupted.
+    """Train a plan into a new directory and return its summary. Raises ValueError, Interruption.
 
     draw: makes the pictures. engine: what trains, as keywords of `engine_of`; default: this process.
     """
@@ -83,6 +89,9 @@ def resume(
     if total_steps is not None:
         extend(folder, total_steps)
     plan = reading.read_plan(folder, options.anyway)
+    if (options.tensorboard or options.wandb) and (folder / SUMMARY).is_file():
+        say(f"jaxrl: {folder} is finished: nothing is left to write to TensorBoard or W&B (--total-steps N trains on)")
+        options = dataclasses.replace(options, tensorboard=False, wandb=None)
     with engine_of(**engine) as run_waves:
         return _finish(plan, folder, options, run_waves, draw)
 
@@ -134,8 +143,8 @@ def train_here(plan: Plan, folder: Path, options: Options, stop: Stop) -> tuple[
         with_label = dataclasses.replace(options, label=f"wave {number}/{len(planned)}")
         try:
             waves.finish(plan, wave, with_label, stop)
-        except Interrupted as stopped:
-            raise Interrupted(f"stopped in wave {number} of {len(planned)}", stopped.number) from stopped
+        except Interruption as stopped:
+            raise Interruption(f"stopped in wave {number} of {len(planned)}", stopped.number) from stopped
     return plan.compile_s, 1
 
 
@@ -156,26 +165,20 @@ def _finish(plan: Plan, folder: Path, options: Options, run_waves: Engine, draw:
             summary = _summary(result, folder)
             documents.write(folder / SUMMARY, summary)
             return summary
-        except Interrupted as stopped:
-            raise Interrupted(f"{stopped}; go on with: jaxrl resume {folder}", stopped.number) from stopped
+        except Interruption as stopped:
+            raise Interruption(f"{stopped}; go on with: jaxrl resume {folder}", stopped.number) from stopped
 
 
-class _Pictures(callbacks.Callback):
+class _Pictures(callbacks.RowCallback):
     """Draws a run's pictures before its summary is written."""
 
     def __init__(self, plan: Plan, folder: Path, draw: Drawing) -> None:
         self._plan, self._folder, self._draw = plan, folder, draw
 
-    def wants_state(self, done: int) -> bool:
-        """Not before the end."""
-        return False
-
     def finish(self, training: Training, summary: dict[str, Any]) -> None:
         """Draw what was trained."""
-        host = training.host_states()
-        table = reading.read_metrics(training.wave)
-        found = WaveResult(training.wave, table, reading.returns_of(summary), lambda: host, summary)
-        self._draw(RunResult(SweepResult(self._plan, [found], summary["compile_s"], summary["run_s"])), self._folder)
+        host, table = training.host_states(), files.read_metrics(training.wave)
+        self._draw(RunResult(training.wave, training.trainer, table, lambda: host, summary, self._plan), self._folder)
 
 
 def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:

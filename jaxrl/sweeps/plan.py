@@ -211,12 +211,7 @@ def make(
     fit: for this machine; otherwise those that train do it, each for itself, and nothing is compiled here.
     """
     _check(seeds, seed, eval_every, callback_names)
-    grouped = _groups(base, configurations, seeds, seed)
-    trainers = [experiment.trainer() for experiment, _ in grouped]  # what does not fit together is refused here
-    programs = [
-        Program(number, experiment, members, _guess(trainer, len(members)))
-        for number, ((experiment, members), trainer) in enumerate(zip(grouped, trainers, strict=True))
-    ]
+    programs = _programs(base, configurations, seeds, seed)
     if fit:
         memory_limit = memory_limit or available_bytes()
         for program in programs:
@@ -228,33 +223,34 @@ def make(
 def make_run(base: Experiment, seeds: int, seed: int, *, eval_every: int = 0, callback_names: Sequence[str] = ()) -> Plan:
     """The plan of a run: one configuration, all its seeds in one wave. Nothing is compiled yet. Raises ValueError."""
     _check(seeds, seed, eval_every, callback_names)
-    members = tuple(Member(s) for s in range(seed, seed + seeds))
-    program = Program(0, base, members, Programs(base.trainer(), Layout.over_all_devices(seeds)))
-    return Plan(base, [{}], seeds, seed, eval_every, None, [program], alone=True, callbacks=list(callback_names))
+    programs = [_program_of_run(base, seeds, seed)]
+    return Plan(base, [{}], seeds, seed, eval_every, None, programs, alone=True, callbacks=list(callback_names))
 
 
 def from_json(base: Experiment, values: Mapping[str, Any], alone: bool) -> Plan:
     """The plan of a `to_json`: the same layouts, nothing compiled yet. base: its experiment."""
     configurations = [{n: tuple(v) if isinstance(v, list) else v for n, v in s.items()} for s in values["configurations"]]
     seeds, seed = values["seeds"], values["seed"]
-    grouped = _groups(base, configurations, seeds, seed)
-    if alone:
-        grouped = [(base, tuple(Member(s) for s in range(seed, seed + seeds)))]
-    programs = []
-    for number, ((experiment, members), kept) in enumerate(zip(grouped, values["programs"], strict=True)):
-        trainer = experiment.trainer()
-        compiled = Programs(trainer, Layout.over_all_devices(seeds)) if alone else _guess(trainer, len(members))
-        if kept["bytes"] is not None:
-            compiled = Programs(trainer, Layout(kept["width"], kept["devices"], kept["width"]))
-        programs.append(Program(number, experiment, members, compiled, kept["bytes"]))
+    programs = [_program_of_run(base, seeds, seed)] if alone else _programs(base, configurations, seeds, seed)
+    for program, kept in zip(programs, values["programs"], strict=True):
+        program.bytes = kept["bytes"]
+        if program.bytes is not None:
+            layout = Layout(kept["width"], kept["devices"], kept["width"])
+            program.compiled = Programs(program.compiled.trainer, layout)
     rest = {name: list(values.get(name, [])) for name in ("asked", "callbacks", "extended")}
     return Plan(base, configurations, seeds, seed, values["eval_every"], values["memory_limit"], programs, alone, **rest)
 
 
-def members_of(base: Experiment, setting: Setting, number: int, seeds: Sequence[int]) -> list[Member]:
-    """The seeds of configuration `number`, with the traced part of its setting."""
-    parts = search_space.parted(base, setting)
-    return [Member(seed, number, parts["hparams"], base.env_params | parts["env"]) for seed in seeds]
+def by_config(
+    base: Experiment, settings: Mapping[int, Setting], seeds: Sequence[int]
+) -> list[tuple[Experiment, tuple[Member, ...]]]:
+    """The seeds of each numbered setting as members, by static configuration, in order of first appearance."""
+    found: dict[Any, tuple[Experiment, list[Member]]] = {}
+    for number, setting in settings.items():
+        config, parts = search_space.applied(base, setting).config, search_space.parted(base, setting)
+        each = [Member(seed, number, parts["hparams"], base.env_params | parts["env"]) for seed in seeds]
+        found.setdefault(config, (base.replace(config=config), []))[1].extend(each)
+    return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
 
 
 def _check(seeds: int, seed: int, eval_every: int, callback_names: Sequence[str]) -> None:
@@ -265,21 +261,19 @@ def _check(seeds: int, seed: int, eval_every: int, callback_names: Sequence[str]
     callbacks.check(callback_names, eval_every)
 
 
-def _groups(
-    base: Experiment, configurations: Sequence[Setting], seeds: int, seed: int
-) -> list[tuple[Experiment, tuple[Member, ...]]]:
-    """Members by static configuration, in order of first appearance."""
-    found: dict[Any, tuple[Experiment, list[Member]]] = {}
-    for number, setting in enumerate(configurations):
-        config = search_space.applied(base, setting).config
-        each = members_of(base, setting, number, range(seed, seed + seeds))
-        found.setdefault(config, (base.replace(config=config), []))[1].extend(each)
-    return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
+def _program_of_run(base: Experiment, seeds: int, seed: int) -> Program:
+    members = tuple(Member(s) for s in range(seed, seed + seeds))
+    return Program(0, base, members, Programs(base.trainer(), Layout.over_all_devices(seeds)))
 
 
-def _guess(trainer: Any, members: int) -> Programs:
-    """Those of all members at once, not compiled."""
-    return Programs(trainer, _wave_layout(members, 2 * members))
+def _programs(base: Experiment, configurations: Sequence[Setting], seeds: int, seed: int) -> list[Program]:
+    """One for each static configuration, not compiled yet. Raises ValueError where settings do not fit together."""
+    grouped = by_config(base, dict(enumerate(configurations)), range(seed, seed + seeds))
+    trainers = [experiment.trainer() for experiment, _ in grouped]
+    return [
+        Program(number, experiment, members, Programs(trainer, _wave_layout(len(members), 2 * len(members))))
+        for number, ((experiment, members), trainer) in enumerate(zip(grouped, trainers, strict=True))
+    ]
 
 
 def _fit(trainer: Any, members: int, limit: int) -> tuple[Programs, int]:

@@ -23,7 +23,7 @@ from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
 from jaxrl.devices.layout import BLOCK, Layout
 from jaxrl.runs import documents
-from jaxrl.runs.driver import Interrupted, Stop
+from jaxrl.runs.driver import Interruption, Stop
 from jaxrl.runs.progress import Bar
 from jaxrl.runs.wave import Wave
 from jaxrl.sweeps import waves
@@ -145,8 +145,8 @@ class _Sweep:
 
     def __init__(self, ray: Any, actors: dict[Any, Slot], plan: Plan, directory: Path, options: Options) -> None:
         self.ray, self.actors, self.plan, self.directory, self.options = ray, dict(actors), plan, directory, options
-        self.waves = waves.found(plan, directory)  # all waves
-        self.begun = [wave for wave in self.waves if not wave.finished]  # of those, what no worker is at
+        self.waves = waves.found(plan, directory)
+        self.begun = [wave for wave in self.waves if not wave.finished]  # of these, those that no worker is at
         self.left = waves.missing(plan, self.waves)
         self.whole = [len(members) for members in self.left]
         self.layouts: dict[tuple[Any, int], Layout] = {}  # of an actor and a group
@@ -155,7 +155,7 @@ class _Sweep:
         self.last_return = math.nan  # the mean of the wave that ended last
 
     def train(self, stop: Stop) -> tuple[float, int]:
-        """Hand out waves until none is left; returns the seconds of compiling. Raises ValueError, Interrupted."""
+        """Hand out waves until none is left; returns the seconds of compiling. Raises ValueError, Interruption."""
         members = sum(len(program.members) for program in self.plan.program_list)
         self._look()
         self._check_begun()
@@ -187,10 +187,10 @@ class _Sweep:
                 raise InputError(f"{wave.path} ran on {devices} {kind} device(s), as no worker has; see --cpus-per-worker")
 
     def _wait(self, stop: Stop) -> None:
-        """Wait a moment, and note what those workers found that are done."""
+        """Wait a moment, and note what workers that are done gave."""
         ready, _ = self.ray.wait(list(self.running), timeout=POLL_SECONDS)
         if stop.number:
-            raise Interrupted(f"stopped with {self._done()} members done", stop.number)
+            raise Interruption(f"stopped with {self._done()} members done", stop.number)
         for reference in ready:
             actor, job = self.running.pop(reference)
             try:
@@ -204,7 +204,7 @@ class _Sweep:
                 self.layouts[actor, job] = result
 
     def _employ(self) -> None:
-        """Give every worker that is at nothing something to do."""
+        """Give every idle worker something to do."""
         busy = {actor for actor, _ in self.running.values()}
         for actor in self.actors:
             if actor not in busy:
@@ -227,16 +227,12 @@ class _Sweep:
         some = [group for group in left if (actor, group) in self.layouts or group not in alike]
         if not some:
             return
-        group = min(some, key=lambda group: self._compiling(actor, group))
+        asked = [group for _, group in (*self.layouts, *self.running.values())]  # rather what few others had to compile
+        group = min(some, key=lambda group: ((actor, group) not in self.layouts, asked.count(group)))
         if (actor, group) in self.layouts:
             self._train(actor, self._cut(group, self.layouts[actor, group]))
         else:
             self.running[actor.fit.remote(self.directory, group, self._share(slot, group))] = actor, group
-
-    def _compiling(self, actor: Any, group: int) -> tuple[bool, int]:
-        """What it costs that a worker turns to a group: whether it must compile it, and how many others had to."""
-        asked = [*self.layouts, *self.running.values()]
-        return (actor, group) not in self.layouts, sum(theirs == group for _, theirs in asked)
 
     def _share(self, slot: Slot, group: int) -> int:
         """Members of a wave at most: an equal part of the group, or of all that is left where that is more.
@@ -257,7 +253,7 @@ class _Sweep:
         return wave
 
     def _train(self, actor: Any, wave: Wave) -> None:
-        call = actor.train.options(retry_exceptions=[Interrupted])  # somebody stopped the worker alone
+        call = actor.train.options(retry_exceptions=[Interruption])  # somebody stopped the worker alone
         arguments = self.directory, wave.program, wave.members, wave.layout, wave.path, self.options
         self.running[call.remote(*arguments)] = actor, wave
 

@@ -19,9 +19,10 @@ from jaxrl.core.errors import InputError
 from jaxrl.devices.memory import available_bytes
 from jaxrl.experiment.members import Member
 from jaxrl.runs import callbacks, checkpoint, directory, documents, files, sinks
+from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.progress import Progress
-from jaxrl.runs.wave import CHECKPOINTS, CONFIG, SUMMARY, Wave
+from jaxrl.runs.wave import CHECKPOINTS, Wave
 from jaxrl.sweeps.plan import Plan, Program
 
 
@@ -100,7 +101,7 @@ def share_done(plan: Plan, wave: Wave) -> float:
 def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence[Any] = ()) -> dict[str, Any]:
     """Train a wave to its end: from the start, or from its newest checkpoint, or not at all where a sweep's is finished.
 
-    extra: callbacks that draw, before the summary is written. Returns the summary. Raises ValueError, Interrupted.
+    extra: callbacks that draw, before the summary is written. Returns the summary. Raises ValueError, Interruption.
     """
     programs = plan.program_list[wave.program].compiled_for(wave.layout)
     if not plan.alone:
@@ -108,21 +109,19 @@ def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence
             return documents.read(wave.directory / SUMMARY, documents.RUN_SUMMARY)
         if not wave.begun:
             shutil.rmtree(wave.directory, ignore_errors=True)  # killed before it was made
-            about = directory.about()
-            described = wave.experiment.to_json() | directory.describe(wave) | about
+            described = wave.experiment.to_json() | directory.describe(wave) | directory.about()
             directory.create(wave.directory, {"kind": "wave", **described})
-    if not (wave.directory / CONFIG).is_file():
-        raise InputError(f"{wave.directory} has no {CONFIG}")
-    values = documents.read_config(wave.directory)
-    directory.check_here(wave.directory, values, wave.layout, options.anyway)
+    directory.check_here(wave.directory, wave.layout, options.anyway)
     with contextlib.nullcontext() if plan.alone else directory.held(wave.directory, options.patience):
         restored = files.restore(wave, programs.trainer)
+        from_byte = restored.meta["metrics_bytes"] if restored else 0
         group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
         told = [
             *map(callbacks.make, [*plan.callbacks, *options.callbacks]),
             *extra,
             files.Files(wave, options.checkpoint_every, restored),
-            *sinks.make(wave, options.tensorboard, options.wandb, group, restored),
+            *([sinks.TensorBoard(wave)] if options.tensorboard else []),
+            *([sinks.Wandb(wave, options.wandb, group, from_byte)] if options.wandb else []),
             Progress(f"{wave.experiment.env} {wave.experiment.agent} {options.label}".rstrip()),
         ]
         with Training(wave, programs, told, restored, stop) as training:

@@ -17,73 +17,55 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
-from jaxrl.experiment.search_space import Axis
 from jaxrl.runs import directory as folders
 from jaxrl.runs import documents, metrics
 from jaxrl.runs.directory import CONFIRMATION
 from jaxrl.runs.documents import CONFIG, SUMMARY
-from jaxrl.runs.driver import Interrupted, Stop, stop_signals
+from jaxrl.runs.driver import Interruption, Stop, stop_signals
 from jaxrl.runs.progress import Bar
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import reading
+from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.result import RunResult, SweepResult
 from jaxrl.sweeps.waves import DEFAULTS, Options
 from jaxrl.tuning import population, search, studies
 from jaxrl.tuning.population import PopulationResult
 from jaxrl.tuning.search import TuneResult
-from jaxrl.tuning.studies import Tuning
+from jaxrl.tuning.studies import Tuning, TuningPlan
 
 KINDS = ("tuning", "population")
 SETTINGS = tuple(field.name for field in dataclasses.fields(Tuning))
-Found = TuneResult | PopulationResult
-Drawing = Callable[["Plan", Found, Path], None]
+TuningResult = TuneResult | PopulationResult
+Drawing = Callable[[TuningPlan, TuningResult, Path], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is tuned and how. storage: an Optuna storage's URL; None: the directory's own study."""
-
-    base: Experiment
-    axes: dict[str, Axis]
-    settings: Tuning
-    storage: str | None
-
-
-def make_plan(base: Experiment, varied: Mapping[str, Any] | None, settings: Mapping[str, Any], storage: str | None) -> Plan:
+def make_plan(
+    base: Experiment, varied: Mapping[str, Any] | None, settings: Mapping[str, Any], storage: str | None
+) -> TuningPlan:
     """Checked. Raises ValueError naming what is wrong."""
-    checked, axes = studies.make_settings(settings), search.make_axes(base, varied or {})
-    if checked.method == "pbt":
-        population.check(base, axes, checked)
+    plan = TuningPlan(base, search.make_axes(base, varied or {}), studies.make_settings(settings), storage)
+    if plan.settings.method == "pbt":
+        population.check(plan)
         if storage:
             raise InputError(f"storage {storage!r} beside method = 'pbt', which has no study")
     else:
         studies.require_optuna()
-    return Plan(base, axes, checked, storage)
+    return plan
 
 
-def in_memory(plan: Plan) -> Found:
+def in_memory(plan: TuningPlan) -> TuningResult:
     """Tune without writing anything (but into a storage that is named)."""
-    if plan.settings.method == "pbt":
-        return population.train(plan.base, plan.axes, plan.settings)
-    study = studies.open_study(plan.storage, plan.base, plan.axes, plan.settings)
-    found = _searched(plan, study, Stop())
-    if not plan.settings.confirm:
-        return found
-    confirmed = sweeps.in_memory(search.confirmation_plan(plan.base, found.best, plan.settings))
-    return dataclasses.replace(found, confirmation=confirmed)
+    return _tune(plan, None, DEFAULTS, Stop())
 
 
 def train(
-    plan: Plan, folder: Path, options: Options = DEFAULTS, overwrite: bool = False, draw: Drawing | None = None
-) -> tuple[dict[str, Any], Found]:
+    plan: TuningPlan, folder: Path, options: Options = DEFAULTS, overwrite: bool = False, draw: Drawing | None = None
+) -> tuple[dict[str, Any], TuningResult]:
     """Tune into a new directory: the summary and the result. Raises ValueError before anything is compiled or written."""
     plan.base.check_rebuildable()
-    study = None
-    if plan.settings.method != "pbt" and plan.storage:
-        study = studies.open_study(plan.storage, plan.base, plan.axes, plan.settings)
-    population_wave = (
-        population.wave_of(plan.base, plan.axes, plan.settings, folder) if plan.settings.method == "pbt" else None
-    )
+    if plan.storage:
+        studies.open_study(plan, plan.storage)  # refused here if it cannot be
+    population_wave = population.wave_of(plan, folder) if plan.settings.method == "pbt" else None
     values = {
         "kind": "population" if population_wave else "tuning",
         **plan.base.to_json(),
@@ -94,10 +76,10 @@ def train(
         **folders.about(),
     }
     folders.create(folder, values, overwrite)
-    return _finish(plan, folder, study, options, draw)
+    return _finish(plan, folder, options, draw)
 
 
-def read(folder: Path, anyway: bool = False) -> Plan:
+def read(folder: Path, anyway: bool = False) -> TuningPlan:
     """The plan of a tuning's directory. Raises ValueError where it is none of ours, or damaged."""
     values = documents.read_config(folder, *KINDS)
     base = folders.read_experiment(folder, values, anyway)
@@ -107,114 +89,92 @@ def read(folder: Path, anyway: bool = False) -> Plan:
         raise InputError(f"{folder / CONFIG} is damaged: {error!r}") from error
 
 
-def resume(folder: Path, options: Options = DEFAULTS, draw: Drawing | None = None) -> tuple[dict[str, Any], Found]:
+def resume(folder: Path, options: Options = DEFAULTS, draw: Drawing | None = None) -> tuple[dict[str, Any], TuningResult]:
     """Go on with a tuning: trials that were told stay, those that were running are tried again."""
     plan = read(folder, options.anyway)
     if plan.settings.method == "pbt":
-        layout = folders.read_members(folder)[1]
-        folders.check_here(folder, documents.read_config(folder), layout, options.anyway)
-    return _finish(plan, folder, None, options, draw)
-
-
-def _finish(plan: Plan, folder: Path, study: Any, options: Options, draw: Drawing | None) -> tuple[dict[str, Any], Found]:
-    with folders.held(folder), stop_signals() as stop:
-        try:
-            return _tuned(plan, folder, study, options, stop, draw)
-        except Interrupted as stopped:
-            raise Interrupted(
-                f"{str(stopped).partition(';')[0]}; go on with: jaxrl resume {folder}", stopped.number
-            ) from None
-
-
-def _tuned(
-    plan: Plan, folder: Path, study: Any, options: Options, stop: Stop, draw: Drawing | None
-) -> tuple[dict[str, Any], Found]:
-    begin = time.perf_counter()
-    found: Found
-    if plan.settings.method == "pbt":
-        found = population.train(plan.base, plan.axes, plan.settings, folder, options, stop)
-        summary = documents.read(folder / SUMMARY, {}) | _population_summary(plan, found)
-    else:
-        storage = plan.storage or studies.storage_of(folder)
-        study = study or studies.open_study(storage, plan.base, plan.axes, plan.settings)
-        found = _searched(plan, study, stop)
-        found = dataclasses.replace(found, confirmation=_confirmed(plan, found, folder, options))
-        summary = _summary(plan, found)
-    summary |= {"run_s": round(time.perf_counter() - begin, 3), "out": str(folder)}
-    if draw:
-        draw(plan, found, folder)
-    documents.write(folder / SUMMARY, summary)
-    return summary, found
+        folders.check_here(folder, folders.read_members(folder)[1], options.anyway)
+    return _finish(plan, folder, options, draw)
 
 
 def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult | SweepResult | PopulationResult:
-    """What was trained into a directory of any kind: of a tuning its confirmation. Raises ValueError."""
+    """What was trained into a directory of any kind; of a tuning its confirmation, with the best setting first."""
     kind = documents.kind_of(folder)
     if kind == "population":
         if best:
             raise InputError(f"{folder} has no policies kept by keep_best: it is a population")
-        plan = read(folder, anyway)
-        return population.load(plan.base, plan.axes, plan.settings, folder)
+        return population.load(read(folder, anyway), folder)
     if kind == "tuning":
         if not (folder / CONFIRMATION / CONFIG).is_file():
-            raise InputError(f"{folder} has no confirmation yet, whose policies could be looked at")
+            if not read(folder, anyway).settings.confirm:
+                raise InputError(f"{folder} keeps no policies: it was tuned with confirm = 0")
+            raise InputError(f"{folder} has no policies before its confirmation; go on with: jaxrl resume {folder}")
         folder = folder / CONFIRMATION
     return reading.load(folder, best=best, anyway=anyway)
 
 
-def _searched(plan: Plan, study: Any, stop: Stop) -> TuneResult:
-    """The study searched to its last trial, with progress on standard error."""
+def _finish(plan: TuningPlan, folder: Path, options: Options, draw: Drawing | None) -> tuple[dict[str, Any], TuningResult]:
+    begin = time.perf_counter()
+    with folders.held(folder), stop_signals() as stop:
+        try:
+            found = _tune(plan, folder, options, stop)
+        except Interruption as stopped:
+            reason = str(stopped).partition(";")[0]
+            raise Interruption(f"{reason}; go on with: jaxrl resume {folder}", stopped.number) from None
+        summary = _summary(plan, found) | {"run_s": round(time.perf_counter() - begin, 3), "out": str(folder)}
+        if draw:
+            draw(plan, found, folder)
+        documents.write(folder / SUMMARY, summary)
+        return summary, found
+
+
+def _tune(plan: TuningPlan, folder: Path | None, options: Options, stop: Stop) -> TuningResult:
+    """Train the population; or search to the last trial, with progress on standard error, and confirm the best setting."""
+    if plan.settings.method == "pbt":
+        return population.train(plan, folder, options, stop)
+    study = studies.open_study(plan, plan.storage or (studies.storage_of(folder) if folder else None))
     label, trials = f"tune {plan.base.agent} on {plan.base.env}", plan.settings.trials
     with Bar(label, trials, unit="trials", value="best") as bar:
-        programs, steps = search.search(plan.base, plan.axes, plan.settings, study, bar.update, stop)
-    return search.result(plan.base, plan.axes, study, programs, steps)
-
-
-def _confirmed(plan: Plan, result: TuneResult, folder: Path, options: Options) -> SweepResult | None:
+        programs, steps = search.search(plan, study, bar.update, stop)
+    found = search.result(plan, study, programs, steps)
     if not plan.settings.confirm:
-        return None
+        return found
+    return dataclasses.replace(found, confirmation=_confirm(search.confirmation_plan(plan, found.best), folder, options))
+
+
+def _confirm(plan: Plan, folder: Path | None, options: Options) -> SweepResult:
+    if folder is None:
+        return sweeps.in_memory(plan)
     where = folder / CONFIRMATION
     if (where / CONFIG).is_file():
         sweeps.resume(where, options)
     else:
-        sweeps.train(search.confirmation_plan(plan.base, result.best, plan.settings), where, options)
-    loaded = reading.load(where)
-    assert isinstance(loaded, SweepResult)
-    return loaded
+        sweeps.train(plan, where, options)
+    found = reading.load(where)
+    assert isinstance(found, SweepResult)
+    return found
 
 
-def _summary(plan: Plan, result: TuneResult) -> dict[str, Any]:
-    confirmation = None
-    if result.confirmation is not None:
-        confirmation = {
-            name: {
-                "mean": metrics.plain(result.confirmation.final_return[i].mean()),
-                "interval": metrics.plain(result.confirmation.interval(i)),
-                "per_seed": metrics.plain(result.confirmation.final_return[i]),
-            }
-            for i, name in enumerate(("best", "before"))
-        }
-    return {
+def _summary(plan: TuningPlan, found: TuningResult) -> dict[str, Any]:
+    """What a tuning's summary.json says."""
+    said = {
         "agent": plan.base.agent,
         "env": plan.base.env,
         "method": plan.settings.method,
-        "best": result.best,
-        "value": result.value,
-        "confirmation": confirmation,
-        "trials": result.trials,
-        "programs": result.programs,
-        "env_steps": result.env_steps,
-    }
-
-
-def _population_summary(plan: Plan, found: PopulationResult) -> dict[str, Any]:
-    return {
-        "agent": plan.base.agent,
-        "env": plan.base.env,
-        "method": "pbt",
         "best": found.best,
-        "value": metrics.plain(found.final_return[found.best_member]),
-        "schedule": found.schedule,
-        "programs": 1,
+        "value": metrics.plain(found.value),
+        "programs": found.programs,
         "env_steps": found.env_steps,
     }
+    if isinstance(found, PopulationResult):
+        return found.summary | said | {"schedule": found.schedule}
+    sweep = found.confirmation
+    confirmation = sweep and {
+        name: {
+            "mean": metrics.plain(sweep.final_return[i].mean()),
+            "interval": metrics.plain(sweep.interval(i)),
+            "per_seed": metrics.plain(sweep.final_return[i]),
+        }
+        for i, name in enumerate(("best", "before"))
+    }
+    return said | {"confirmation": confirmation, "trials": found.trials}

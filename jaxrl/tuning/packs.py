@@ -17,12 +17,12 @@ from jaxrl.core.loop import Trainer
 from jaxrl.devices.layout import Layout
 from jaxrl.devices.memory import available_bytes, readable
 from jaxrl.devices.programs import Programs
-from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
+from jaxrl.experiment.members import Member
 from jaxrl.experiment.search_space import Setting
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.wave import Wave
-from jaxrl.sweeps.plan import members_of
+from jaxrl.sweeps.plan import by_config
 
 
 class ProgramCache:
@@ -63,16 +63,15 @@ class ProgramCache:
 
 
 class Pack:
-    """Trials of one static configuration, in training."""
+    """Trials of one static configuration, in training; `seeds` members each, in the order of the trials' numbers."""
 
     def __init__(
-        self, cache: ProgramCache, experiment: Experiment, trials: dict[int, Setting], seeds: Sequence[int], stop: Stop
+        self, cache: ProgramCache, experiment: Experiment, members: tuple[Member, ...], seeds: int, stop: Stop
     ) -> None:
-        self.trials, self._seeds, self._cache = list(trials), len(seeds), cache
-        members = [member for n in trials for member in members_of(experiment, trials[n], n, seeds)]
+        self.trials, self._seeds, self._cache = [m.config or 0 for m in members[::seeds]], seeds, cache
         programs = cache.programs(experiment, len(members))
         layout = dataclasses.replace(programs.layout, members=len(members))
-        self.training = Training(Wave(experiment, tuple(members), layout), programs, stop=stop)
+        self.training = Training(Wave(experiment, members, layout), programs, stop=stop)
         self.trainer = self.training.trainer
 
     def scores(self) -> np.ndarray:
@@ -97,7 +96,4 @@ def packed(
     cache: ProgramCache, base: Experiment, trials: dict[int, Setting], seeds: Sequence[int], stop: Stop
 ) -> list[Pack]:
     """Trials {number: setting} as one Pack for each static configuration, at their start."""
-    groups: dict[Any, dict[int, Setting]] = {}
-    for number, setting in trials.items():
-        groups.setdefault(search_space.applied(base, setting).config, {})[number] = setting
-    return [Pack(cache, base.replace(config=config), theirs, seeds, stop) for config, theirs in groups.items()]
+    return [Pack(cache, experiment, theirs, len(seeds), stop) for experiment, theirs in by_config(base, trials, seeds)]

@@ -6,9 +6,8 @@ between a round's end and the selection after it, so that a resumed population k
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,121 +15,124 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer, stream
-from jaxrl.core.types import PyTree, TrainState
+from jaxrl.core.numbers import readable
+from jaxrl.core.types import PyTree
 from jaxrl.devices.programs import Programs
 from jaxrl.experiment import search_space
-from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
-from jaxrl.experiment.search_space import Axis, Setting, Span
+from jaxrl.experiment.search_space import Setting, Span
 from jaxrl.runs import documents, files, metrics
-from jaxrl.runs.callbacks import Callback, Event
+from jaxrl.runs.callbacks import RowCallback
 from jaxrl.runs.directory import ROUNDS
 from jaxrl.runs.driver import Stop, Training
-from jaxrl.runs.metrics import METRICS, Table, plain
+from jaxrl.runs.metrics import Table, plain
 from jaxrl.runs.progress import Progress
 from jaxrl.runs.wave import Wave
+from jaxrl.sweeps import reading
+from jaxrl.sweeps.result import Recorder, RunResult
 from jaxrl.sweeps.waves import DEFAULTS, Options
 from jaxrl.tuning import pbt
 from jaxrl.tuning.pbt import Round
-from jaxrl.tuning.studies import Tuning
+from jaxrl.tuning.studies import TuningPlan
 
 PBT_KEY = 2**31 - 1  # the root key of selection and perturbation: no member's seed
 ROUND_ROW = {"score": list, "diverged": list[bool], "parent": list[int], "hparams": dict}
 
 
-@dataclasses.dataclass
-class PopulationResult:
-    """final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged.
+class PopulationResult(RunResult):
+    """What a population of P members gave. Unpacks as `trainer, states`, leaves [P, ...].
 
-    best: the hyper-parameters that the best member ended with. rounds: scores, divergence, parents and hyper-parameters,
-    fields [R, P]. schedule: {name: [R]}, under which the best was trained. states: leaves [P, ...]. Unpacks as
-    `trainer, states`.
+    final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged. best_member: of
+    the highest, `value`; best: the hyper-parameters that it ended with; schedule: {name: [R]}, those it was trained under.
+    rounds: scores, divergence, parents and hyper-parameters, fields [R, P]. Raises ValueError where every member diverged.
     """
 
-    trainer: Trainer
-    states: PyTree
-    final_return: np.ndarray
-    rounds: Round
-    best_member: int
-    best: Setting
-    schedule: dict[str, list[float]]
-    env_steps: int
+    def __init__(
+        self,
+        wave: Wave,
+        trainer: Trainer,
+        table: Table,
+        host_states: Callable[[], PyTree],
+        summary: dict[str, Any],
+        rounds: Round,
+    ) -> None:
+        super().__init__(wave, trainer, table, host_states, summary)
+        lost = {tuple(name) for name in summary["diverged"]}
+        self.diverged = np.array([member.name in lost for member in wave.members])
+        self.final_return = np.where(self.diverged, np.nan, self.final_return)
+        if np.isnan(self.final_return).all():
+            raise InputError(f"every member of the population ({len(wave.members)}) diverged")
+        initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
+        self.rounds, self.env_steps, self.programs = rounds, summary["env_steps"], 1
+        self.best_member = int(np.nanargmax(self.final_return))
+        self.value = float(self.final_return[self.best_member])
+        self.best: Setting = {name: float(values[-1, self.best_member]) for name, values in rounds.hparams.items()}
+        self.schedule = pbt.schedule(initial, rounds, self.best_member)
 
-    def __iter__(self) -> Iterator[Any]:
-        yield from (self.trainer, self.states)
-
-    def agent(self, i: int) -> tuple[Trainer, TrainState]:
-        """The policy of member i: `jaxrl.evaluate(trainer, state, key)`."""
-        return self.trainer, trees.member(self.states, i)
+    def __repr__(self) -> str:
+        best = f"best: {self.best_member} {search_space.text(self.best)} {readable(self.value)}"
+        base = self.wave.experiment
+        return f"PopulationResult({base.agent} on {base.env}, {len(self.seeds)} members, {best})"
 
     def table(self) -> dict[str, list[Any]]:
         """Equal columns, a row for each member, as `pandas.DataFrame` takes them."""
         last = {name: values[-1].tolist() for name, values in self.rounds.hparams.items()}
-        return {"member": list(range(len(self.final_return))), **last, "final_return": self.final_return.tolist()}
+        return {"member": list(range(len(self.seeds))), **last, "final_return": self.final_return.tolist()}
 
 
-def check(base: Experiment, axes: Mapping[str, Axis], settings: Tuning) -> None:
+def check(plan: TuningPlan) -> None:
     """Raises ValueError where what is varied cannot be perturbed, or there are more rounds than iterations."""
-    known = search_space.fields(base)
-    for name, axis in axes.items():
+    known = search_space.fields(plan.base)
+    for name, axis in plan.axes.items():
         if not isinstance(axis, Span) or known[name].kind != "hparams":
             raise InputError(f"{name}: pbt perturbs ranges of traced hyper-parameters; give {name}=log:LOW,HIGH or leave it")
-    iterations = base.trainer().num_iterations
-    if settings.rounds > iterations:
-        raise InputError(f"rounds = {settings.rounds} is out of range: training has {iterations} iterations")
+    iterations = plan.base.trainer().num_iterations
+    if plan.settings.rounds > iterations:
+        raise InputError(f"rounds = {plan.settings.rounds} is out of range: training has {iterations} iterations")
 
 
-def wave_of(base: Experiment, spans: Mapping[str, Axis], settings: Tuning, folder: Path | None) -> Wave:
+def wave_of(plan: TuningPlan, folder: Path | None) -> Wave:
     """The population as a wave: one seed a member, from `settings.seed` on, each with hyper-parameters of its own."""
-    drawn = search_space.sample(spans, settings.population, settings.seed)
-    members = tuple(Member(settings.seed + i, i, setting) for i, setting in enumerate(drawn))
-    return Wave(base, members, pbt.layout_of(settings.population), path=folder)
+    size, seed = plan.settings.population, plan.settings.seed
+    drawn = search_space.sample(plan.axes, size, seed)
+    members = tuple(Member(seed + i, i, setting) for i, setting in enumerate(drawn))
+    return Wave(plan.base, members, pbt.layout_of(size), path=folder)
 
 
 def train(
-    base: Experiment,
-    axes: Mapping[str, Axis],
-    settings: Tuning,
-    folder: Path | None = None,
-    options: Options = DEFAULTS,
-    stop: Stop | None = None,
+    plan: TuningPlan, folder: Path | None = None, options: Options = DEFAULTS, stop: Stop | None = None
 ) -> PopulationResult:
     """Train a population; in a directory, from its newest checkpoint."""
-    spans = {name: axis for name, axis in axes.items() if isinstance(axis, Span)}
-    wave = wave_of(base, axes, settings, folder)
+    wave, base, rounds = wave_of(plan, folder), plan.base, plan.settings.rounds
     programs = Programs(base.trainer(), wave.layout)
     restored = files.restore(wave, programs.trainer, same_settings=False) if folder else None
-    each, total = programs.trainer.num_iterations // settings.rounds, programs.trainer.num_iterations
+    each, total = programs.trainer.num_iterations // rounds, programs.trainer.num_iterations
     made = max(0, -(-(restored.meta["iteration"] if restored else 0) // each) - 1)  # selections before the checkpoint
-    made = min(made, settings.rounds - 1)
-    window, log = _Window(made * each), _Rounds(folder, made)
+    made = min(made, rounds - 1)
+    recorder, log = Recorder(), _Rounds(folder, made)
     writes = [files.Files(wave, options.checkpoint_every, restored)] if folder else []
     progress = Progress(f"pbt {base.agent} on {base.env}")
-    with Training(wave, programs, [*writes, window, log, progress], restored, stop) as training:
-        select = _selection(training, spans)
-        for number in range(made, settings.rounds):
-            last = number == settings.rounds - 1
+    with Training(wave, programs, [*writes, recorder, log, progress], restored, stop) as training:
+        select = _selection(training, {name: axis for name, axis in plan.axes.items() if isinstance(axis, Span)})
+        for number in range(made, rounds):
+            last = number == rounds - 1
             training.advance(total if last else (number + 1) * each)
-            log.add(select(window.take(), number, last))
-        summary = training.conclude()
-        return _result(wave, training.trainer, training.states, training.diverged, summary, log.rounds)
+            log.add(select({name: x[:, number * each :] for name, x in recorder.metrics.items()}, number, last))
+        summary, host = training.conclude(), training.host_states()
+        return PopulationResult(wave, training.trainer, recorder.metrics, lambda: host, summary, stacked(log.rounds))
 
 
-def load(base: Experiment, axes: Mapping[str, Axis], settings: Tuning, folder: Path) -> PopulationResult:
+def load(plan: TuningPlan, folder: Path) -> PopulationResult:
     """A finished population out of its directory. Raises ValueError."""
-    wave, trainer = wave_of(base, axes, settings, folder), base.trainer()
+    wave, trainer = wave_of(plan, folder), plan.base.trainer()
     if not wave.finished:
         raise InputError(f"{folder} is not finished; go on with: jaxrl resume {folder}")
-    summary = documents.read(folder / documents.SUMMARY, documents.RUN_SUMMARY)
-    restored = files.restore(wave, trainer, same_settings=False)
-    if restored is None:
-        raise InputError(f"{folder} has no checkpoint")
-    log, names = _Rounds(folder, settings.rounds, append=False), restored.meta["diverged"]
-    lost = np.array([member.label in names for member in wave.members])
-    return _result(wave, trainer, restored.states, lost, summary, log.rounds)
+    summary = documents.read(folder / documents.SUMMARY, documents.RUN_SUMMARY | {"diverged": list[list]})
+    host_states = reading.states_reader(wave, trainer, same_settings=False)
+    rounds = stacked(read_rounds(folder, plan.settings.rounds))
+    return PopulationResult(wave, trainer, files.read_metrics(wave), host_states, summary, rounds)
 
 
 def _selection(training: Training, spans: Mapping[str, Span]) -> Any:
@@ -157,87 +159,22 @@ def _selection(training: Training, spans: Mapping[str, Span]) -> Any:
     return select
 
 
-def _result(
-    wave: Wave, trainer: Trainer, states: PyTree, lost: np.ndarray, summary: dict[str, Any], rounds: Round
-) -> PopulationResult:
-    listed = summary["final_return"]["per_seed"]
-    returns = np.where(lost, np.nan, [np.nan if x is None else x for x in listed])
-    if np.isnan(returns).all():
-        raise InputError(f"every member of the population ({len(returns)}) diverged")
-    best = int(np.nanargmax(returns))
-    initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
-    return PopulationResult(
-        trainer=trainer,
-        states=states,
-        final_return=returns,
-        rounds=rounds,
-        best_member=best,
-        best={name: float(values[-1, best]) for name, values in rounds.hparams.items()},
-        schedule=pbt.schedule(initial, rounds, best),
-        env_steps=summary["env_steps"],
-    )
-
-
-class _Window(Callback):
-    """The metrics of the round in training; of one that was begun by an earlier process, what metrics.jsonl has of it."""
-
-    def __init__(self, first: int) -> None:
-        self._first, self._parts = first, list[Table]()
-
-    def start(self, training: Training) -> None:
-        """Take up what an earlier process left."""
-        if training.done > self._first:
-            path = training.wave.directory / METRICS
-            table = metrics.table(metrics.read(path), [member.name for member in training.wave.members], path)
-            self._parts = [{name: x[:, self._first :] for name, x in table.items()}]
-
-    def wants_state(self, done: int) -> bool:
-        """It keeps metrics only."""
-        return False
-
-    def update(self, event: Event) -> None:
-        """Keep what selection needs."""
-        self._parts += [chunk.metrics for chunk in event.chunks]
-
-    def take(self) -> Table:
-        """{name: [P, iterations]} of the round, which ends here."""
-        names = ("episode_return", "episodes")
-        found = {name: np.concatenate([part[name] for part in self._parts], 1) for name in names}
-        self._parts = []
-        return found
-
-
-class _Rounds(Callback):
+class _Rounds(RowCallback):
     """Rounds so far; in a directory also as rounds.jsonl."""
 
-    def __init__(self, folder: Path | None, keep: int, *, append: bool = True) -> None:
-        """keep: rounds of an earlier process that count. append: whether more are to come."""
-        self._rounds: list[Round] = []
+    def __init__(self, folder: Path | None, keep: int) -> None:
+        """keep: rounds of an earlier process that count."""
+        self.rounds: list[Round] = []
         self._file: metrics.JsonLines | None = None
-        if folder is None:
-            return
-        path = folder / ROUNDS
-        if keep:
-            self._rounds = [_round(row) for row in metrics.read(path, ROUND_ROW)[:keep]]
-            if len(self._rounds) < keep:
-                raise InputError(f"{path} is damaged: it has fewer rounds than its checkpoint says")
-        if not append:
-            return
-        lines = path.read_bytes().split(b"\n")[:keep] if keep else []
-        self._file = metrics.JsonLines(path, sum(len(line) + 1 for line in lines))
-
-    def wants_state(self, done: int) -> bool:
-        """It keeps rounds only."""
-        return False
-
-    @property
-    def rounds(self) -> Round:
-        """All of them, fields [R, P]."""
-        return jax.tree.map(lambda *x: np.stack(x), *self._rounds)
+        if folder is not None:
+            path = folder / ROUNDS
+            self.rounds = read_rounds(folder, keep) if keep else []
+            lines = path.read_bytes().split(b"\n")[:keep] if keep else []
+            self._file = metrics.JsonLines(path, sum(len(line) + 1 for line in lines))
 
     def add(self, row: Round) -> None:
         """Keep a round."""
-        self._rounds.append(row)
+        self.rounds.append(row)
         if self._file:
             hparams = {name: plain(values) for name, values in row.hparams.items()}
             told = {"score": plain(row.score), "diverged": row.diverged.tolist(), "parent": row.parent.tolist()}
@@ -245,9 +182,21 @@ class _Rounds(Callback):
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
         if self._file:
             self._file.close()
+
+
+def stacked(rounds: list[Round]) -> Round:
+    """All rounds as one, fields [R, P]."""
+    return jax.tree.map(lambda *x: np.stack(x), *rounds)
+
+
+def read_rounds(folder: Path, count: int) -> list[Round]:
+    """The first rounds of rounds.jsonl. Raises ValueError where it has fewer, or is damaged."""
+    found = [_round(row) for row in metrics.read(folder / ROUNDS, ROUND_ROW)[:count]]
+    if len(found) < count:
+        raise InputError(f"{folder / ROUNDS} is damaged: it has fewer rounds than its checkpoint says")
+    return found
 
 
 def _round(row: dict[str, Any]) -> Round:

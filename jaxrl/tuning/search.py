@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.experiment import registry, search_space
+from jaxrl.core.numbers import readable
+from jaxrl.experiment import presets, registry, search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.search_space import Axis, Setting
 from jaxrl.runs.driver import Stop
@@ -21,20 +22,21 @@ from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps.result import SweepResult
 from jaxrl.tuning import studies
 from jaxrl.tuning.packs import ProgramCache, packed
-from jaxrl.tuning.studies import DIVERGED, Tuning, best_value, finished, value_of
+from jaxrl.tuning.studies import DIVERGED, Tuning, TuningPlan, best_value, finished, value_of
 
 if TYPE_CHECKING:
     import optuna
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class TuneResult:
-    """study: Optuna's. best: the setting of the highest value. trials: {number, state, value, setting} in order.
+    """What a search gave. best: the setting of the highest value. trials: {number, state, value, setting} in order.
 
     confirmation: the best setting (configuration 0) and the one tuning began from (1) on fresh seeds; None if not asked for.
     programs: training programs compiled for the trials. env_steps: of all trials, as far as they went.
     """
 
+    plan: TuningPlan
     study: optuna.Study
     best: Setting
     value: float
@@ -43,10 +45,14 @@ class TuneResult:
     programs: int
     env_steps: int
 
+    def __repr__(self) -> str:
+        base, best = self.plan.base, f"best: {search_space.text(self.best)} {readable(self.value)}"
+        return f"TuneResult({base.agent} on {base.env}, {len(self.trials)} trials, {best})"
+
 
 def default_axes(base: Experiment) -> dict[str, Axis]:
     """What is varied where nothing is said: presets/search.toml, as far as the agent has the settings."""
-    table = registry.presets("search")
+    table = presets.presets("search")
     texts = {**table["common"], **table.get(base.agent, {})}
     names = vars(base.hparams)
     return search_space.read_axes(base, {name: x for name, x in texts.items() if name in names}, ranges=True)
@@ -61,9 +67,7 @@ def make_axes(base: Experiment, search: Mapping[str, Any]) -> dict[str, Axis]:
 
 
 def search(
-    base: Experiment,
-    axes: Mapping[str, Axis],
-    settings: Tuning,
+    plan: TuningPlan,
     study: optuna.Study,
     news: Callable[[int, float], None] = lambda *_: None,
     stop: Stop | None = None,
@@ -73,6 +77,7 @@ def search(
     news: told the trials finished and the best value so far, after each batch. Trials that a killed process left running
     are tried again.
     """
+    axes, settings = plan.axes, plan.settings
     cache, steps = ProgramCache(settings.parallel * settings.seeds), 0
     distributions = {name: studies.distribution(axis) for name, axis in axes.items()}
     with studies.quiet() as optuna:
@@ -83,7 +88,7 @@ def search(
         while (done := finished(study)) < settings.trials:
             batch = [study.ask(distributions) for _ in range(min(settings.parallel, settings.trials - done))]
             asked = {t.number: {name: value_of(axes[name], t.params[name]) for name in axes} for t in batch}
-            values, batch_steps = _train(base, asked, settings, cache, {t.number: t for t in batch}, stop or Stop())
+            values, batch_steps = _train(plan, asked, cache, {t.number: t for t in batch}, stop or Stop())
             steps += batch_steps
             for trial in batch:
                 _tell(study, trial, *values[trial.number], states)
@@ -101,19 +106,15 @@ def _tell(study: optuna.Study, trial: optuna.Trial, value: float, whole: bool, s
 
 
 def _train(
-    base: Experiment,
-    asked: dict[int, Setting],
-    settings: Tuning,
-    cache: ProgramCache,
-    trials: Mapping[int, optuna.Trial],
-    stop: Stop,
+    plan: TuningPlan, asked: dict[int, Setting], cache: ProgramCache, trials: Mapping[int, optuna.Trial], stop: Stop
 ) -> tuple[dict[int, tuple[float, bool]], int]:
     """Each trial's last value and whether it was trained to the end; and environment steps taken in all."""
-    packs = packed(cache, base, asked, range(settings.seed, settings.seed + settings.seeds), stop)
+    settings, shares = plan.settings, rung_shares(plan.settings)
+    packs = packed(cache, plan.base, asked, range(settings.seed, settings.seed + settings.seeds), stop)
     values: dict[int, tuple[float, bool]] = {}
     steps = 0
-    for rung, share in enumerate(rung_shares(settings), 1):
-        last = rung == len(rung_shares(settings))
+    for rung, share in enumerate(shares, 1):
+        last = rung == len(shares)
         for pack in packs:
             before, total = pack.training.env_steps, pack.trainer.num_iterations
             pack.training.advance(total if last else max(1, round(share * total)))
@@ -121,7 +122,7 @@ def _train(
             steps += (done - before) * len(pack.trials) * settings.seeds
             for number, score in zip(pack.trials, pack.scores(), strict=True):
                 values[number] = float(score), last
-                if np.isfinite(score) and len(rung_shares(settings)) > 1 and done > before:
+                if np.isfinite(score) and len(shares) > 1 and done > before:
                     trials[number].report(float(score), done)
         if not last:
             survivors = _survivors({n: values[n][0] for pack in packs for n in pack.trials}, settings, trials)
@@ -147,25 +148,26 @@ def _survivors(scores: dict[int, float], settings: Tuning, trials: Mapping[int, 
     return [number for number in finite if not trials[number].should_prune()]
 
 
-def result(base: Experiment, axes: Mapping[str, Axis], study: optuna.Study, programs: int, env_steps: int) -> TuneResult:
+def result(plan: TuningPlan, study: optuna.Study, programs: int, env_steps: int) -> TuneResult:
     """What a searched study says; not confirmed yet. Raises ValueError where every trial diverged."""
     trials = [
         {
             "number": t.number,
             "state": t.state.name.lower(),
             "value": t.value,
-            "setting": {name: value_of(axis, t.params[name]) for name, axis in axes.items() if name in t.params},
+            "setting": {name: value_of(axis, t.params[name]) for name, axis in plan.axes.items() if name in t.params},
         }
         for t in study.get_trials(deepcopy=False)
     ]
     if np.isnan(best_value(study)):
         raise InputError(f"none of {len(trials)} trials has a value: every one diverged or was cut")
     best: Any = trials[study.best_trial.number]
-    return TuneResult(study, best["setting"], best["value"], trials, None, programs, env_steps)
+    return TuneResult(plan, study, best["setting"], best["value"], trials, None, programs, env_steps)
 
 
-def confirmation_plan(base: Experiment, best: Setting, settings: Tuning) -> plans.Plan:
+def confirmation_plan(plan: TuningPlan, best: Setting) -> plans.Plan:
     """The best setting and the one tuning began from, on seeds that no trial has seen."""
+    base, settings = plan.base, plan.settings
     known = search_space.fields(base)
     began = {name: _present(base, name, known[name].kind) for name in best}
     first = settings.seed + settings.seeds

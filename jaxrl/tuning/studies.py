@@ -60,6 +60,16 @@ class Tuning:
         check_seeds(self.seed, max(self.seeds + self.confirm, self.population if self.method == "pbt" else 0))
 
 
+@dataclasses.dataclass(frozen=True)
+class TuningPlan:
+    """What is tuned and how. axes: what is varied. storage: an Optuna storage's URL; None: the directory's own study."""
+
+    base: Experiment
+    axes: dict[str, Axis]
+    settings: Tuning
+    storage: str | None = None
+
+
 def make_settings(values: Mapping[str, Any]) -> Tuning:
     """Checked settings. Raises ValueError naming the field."""
     return build(Tuning, values, "tune")
@@ -88,22 +98,23 @@ def quiet() -> Iterator[Any]:
         optuna.logging.set_verbosity(before)
 
 
-def name_of(base: Experiment, axes: Mapping[str, Axis], settings: Tuning) -> str:
+def name_of(plan: TuningPlan) -> str:
     """The study's name in a storage: agent, environment and a digest of all that makes values comparable.
 
     Thus a tuning goes on with its own trials only, whatever other studies the storage holds.
     """
-    varied = {name: search_space.axis_text(axis) for name, axis in axes.items()}
+    base, settings = plan.base, plan.settings
+    varied = {name: search_space.axis_text(axis) for name, axis in plan.axes.items()}
     same = json.dumps([base.to_json(), varied, settings.seeds, settings.seed], sort_keys=True, default=str)
     return f"{base.agent}-{base.env}-{hashlib.sha256(same.encode()).hexdigest()[:8]}"
 
 
-def open_study(storage: str | None, base: Experiment, axes: Mapping[str, Axis], settings: Tuning) -> optuna.Study:
-    """The study in a storage (None: in memory), new or continued; for one process at a time.
+def open_study(plan: TuningPlan, storage: str | None) -> optuna.Study:
+    """The plan's study in a storage (None: in memory), new or continued; for one process at a time.
 
     Raises ValueError where the storage cannot be opened.
     """
-    name = name_of(base, axes, settings)
+    name, settings = name_of(plan), plan.settings
     with quiet() as optuna:
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -123,6 +134,18 @@ def open_study(storage: str | None, base: Experiment, axes: Mapping[str, Axis], 
         except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
             reason = (str(error).splitlines() or [repr(error)])[0]
             raise InputError(f"storage {storage!r} cannot be opened: {reason}") from error
+
+
+def trials_of(plan: TuningPlan, directory: Path) -> list[Any]:
+    """A tuning's trials so far, as Optuna has them; nothing is written."""
+    with quiet() as optuna:
+        if plan.storage is None and not (directory / "study.db").is_file():
+            return []
+        try:
+            study = optuna.load_study(study_name=name_of(plan), storage=plan.storage or storage_of(directory))
+        except KeyError:  # it has not begun
+            return []
+        return list(study.get_trials(deepcopy=False))
 
 
 def finished(study: optuna.Study) -> int:

@@ -1,6 +1,7 @@
 """What every agent must do, over every agent there is: a new file in agents/ is tested here by itself."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -154,15 +155,14 @@ def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp
 
     Networks are compiled as users' programs are, or nearly so, unlike those of other tests; tables hold no sums.
     """
-    trainer, sums = small_case(case), "hidden_sizes" in small_config(CASES[case][0])
+    trainer = small_case(case)
     assert_states_are_stable(trainer)
-    options = options_of(case) if sums else QUICK
-    chunk, start = member_program(trainer, WIDTH, options)
+    chunk, start = member_program(case, WIDTH)
     initial, total = checkpoint.to_host(start), trainer.num_iterations
     whole, rows = chunk(start, np.int32(total))
     whole = checkpoint.to_host(whole)
-    if sums:
-        spread, first = member_program(trainer, WIDTH - 1, options, devices=2)  # two and one, which is padded to two
+    if has_sums(case):
+        spread, first = member_program(case, WIDTH - 1, devices=2)  # two and one, which is padded to two
         spread = checkpoint.to_host(spread(first, np.int32(total))[0])
         assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
     state, parts = start, []
@@ -179,13 +179,21 @@ def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp
     assert_nothing_is_shared(initial, whole)
 
 
+def has_sums(case):
+    """Whether it is a network; the numbers of a table are the same in every program."""
+    return "hidden_sizes" in small_config(CASES[case][0])
+
+
 def options_of(case):
+    if not has_sums(case):
+        return QUICK
     return AS_USERS if case in THIRD_LEVEL else NEARLY
 
 
-def member_program(trainer, members, options, devices=1):
+@functools.cache
+def member_program(case, members, devices=1):
     """(compiled chunk, its states at the start) of the first seeds; no linear algebra is called in either program."""
-    layout = Layout(members, devices)
+    trainer, layout, options = small_case(case), Layout(members, devices), options_of(case)
     init = layout.map(trainer.init).lower(layout.pad(root_keys(members)))
     start = init.compile(compiler_options=options)(layout.pad(root_keys(members)))
     chunk = layout.map(programs.make_chunk(trainer)).lower(start, np.int32(1))
@@ -215,7 +223,7 @@ def assert_nothing_is_shared(initial, whole):
 def test_train_is_the_drivers_program(case):
     """`jit(vmap(train))` and chunks give the same bits, also at width one, which is computed as two."""
     trainer, options = small_case(case), options_of(case)
-    chunk, start = member_program(trainer, WIDTH, options)
+    chunk, start = member_program(case, WIDTH)
     driven, rows = chunk(start, np.int32(trainer.num_iterations))
     train = jax.jit(jax.vmap(trainer.train), compiler_options=options)
     states, metrics = train(root_keys())

@@ -13,7 +13,7 @@ from jaxrl.agents.parts.bandit import Arms
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
-from jaxrl.experiment import registry
+from jaxrl.experiment import presets
 
 T, N, A = 40, 5, 3
 SPEC = EnvSpec("Bandit", Discrete(1), Discrete(A))
@@ -296,5 +296,5 @@ def test_continuous_actions_are_refused(module):
 def test_presets_fit_their_environments(module):
     name = module.__name__.rpartition(".")[2]
     for env in ("GaussianBandit", "BernoulliBandit"):
-        assert env in registry.presets(name)
+        assert env in presets.presets(name)
         assert jaxrl.make_trainer(name, env).total_steps == 10_000

@@ -1,5 +1,7 @@
 """agents/minibatch.py: orders are permutations, drawn alike; every row is used once an epoch."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import scipy.stats
 
 from jaxrl.agents.parts import minibatch
+from jaxrl.agents.ppo import Config
 from jaxrl.core.means import Mean
 
 
@@ -27,15 +30,17 @@ def test_every_permutation_is_as_likely():
 
 
 def test_descend_uses_every_row_once_an_epoch():
-    """A step that counts rows; the minibatches' sums add up to all rows, three epochs long."""
-    rows = {"x": jnp.arange(12.0), "pair": jnp.stack([jnp.arange(12.0), -jnp.arange(12.0)], 1)}
+    """A step that counts rows [T, N]; the minibatches' sums add up to all rows, three epochs long."""
+    x, config = jnp.arange(12.0).reshape(6, 2), Config(num_envs=2, rollout_length=6, num_epochs=3, num_minibatches=4)
+    rows, network = {"x": x, "pair": jnp.stack([x, -x], -1)}, types.SimpleNamespace(remembers=False)
 
-    def step(counts, batch):
+    def step(counts, drawn):
+        batch = drawn.rows
         assert batch["x"].shape == (3,) and batch["pair"].shape == (3, 2)
         counts = counts.at[batch["x"].astype(int)].add(1)
         return counts, {"sum": Mean.of(batch["x"]), "apart": Mean.of(jnp.abs(batch["pair"][:, 0] - batch["x"]))}
 
-    counts, metrics = minibatch.descend(step, jnp.zeros(12), rows, jax.random.key(0), num_epochs=3, num_minibatches=4)
+    counts, metrics = minibatch.descend(config, network, step, jnp.zeros(12), (), rows, jax.random.key(0))
     np.testing.assert_array_equal(counts, np.full(12, 3))
     np.testing.assert_allclose(metrics["sum"].value, 5.5)
     assert metrics["sum"].count == 36 and metrics["apart"].total == 0

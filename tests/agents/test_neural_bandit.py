@@ -10,10 +10,10 @@ import scipy.stats
 
 import jaxrl
 from jaxrl.agents import neural_bandit
-from jaxrl.agents.neural_bandit import Config, HParams, Seen
+from jaxrl.agents.neural_bandit import Config, HParams, Predictions
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep, Rollout, Transition
-from jaxrl.replay import uniform
+from jaxrl.replay import ring, uniform
 
 D, A = 4, 3
 SPEC = EnvSpec("Context", Box((D,), -1.0, 1.0), Discrete(A))
@@ -51,7 +51,9 @@ def made(**changes):
 def test_sherman_morrison_is_the_inverse():
     """200 observations, one after another, against one inverse in double precision; and φᵀ Σ φ beside it."""
     phi = np.random.default_rng(0).normal(size=(200, 6))
-    sigma = jax.lax.scan(lambda s, x: (neural_bandit.taken_in(s, x), None), 4.0 * jnp.eye(6), jnp.array(phi, jnp.float32))[0]
+    sigma = jax.lax.scan(
+        lambda s, x: (neural_bandit.sherman_morrison(s, x), None), 4.0 * jnp.eye(6), jnp.array(phi, jnp.float32)
+    )[0]
     expected = np.linalg.inv(np.eye(6) / 4 + phi.T @ phi)
     np.testing.assert_allclose(sigma, expected, rtol=1e-3, atol=1e-6)
     found = neural_bandit.deviations(jnp.stack([sigma, jnp.eye(6)]), jnp.array(phi[0], jnp.float32))
@@ -100,7 +102,7 @@ def close(found, expected):
 
 
 def test_epsilon_greedy_chooses_the_best_or_anything():
-    seen = Seen(np.array([[0.1, 0.9, 0.2]]), np.ones((1, 2)))
+    seen = Predictions(np.array([[0.1, 0.9, 0.2]]), np.ones((1, 2)))
     hp = HParams(epsilon_start=0.9, epsilon_end=0.3, epsilon_fraction=0.5)
     close(frequencies("epsilon_greedy", hp, None, seen, progress=0.25), [0.2, 0.6, 0.2])  # ε = 0.6
     close(frequencies("epsilon_greedy", hp, None, seen, progress=1.0), [0.1, 0.8, 0.1])
@@ -109,7 +111,7 @@ def test_epsilon_greedy_chooses_the_best_or_anything():
 def test_each_environment_asks_one_member_of_the_ensemble():
     """Of four members two prefer action 1, one action 0, one action 2."""
     rewards = np.array([[0, 5, 1], [9, 0, 1], [0, 1, 0], [0, 1, 2]])
-    close(frequencies("ensemble", HParams(), None, Seen(rewards, np.ones((4, 2)))), [0.25, 0.5, 0.25])
+    close(frequencies("ensemble", HParams(), None, Predictions(rewards, np.ones((4, 2)))), [0.25, 0.5, 0.25])
 
 
 def test_sampled_values_have_the_posteriors_spread():
@@ -119,7 +121,7 @@ def test_sampled_values_have_the_posteriors_spread():
     variances = noise**2 * np.einsum("i,aij,j->a", phi, covariance, phi)
     better = scipy.stats.norm.cdf(0.3 / np.sqrt(variances.sum()))
     state = neural_bandit.Learner((), (), jnp.array(covariance, jnp.float32))
-    found = frequencies("bayesian", HParams(noise_scale=noise), state, Seen(mean[None], phi[None]))
+    found = frequencies("bayesian", HParams(noise_scale=noise), state, Predictions(mean[None], phi[None]))
     close(found, [better, 1 - better])
 
 
@@ -131,7 +133,7 @@ def delta(before, after):
 
 def stored_masks(replay):
     """The masks of all pulls in replay, by reward."""
-    found = uniform.sample(replay, jax.random.key(0), 100)
+    found = ring.take(replay.data, uniform.draw_slots(replay, jax.random.key(0), 100))
     return {float(r): np.asarray(m) for r, m in zip(found.reward, found.mask, strict=True)}
 
 

@@ -9,7 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxrl.agents import ppo
-from jaxrl.agents.parts import actor_critic
+from jaxrl.agents.parts import actor_critic, minibatch
+from jaxrl.core.means import Mean
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
 from jaxrl.ops.distributions import Categorical
@@ -51,7 +52,7 @@ def loss_of(setting, batch):
     _, hp, state, config = setting
     network = actor_critic.network_for(SPEC, config, "ppo")
     return jax.jit(ppo.loss, static_argnums=(1, 2))(
-        state.params, network, config, hp, jnp.float32(3.0), actor_critic.Batch((), batch)
+        state.params, network, config, hp, jnp.float32(3.0), minibatch.Batch((), batch)
     )
 
 
@@ -88,7 +89,7 @@ def test_clipped_value_loss_by_hand(value, old, ret, expected):
 @pytest.mark.parametrize(("kl", "factor"), [(0.0, 0.5), (0.0066, 0.5), (0.0067, 1), (0.0149, 1), (0.0151, 2), (1.0, 2)])
 def test_the_penalty_adapts_by_halves_and_doubles(kl, factor):
     """Section 4: below target / 1.5 half, above 1.5 · target double; target = 0.01."""
-    np.testing.assert_allclose(ppo.adapted(jnp.float32(3.0), jnp.float32(kl), jnp.float32(0.01)), 3 * factor)
+    np.testing.assert_allclose(ppo.next_kl_coef(jnp.float32(3.0), jnp.float32(kl), jnp.float32(0.01)), 3 * factor)
 
 
 def test_advantages_are_centred_and_scaled_over_valid_rows():
@@ -236,12 +237,16 @@ def test_minibatches_must_divide_the_rollout():
 
 
 def test_sequences_of_minibatches_keep_time_order():
-    """With a memory: [N, T] units to draw from, put back as [T, B]."""
-    config = dataclasses.replace(setup()[3], torso="gru")
+    """With a memory: whole environments are drawn, here three of six, and lie as [T, B] beside their own memory."""
+    config = dataclasses.replace(setup()[3], torso="gru", num_envs=6, num_minibatches=2, num_epochs=1)
     network = actor_critic.network_for(SPEC, config, "ppo")
-    steps = jnp.arange(6).reshape(3, 2)  # [T, N]: environment 0 has 0, 2, 4
-    units = actor_critic.shuffleable(network, jnp.array([10, 11]), steps)
-    drawn = jax.tree.map(lambda x: x[jnp.array([1, 0])], units)
-    batch = actor_critic.in_time_order(network, drawn)
-    np.testing.assert_array_equal(batch.rows, [[1, 0], [3, 2], [5, 4]])
-    np.testing.assert_array_equal(batch.memory, [11, 10])
+    steps = jnp.arange(18).reshape(3, 6)  # [T, N]: environment 0 has 0, 6, 12
+
+    def step(drawn, batch):
+        in_order = (batch.rows == batch.memory[None] - 10 + jnp.array([[0], [6], [12]])).all()
+        return drawn.at[batch.memory - 10].add(1), {"in_order": Mean.of(in_order)}
+
+    args = (config, network, step, jnp.zeros(6), 10 + jnp.arange(6), steps, jax.random.key(0))
+    drawn, metrics = minibatch.descend(*args)
+    np.testing.assert_array_equal(drawn, np.ones(6))
+    assert metrics["in_order"].value == 1 and metrics["in_order"].count == 2

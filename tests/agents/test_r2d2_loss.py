@@ -10,9 +10,9 @@ import pytest
 from jaxrl.agents import r2d2
 from jaxrl.core import trees
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.core.types import EnvSpec
+from jaxrl.core.types import EnvSpec, Transition
 from jaxrl.ops.returns import n_step_returns
-from jaxrl.replay.sequence import Sequences, Step
+from jaxrl.replay.sequence import Sequences
 
 QUICK = {"xla_backend_optimization_level": 1}  # compiles in half the time
 SPEC = EnvSpec("Two", Box((3,)), Discrete(2))
@@ -55,7 +55,7 @@ def random_batch(seed, network, length):
     action, reward = rng.integers(0, 2, (length, BATCH)), 3 * rng.normal(size=(length, BATCH)).astype(np.float32)
     valid = rng.random((length, BATCH)) < 0.9
     memory = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), network.initial(BATCH))
-    steps = Step(obs, first, action, reward, terminated, truncated, next_obs, valid)
+    steps = Transition(obs, first, action, reward, terminated, truncated, next_obs, (), valid)
     return jax.tree.map(jnp.asarray, Sequences(memory, steps))
 
 
@@ -70,13 +70,13 @@ def make_network(config, key):
 def loop_values(network, params, batch, burn_in):
     """Q(obs), Q(next_obs) [T, B, A], a step at a time, the memory reset by hand."""
     step = jax.jit(lambda memory, obs: network.apply(params, memory, obs[None], jnp.zeros((1, BATCH), bool)))
-    memory, steps, q, following = batch.memory, batch.steps, [], []
+    memory, steps, q, next_q = batch.memory, batch.steps, [], []
     for t in range(len(steps.reward)):
         memory = trees.where(steps.first[t], network.initial(BATCH), memory)
         out, memory = step(memory, steps.obs[t])
         q.append(out[0, ..., 0])
-        following.append(step(memory, steps.next_obs[t])[0][0, ..., 0])
-    return np.array(q[burn_in:]), np.array(following[burn_in:])
+        next_q.append(step(memory, steps.next_obs[t])[0][0, ..., 0])
+    return np.array(q[burn_in:]), np.array(next_q[burn_in:])
 
 
 def h(x):
@@ -89,13 +89,13 @@ def inverse(y):
 
 def loop_loss(network, config, params, target_params, batch, weight):
     """(loss, priorities) in float64, but for the network."""
-    q, following = (x.astype(np.float64) for x in loop_values(network, params, batch, config.burn_in))
-    target_following = loop_values(network, target_params, batch, config.burn_in)[1].astype(np.float64)
+    q, next_q = (x.astype(np.float64) for x in loop_values(network, params, batch, config.burn_in))
+    target_next_q = loop_values(network, target_params, batch, config.burn_in)[1].astype(np.float64)
     steps = jax.tree.map(lambda x: np.asarray(x)[config.burn_in :], batch.steps)
     total, count, priorities = 0.0, 0, []
     for b in range(BATCH):
-        choice = (following if config.double else target_following)[:, b].argmax(-1)
-        bootstrap = np.take_along_axis(target_following[:, b], choice[:, None], 1)[:, 0]
+        choice = (next_q if config.double else target_next_q)[:, b].argmax(-1)
+        bootstrap = np.take_along_axis(target_next_q[:, b], choice[:, None], 1)[:, 0]
         bootstrap = inverse(bootstrap) if config.rescale_values else bootstrap
         row = (steps.reward[:, b], 0.9, config.n_step, steps.terminated[:, b], steps.truncated[:, b], bootstrap)
         target = h(loop_returns(*row)) if config.rescale_values else loop_returns(*row)

@@ -96,11 +96,11 @@ def test_the_unrolled_pass_reproduces_the_acting_pass(torso, shared):
     assert rollout.steps.first.any() and not rollout.steps.first.all(1).all()
     assert any(np.any(np.asarray(x)) for x in jax.tree.leaves(rollout.memory))
     apply = jax.jit(network_of(trainer)(torso, shared).apply, compiler_options=QUICK)
-    out = apply(state.agent.params, rollout.memory, rollout.steps.obs, rollout.steps.first)
+    out, memory_after = apply(state.agent.params, rollout.memory, rollout.steps.obs, rollout.steps.first)
     acted = rollout.steps.extras[1].logits
     np.testing.assert_allclose(out.policy.logits, acted, rtol=1e-4, atol=1e-6)
     still = ~np.asarray(rollout.steps.terminated | rollout.steps.truncated)[-1]  # the loop resets the others afterwards
-    for a, b in zip(jax.tree.leaves(out.memory), jax.tree.leaves(memory), strict=True):
+    for a, b in zip(jax.tree.leaves(memory_after), jax.tree.leaves(memory), strict=True):
         np.testing.assert_allclose(np.asarray(a)[still], np.asarray(b)[still], rtol=1e-4, atol=1e-5)
 
 
@@ -130,13 +130,13 @@ def test_values_of_next_observations_by_single_steps(torso):
     rollout, _ = rollout_program(torso, False)(state)
     network, steps = network_of(trainer)(torso, False), rollout.steps
     assert steps.truncated[:-1].any()
-    _, found = jax.jit(lambda r: actor_critic.values_along(network, state.agent.params, r))(rollout)
+    _, found = jax.jit(lambda r: actor_critic.values_and_next_values(network, state.agent.params, r))(rollout)
     step = jax.jit(lambda memory, obs, first: network.apply(state.agent.params, memory, obs[None, None], first[None, None]))
     for n in range(N):
         memory = jax.tree.map(lambda x, n=n: x[n : n + 1], rollout.memory)
         for t in range(T):
-            memory = step(memory, steps.obs[t, n], steps.first[t, n]).memory
-            expected = step(memory, steps.next_obs[t, n], jnp.bool_(False)).value[0, 0]
+            memory = step(memory, steps.obs[t, n], steps.first[t, n])[1]
+            expected = step(memory, steps.next_obs[t, n], jnp.bool_(False))[0].value[0, 0]
             if not steps.terminated[t, n]:  # there nothing reads it
                 np.testing.assert_allclose(found[t, n], expected, rtol=1e-4, atol=1e-5, err_msg=f"{t}, {n}")
 

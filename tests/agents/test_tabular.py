@@ -11,7 +11,7 @@ from jaxrl.agents import double_q_learning, expected_sarsa, n_step_sarsa, q_lear
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
-from jaxrl.experiment import registry
+from jaxrl.experiment import presets
 
 AGENTS = [q_learning, double_q_learning, expected_sarsa, sarsa, n_step_sarsa]
 STATES, ACTIONS, T, N, CALLS = 4, 3, 6, 3, 4
@@ -257,6 +257,6 @@ def test_what_is_not_a_table_is_refused(module):
 def test_every_preset_is_of_an_environment_and_of_known_fields(module):
     name = module.__name__.rpartition(".")[2]
     fields = {"total_steps", *module.Config.__dataclass_fields__, *module.HParams.__dataclass_fields__}
-    assert {"FrozenLake-misc", "CliffWalking", "RandomGame", "Garnet"} <= registry.presets(name).keys()
-    for preset in registry.presets(name).values():
+    assert {"FrozenLake-misc", "CliffWalking", "RandomGame", "Garnet"} <= presets.presets(name).keys()
+    for preset in presets.presets(name).values():
         assert preset.keys() <= fields

@@ -158,6 +158,16 @@ BAD = [
     (["train", "pqn", "--env", "CartPole-v1", "--num-minibatches", "7", "--out", "{tmp}/new"], "num_minibatches = 7 must"),
     (["train", "sarsa", "--env", "CartPole-v1", "--out", "{tmp}/new"], "needs discrete observations"),
     (["train", "ucb", "--env", "Pendulum-v1", "--out", "{tmp}/new"], "needs discrete actions"),
+    *[
+        (["train", agent, "--env", "CartPole-v1", "--out", "{tmp}/new"], f"{agent!r} ignores observations, and CartPole-v1")
+        for agent in ("ucb", "thompson", "epsilon_greedy", "gradient_bandit")
+    ],
+    ([*TRAIN, "--alpha", "1"], "'alpha' of jaxrl train may mean temperature or priority_exponent"),
+    ([*TRAIN, "--clip-range", "1"], "unknown flag '--clip-range' of jaxrl train dqn"),
+    ([*TRAIN, "--total-steps", "1.5"], "1.5"),
+    ([*TRAIN, "--preset", "{tmp}/nowhere.toml"], "nowhere.toml cannot be read"),
+    (["check", "CartPol-v1"], "unknown agent or environment 'CartPol-v1'; nearest: CartPole-v1"),
+    (["list", "all", "dqn"], "jaxrl list agents dqn, or jaxrl list envs dqn"),
     (["train", "ucb", "--env", "GaussianBandit", "--env-kwarg", "num_arms=1", "--out", "{tmp}/new"], "num_arms = 1"),
     ([*TRAIN, "--seeds", "0"], "seeds = 0"),
     ([*TRAIN, "--seed", "-1"], "seed = -1"),

@@ -1,4 +1,4 @@
-"""Own agents, environments, torsos and callbacks out of files: the blocks of docs/own_code.md through the command line."""
+"""Own agents, environments, torsos and callbacks out of files: what docs/howto shows, through the command line."""
 
 import json
 import signal
@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.command_line import command, jaxrl_cli, own_files, wait_for
+from tests import pages
+from tests.command_line import command, jaxrl_cli, wait_for
 
 SMALL = ["--seeds", 2, "--preset", "none"]
 TORSO = ["--num-envs", 2, "--rollout-length", 8, "--num-epochs", 1, "--num-minibatches", 1]
@@ -15,7 +16,7 @@ TORSO = ["--num-envs", 2, "--rollout-length", 8, "--num-epochs", 1, "--num-minib
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """The page's files, in the working directory."""
-    own_files(tmp_path)
+    pages.write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -41,6 +42,8 @@ def test_everything_own_is_killed_and_resumed_bit_for_bit(files):
     (files / "corridor.py").write_text((files / "corridor.py").read_text() + "\n# changed\n")
     refused = jaxrl_cli("resume", killed, code=2)
     assert "corridor.py" in refused.stderr and "--anyway" in refused.stderr and refused.stderr.count("\n") == 1
+    jaxrl_cli("resume", killed, "--anyway")
+    assert json.loads((killed / "config.json").read_text())["went_on_with"] == ["corridor.py:make has changed"]
 
 
 def test_an_own_torso_trains_and_loads(files):

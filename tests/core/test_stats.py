@@ -240,6 +240,11 @@ def test_the_interval_follows_a_change_of_unit(statistic):
     np.testing.assert_allclose(found, [4 * low - 3, 4 * high - 3])
 
 
+def test_two_seeds_have_no_interval_that_is_shown():
+    assert np.isnan(stats.seed_interval([3.0, 4.0])).all() and np.isnan(stats.seed_interval([3.0])).all()
+    assert stats.seed_interval([3.0, 4.0, 5.0]) == stats.bootstrap_interval([3.0, 4.0, 5.0]) == (3.0, 5.0)
+
+
 @pytest.mark.parametrize("scores", [[3.0], [[3.0], [4.0]]])
 def test_one_run_has_no_interval(scores):
     assert np.isnan(stats.bootstrap_interval(scores)).all()

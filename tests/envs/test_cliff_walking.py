@@ -8,7 +8,7 @@ import pytest
 import jaxrl
 from benchmarks.oracles import value_iteration
 from jaxrl.envs.cliff_walking import Params, State, make
-from jaxrl.experiment import registry
+from jaxrl.experiment import presets
 
 UP, RIGHT, DOWN, LEFT = range(4)
 
@@ -61,13 +61,6 @@ def test_the_shortest_path_takes_thirteen_steps():
     assert q[36, RIGHT] == -113
 
 
-def test_the_drawing_shows_the_walker():
-    frame = make().spec.render(State(np.int32(13), np.int32(0)), None)
-    assert frame.dtype == np.uint8 and frame.shape == (24 + 4 * 32, 12 * 32, 3)
-    assert (frame[24 + 32 + 16, 32 + 16] == (209, 73, 91)).all()  # second row, second column
-    assert (frame[24 + 32 + 16, 16] != (209, 73, 91)).any()
-
-
 def greedy_returns(agent, **hparams):
     """Returns of eight seeds' greedy episodes with the book's ε = 0.1, γ = 1."""
     hparams = {"learning_rate": 0.5, "gamma": 1.0, "epsilon_start": 0.1, "epsilon_end": 0.1} | hparams
@@ -86,6 +79,6 @@ def test_q_learning_walks_along_the_cliff_and_sarsa_keeps_away():
 
 @pytest.mark.parametrize(("agent", "name"), [("q_learning", None), ("sarsa", "CliffWalking-book")])
 def test_the_presets_are_the_books(agent, name):
-    _, preset = registry.find_preset(agent, "CliffWalking", name)
+    _, preset = presets.find_preset(agent, "CliffWalking", name)
     wanted = {"learning_rate": 0.5, "gamma": 1.0, "epsilon_start": 0.1, "epsilon_end": 0.1}
     assert wanted.items() <= preset.items() and "learning_rate_decay" not in preset

@@ -14,7 +14,7 @@ from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.vectorize import vectorize
 from jaxrl.envs import transforms
 from jaxrl.envs.transforms import (
-    Shaped,
+    ShapeState,
     clip_actions,
     clip_rewards,
     flatten,
@@ -50,7 +50,7 @@ def all_steps(env, shaped, potential):
     states, actions = env.spec.observation_space.n, env.spec.action_space.n
     s, a = map(jnp.asarray, np.divmod(np.arange(states * actions), actions))
     inner = type(env.reset(KEY, env.params)[0])(s, jnp.zeros_like(s))
-    state = Shaped(inner, potential[s]) if shaped else inner
+    state = ShapeState(inner, potential[s]) if shaped else inner
     step = (shape_rewards(env, lambda obs: potential[obs], 0.9) if shaped else env).step
     _, out = jax.jit(jax.vmap(step, (None, 0, 0, None)))(KEY, state, a, env.params)
     probability = np.eye(states)[out.obs] * ~np.asarray(out.terminated)[:, None]
@@ -209,10 +209,10 @@ def test_an_agent_learns_in_a_transformed_environment_and_is_evaluated_in_the_in
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda env: scale_rewards(env, "much"), "scale = 'much' is not a number"),
+        (lambda env: scale_rewards(env, "much"), "scale = 'much' must be of type float"),
         (lambda env: scale_rewards(env, np.nan), "scale = nan must be"),
         (lambda env: clip_rewards(env, 1, -1), "low = 1 must not be above high = -1"),
-        (lambda env: shape_rewards(env, lambda obs: 0.0, 1.5), "gamma = 1.5 must be at least 0 and at most 1"),
+        (lambda env: shape_rewards(env, lambda obs: 0.0, 1.5), "gamma = 1.5 is out of range: must be >= 0 and <= 1"),
         (lambda env: shape_rewards(env, lambda obs: obs, 0.9), r"potential .* must be a scalar, .* shape \(2,\)"),
         (lambda env: sticky_actions(env, -0.1), "probability = -0.1 must be"),
         (lambda env: stack_frames(env, 0), "n = 0 frames must be"),

@@ -116,7 +116,7 @@ REFUSED = [
     (("ppo", "CartPole-v1"), {"env_transforms": "flatten"}, "env_transforms = 'flatten' must be a sequence"),
     (("ppo", "CartPole-v1"), {"env_transforms": ["flaten"]}, "unknown environment transform 'flaten'; nearest: flatten"),
     (("ppo", "CartPole-v1"), {"env_transforms": ["stack_frames"]}, "stack_frames': missing a required argument: 'n'"),
-    (("ppo", "CartPole-v1"), {"env_transforms": ["stack_frames(0)"]}, "n = 0 frames"),
+    (("ppo", "CartPole-v1"), {"env_transforms": ["stack_frames(0)"]}, "n = 0 is out of range"),
     (("ppo", "CartPole-v1"), {"env_transforms": ["own.py:Wide"]}, "transform 'own.py:Wide' gives Wide, not an Env"),
     (("own.py:mkae", "CartPole-v1"), {}, "own.py has no 'mkae'; nearest: make"),
     (("own.py:half", "CartPole-v1"), {"env_kwargs": {"a": 1}}, "unknown argument of CartPole-v1 'a'"),

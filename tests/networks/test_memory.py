@@ -193,7 +193,7 @@ def test_against_numpy(name):
 @pytest.mark.parametrize("space", [Box((4,)), Discrete(3), Box((10, 8, 6), dtype=jnp.bool_)], ids=str)
 @pytest.mark.parametrize("name", ["gru", "lstm", "transformer"])
 def test_sequence_torso_is_encoder_then_core(space, name):
-    torso = SequenceTorso(space, name, (7, 12), window=4, num_layers=2)
+    torso = SequenceTorso(space, name, (7, 12), window=4)
     memory = torso.initial(2)
     assert torso.remembers and all(len(leaf) == 2 for leaf in jax.tree.leaves(memory))
     assert jax.tree.leaves(memory) and not any(leaf.weak_type for leaf in jax.tree.leaves(memory))

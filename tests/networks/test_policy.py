@@ -66,32 +66,25 @@ def test_families_shapes_and_parameters(space, box_policy, dependent, family, de
 
 
 def test_a_new_policy_is_nearly_the_same_everywhere():
-    """Kernels of scale 0.01: uniform over integers, and in boxes centred, with the deviation `log_std_init` says."""
+    """Kernels of scale 0.01: uniform over integers, and in boxes centred, with deviation 1."""
     features = jnp.array(np.random.default_rng(0).normal(size=(100, FEATURES)), jnp.float32)
-    policy, _ = applied(PolicyHead(NESTED, log_std_init=-1.0), features)
+    policy, _ = applied(PolicyHead(NESTED), features)
     turn, (pair, gas), legs = policy.parts[0], policy.parts[1].parts, policy.parts[2]
     np.testing.assert_allclose(turn.entropy(), np.full(100, np.log(3)), rtol=1e-3)
     np.testing.assert_allclose(pair.entropy(), np.full(100, np.log(6)), rtol=1e-3)
     np.testing.assert_allclose(legs.mode(), np.ones((100, 2, 3)), atol=0.15)
     np.testing.assert_allclose(gas.mode(), np.full(100, 0.5), atol=0.05)
-    np.testing.assert_array_equal(legs.log_std, np.full((100, 6), -1.0))
+    np.testing.assert_array_equal(legs.log_std, np.zeros((100, 6)))
 
 
-@pytest.mark.parametrize("start", [-4.0, 0.0, 1.9])
-def test_deviations_that_depend_on_the_state(start):
-    """They start at `log_std_init`, grow with what the layer says, and stay within [-5, 2]."""
+def test_deviations_that_depend_on_the_state():
+    """They start at 1, grow with what the layer says, and their logarithms stay within [-5, 2]."""
     raw = jnp.array([-1e6, -1.0, 0.0, 1.0, 1e6])
-    low, less, here, more, high = bounded_log_std(raw, start)
+    low, less, here, more, high = bounded_log_std(raw)
     assert np.isclose(low, -5, atol=1e-5) and np.isclose(high, 2, atol=1e-5) and low < less < here < more <= high
-    np.testing.assert_allclose(here, start, atol=1e-5)
-    policy, _ = applied(PolicyHead(BOX, state_dependent_std=True, log_std_init=start), jnp.zeros((2, FEATURES)))
-    np.testing.assert_allclose(policy.log_std, np.full((2, 6), start), atol=1e-5)
-
-
-@pytest.mark.parametrize("start", [-5.0, 2.0, 3.0])
-def test_a_start_outside_the_bounds_is_refused(start):
-    with pytest.raises(ValueError):
-        bounded_log_std(jnp.zeros(1), start)
+    np.testing.assert_allclose(here, 0, atol=1e-6)
+    policy, _ = applied(PolicyHead(BOX, state_dependent_std=True), jnp.zeros((2, FEATURES)))
+    np.testing.assert_allclose(policy.log_std, np.zeros((2, 6)), atol=1e-6)
 
 
 def test_beta_has_a_single_peak_whatever_the_features():

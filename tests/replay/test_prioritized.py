@@ -93,7 +93,7 @@ def pushed(sampler, replay, priorities, times, length, num_envs, first):
     for i in range(times):
         ids = first + i * length * num_envs + np.arange(length * num_envs, dtype=np.int32)
         replay = ring.push(replay, Row(ids.reshape(length, num_envs), np.ones((length, num_envs), bool)))
-        priorities = sampler.pushed(priorities, replay)
+        priorities = sampler.insert(priorities, replay)
     return replay, priorities
 
 
@@ -120,9 +120,9 @@ def test_priorities_by_hand():
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 2, 1, 1, 0)
     np.testing.assert_array_equal(priorities.tree[0][:3], [1, 1, 0])
     errors, always = jnp.array([3.0, 8.0]), jnp.bool_(True)
-    unchanged = sampler.updated(priorities, jnp.array([0, 1]), errors, 0.5, ~always)
+    unchanged = sampler.update(priorities, jnp.array([0, 1]), errors, 0.5, ~always)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), unchanged, priorities))
-    priorities = sampler.updated(priorities, jnp.array([0, 1]), errors, 0.5, always)
+    priorities = sampler.update(priorities, jnp.array([0, 1]), errors, 0.5, always)
     replay, priorities = pushed(sampler, replay, priorities, 1, 1, 1, 2)
     expected = np.sqrt([3 + OFFSET, 8 + OFFSET, 8 + OFFSET])
     np.testing.assert_allclose(priorities.tree[0][:3], expected, rtol=1e-6)
@@ -135,10 +135,10 @@ def test_no_error_can_break_the_tree(priority, weight):
     sampler = prioritized.sampler(2, 1, 1)
     replay = ring.init(EXAMPLE, 8, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 8, 1, 1, 0)
-    priorities = sampler.updated(priorities, jnp.array([3]), jnp.float32([priority]), 1.0, jnp.bool_(True))
+    priorities = sampler.update(priorities, jnp.array([3]), jnp.float32([priority]), 1.0, jnp.bool_(True))
     np.testing.assert_allclose(priorities.tree[0][3], weight, rtol=1e-6)
     assert np.isfinite(float(sum_tree.total(priorities.tree)))
-    low = sampler.updated(priorities, jnp.array([3]), jnp.float32([0.0]), 9.0, jnp.bool_(True))
+    low = sampler.update(priorities, jnp.array([3]), jnp.float32([0.0]), 9.0, jnp.bool_(True))
     np.testing.assert_allclose(low.tree[0][3], LOWEST, rtol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_an_error_rounded_below_zero_is_none():
     sampler = prioritized.sampler(2, 1, 1)
     replay = ring.init(EXAMPLE, 8, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 8, 1, 1, 0)
-    priorities = sampler.updated(priorities, jnp.array([3]), jnp.float32([-3e-6]), 0.5, jnp.bool_(True))
+    priorities = sampler.update(priorities, jnp.array([3]), jnp.float32([-3e-6]), 0.5, jnp.bool_(True))
     np.testing.assert_allclose(priorities.tree[0][3], OFFSET**0.5, rtol=1e-6)
     assert float(priorities.highest) == 1
 
@@ -158,10 +158,10 @@ def test_an_invalid_row_is_never_drawn():
     priorities = sampler.init(replay)
     for valid in ([True, False], [False, True]):
         replay = ring.push(replay, Row(np.arange(2)[None], np.array([valid])))
-        priorities = sampler.pushed(priorities, replay)
+        priorities = sampler.insert(priorities, replay)
     slots, _ = sampler.sample(priorities, replay, jax.random.key(0))
     assert set(slots.tolist()) == {0, 3}
-    priorities = sampler.updated(priorities, jnp.array([1]), jnp.float32([5.0]), 1.0, jnp.bool_(True))
+    priorities = sampler.update(priorities, jnp.array([1]), jnp.float32([5.0]), 1.0, jnp.bool_(True))
     assert float(priorities.tree[0][1]) == 0
 
 
@@ -170,7 +170,7 @@ def test_draws_follow_priorities_by_chi_square():
     sampler = prioritized.sampler(1000, 1, 1)
     replay = ring.init(EXAMPLE, 10, 1, 1)
     replay, priorities = pushed(sampler, replay, sampler.init(replay), 10, 1, 1, 0)
-    priorities = sampler.updated(priorities, jnp.arange(10), jnp.array(errors, jnp.float32), 0.7, jnp.bool_(True))
+    priorities = sampler.update(priorities, jnp.arange(10), jnp.array(errors, jnp.float32), 0.7, jnp.bool_(True))
     draw = jax.jit(lambda key: sampler.sample(priorities, replay, key)[0])
     found = np.bincount(np.concatenate([draw(jax.random.key(k)) for k in range(30)]), minlength=10)
     expected = (errors + OFFSET) ** 0.7

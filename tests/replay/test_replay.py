@@ -1,5 +1,6 @@
 """replay/ring.py and uniform.py against a list of rows, and what the compiled program does to the buffer."""
 
+import functools
 import math
 import re
 
@@ -12,11 +13,21 @@ import scipy.stats
 from hypothesis import strategies as st
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.types import Transition
 from jaxrl.replay import ring, uniform
-from jaxrl.replay.ring import Bits, Stored
+from jaxrl.replay.ring import Bits
 
 EXAMPLE = {"id": jnp.int32(0), "pair": jnp.zeros(2), "flag": jnp.bool_(False)}
-push, sample = jax.jit(ring.push), jax.jit(uniform.sample, static_argnums=2)
+push = jax.jit(ring.push)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sample(replay, key, batch_size):
+    return ring.take(replay.data, uniform.draw_slots(replay, key, batch_size))
+
+
+def stored(obs, action, reward, terminated, truncated, next_obs, valid):
+    return Transition(obs, (), action, reward, terminated, truncated, next_obs, (), valid)
 
 
 def rollout(first_id, length, num_envs):
@@ -153,7 +164,7 @@ def episode_steps(rng, length, num_envs, clock):
     ends = rng.random((2, length, num_envs)) < 0.15
     reward = rng.normal(size=(length, num_envs)).astype(np.float32)
     action, valid = rng.integers(0, 4, (length, num_envs)), rng.random((length, num_envs)) < 0.9
-    return Stored(obs, action, reward, ends[0], ends[1], obs + np.float32([0, 0, 1]), valid)
+    return stored(obs, action, reward, ends[0], ends[1], obs + np.float32([0, 0, 1]), valid)
 
 
 def model_n_step(history, t, e, n, gamma):
@@ -177,11 +188,11 @@ def model_n_step(history, t, e, n, gamma):
 def test_n_step_transitions_are_contiguous_stored_and_cut_at_ends(capacity, num_envs, length, n, pushes, seed):
     rng, gamma, history = np.random.default_rng(seed), 0.9, []
     flag = jnp.bool_(False)
-    example = Stored(jnp.zeros(3), jnp.int32(0), jnp.float32(0), flag, flag, jnp.zeros(3), flag)
+    example = stored(jnp.zeros(3), jnp.int32(0), jnp.float32(0), flag, flag, jnp.zeros(3), flag)
     replay = ring.init(example, capacity, num_envs, length, n)
     for _ in range(pushes):
         steps = episode_steps(rng, length, num_envs, len(history))
-        history += [Stored(*(x[i] for x in steps)) for i in range(length)]
+        history += [jax.tree.map(lambda x, i=i: x[i], steps) for i in range(length)]
         replay = push(replay, steps)
     if len(history) < n:
         return  # agents do not sample so early
@@ -201,7 +212,7 @@ def test_n_step_transitions_are_contiguous_stored_and_cut_at_ends(capacity, num_
 def test_every_complete_window_is_drawn_alike():
     """8 rows of 2 environments, 11 pushed, n = 3: times 3 … 8 can begin a window, each twice."""
     flag, zero = jnp.bool_(False), jnp.float32(0)
-    replay = ring.init(Stored(jnp.zeros(3), jnp.int32(0), zero, flag, flag, jnp.zeros(3), flag), 16, 2, 1, 3)
+    replay = ring.init(stored(jnp.zeros(3), jnp.int32(0), zero, flag, flag, jnp.zeros(3), flag), 16, 2, 1, 3)
     rng = np.random.default_rng(0)
     for t in range(11):
         replay = push(replay, episode_steps(rng, 1, 2, t))
@@ -233,7 +244,7 @@ def whole_buffer_ops(program, members, *args):
 
 def pushed_and_sampled(replay, steps, key):
     replay = ring.push(replay, steps)
-    return replay, uniform.sample(replay, key, 32)
+    return replay, sample(replay, key, 32)
 
 
 def many_pushed_and_sampled(replay, steps, key):

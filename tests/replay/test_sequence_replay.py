@@ -13,7 +13,7 @@ import scipy.stats
 from hypothesis import strategies as st
 
 from jaxrl.core.errors import InputError
-from jaxrl.replay import sequence
+from jaxrl.replay import prioritized, sequence, uniform
 
 STEP = {"id": jnp.int32(0), "image": jnp.zeros((3, 3), bool)}
 MEMORY = (jnp.zeros(2), jnp.int32(0))
@@ -38,18 +38,19 @@ def rollout(index, length, num_envs):
 
 @functools.cache
 def jitted_sampler(rollout_length, length, prioritize):
-    sampler = sequence.sampler(64, rollout_length, length, prioritize=prioritize)
-    return sampler._replace(pushed=jax.jit(sampler.pushed), sample=jax.jit(sampler.sample))
+    span = sequence.span(length, rollout_length)
+    sampler = prioritized.sampler(64, span, 1) if prioritize else uniform.sampler(64, span)
+    return sampler._replace(insert=jax.jit(sampler.insert), sample=jax.jit(sampler.sample))
 
 
 def filled(layout, pushes, prioritize=False):
     capacity, num_envs, rollout_length, length = layout
     replay = sequence.init(STEP, MEMORY, capacity, num_envs, rollout_length, length)
     sampler = jitted_sampler(rollout_length, length, prioritize)
-    priorities = sampler.init(replay)
+    priorities = sampler.init(replay.starts)
     for i in range(pushes):
         replay = push(replay, *rollout(i, rollout_length, num_envs))
-        priorities = sampler.pushed(priorities, replay)
+        priorities = sampler.insert(priorities, replay.starts)
     return replay, sampler, priorities
 
 
@@ -68,10 +69,10 @@ def test_sequences_are_consecutive_stored_steps_with_the_memory_before_them(layo
     _, num_envs, rollout_length, length = layout
     replay, sampler, priorities = filled(layout, pushes, prioritize)
     starts = startable(layout, pushes)
-    assert bool(sequence.complete(replay, rollout_length, length)) == bool(starts)
+    assert bool(replay.starts.filled >= sampler.n_step) == bool(starts)
     if not starts:
         return  # agents do not sample so early
-    slots, relative = sampler.sample(priorities, replay, jax.random.key(seed))
+    slots, relative = sampler.sample(priorities, replay.starts, jax.random.key(seed))
     memory, steps = jax.device_get(read(replay, slots, length))
     np.testing.assert_allclose(relative, 1, rtol=1e-6)  # all new sequences weigh the same
     index, env = memory[0].astype(int).T
@@ -87,7 +88,7 @@ def test_sequences_are_consecutive_stored_steps_with_the_memory_before_them(layo
 def test_every_whole_sequence_is_drawn_alike(prioritize, pushes):
     layout = (40, 2, 4, 6)
     replay, sampler, priorities = filled(layout, pushes, prioritize)
-    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay, key)[0]))
+    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay.starts, key)[0]))
     slots = draw(jax.random.split(jax.random.key(0), 300)).reshape(-1)
     index, env = np.asarray(read(replay, slots, 1).memory[0]).astype(int).T
     counts = [np.sum((index == i) & (env == e)) for i in startable(layout, pushes) for e in range(2)]
@@ -100,8 +101,8 @@ def test_draws_follow_priorities():
     layout = (40, 2, 4, 6)
     replay, sampler, priorities = filled(layout, 5, True)
     slots = jnp.arange(8)
-    priorities = sampler.updated(priorities, slots, slots + 1.0, 0.5, jnp.bool_(True))
-    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay, key)))
+    priorities = sampler.update(priorities, slots, slots + 1.0, 0.5, jnp.bool_(True))
+    draw = jax.jit(jax.vmap(lambda key: sampler.sample(priorities, replay.starts, key)))
     found, relative = draw(jax.random.split(jax.random.key(0), 300))
     expected = np.sqrt(np.arange(1, 9)) / np.sqrt(np.arange(1, 9)).sum()
     counts = np.bincount(found.reshape(-1), minlength=10)
@@ -112,10 +113,10 @@ def test_draws_follow_priorities():
 def test_a_sequence_made_whole_weighs_the_highest_and_one_overwritten_nothing():
     layout = (40, 2, 4, 6)  # five rollouts, sequences over two of them
     replay, sampler, priorities = filled(layout, 5, True)
-    priorities = sampler.updated(priorities, jnp.array([3]), jnp.array([9.0]), 0.5, jnp.bool_(True))
+    priorities = sampler.update(priorities, jnp.array([3]), jnp.array([9.0]), 0.5, jnp.bool_(True))
     np.testing.assert_allclose(priorities.tree[0][:10], [1, 1, 1, 3, 1, 1, 1, 1, 0, 0], rtol=1e-5)
     replay = push(replay, *rollout(5, 4, 2))
-    priorities = sampler.pushed(priorities, replay)  # the new rollout, in row 0, completes those of the last row
+    priorities = sampler.insert(priorities, replay.starts)  # the new rollout, in row 0, completes those of the last row
     np.testing.assert_allclose(priorities.tree[0][:10], [0, 0, 1, 3, 1, 1, 1, 1, 3, 3], rtol=1e-5)
 
 
@@ -141,11 +142,11 @@ SHAPE, STARTS = (1000, 4, 10), (500, 4, 6)  # of the buffers in the compiled pro
 @pytest.mark.parametrize("members", [1, 3])
 def test_the_compiled_program_never_copies_the_buffers(members):
     def program(replay, steps, memory, key):
-        sampler = sequence.sampler(32, 2, 5, prioritize=False)
+        span = sequence.span(5, 2)
 
         def one(replay, key):
             replay = sequence.push(replay, steps, memory)
-            slots, _ = sampler.sample((), replay, key)
+            slots = uniform.draw_slots(replay.starts, key, 32, span)
             return replay, jax.tree.map(jnp.mean, sequence.read(replay, slots, 5))
 
         return jax.lax.scan(one, replay, jax.random.split(key, 5))

@@ -233,5 +233,5 @@ def test_what_decides_bits_otherwise_is_refused_or_marked(uninterrupted, tmp_pat
 def test_an_interruption_passes_between_processes():
     import pickle
 
-    again = pickle.loads(pickle.dumps(driver.Interrupted("stopped by SIGTERM", 15)))
+    again = pickle.loads(pickle.dumps(driver.Interruption("stopped by SIGTERM", 15)))
     assert (str(again), again.number) == ("stopped by SIGTERM", 15)

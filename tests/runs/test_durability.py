@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from jaxrl.core.errors import InputError
-from jaxrl.runs import durable
+from jaxrl.runs import documents, driver, durable
 from jaxrl.runs.checkpoint import Checkpoints
-from tests.power_cut import ForgetfulDisk
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps.waves import Options
+from tests.plans import ITERATIONS, small_plan
+from tests.power_cut import CUTS, ForgetfulDisk
 
 SAVES = 5  # with KEEP = 2, three of them remove one
 
@@ -125,6 +128,43 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"^cannot write checkpoints to {tmp_path}/file/checkpoints: Not a directory$"):
         Checkpoints(tmp_path / "file" / "checkpoints").save(1, state(1), {})
+
+
+def test_a_power_cut_at_any_moment_of_a_run_leaves_what_can_be_gone_on_with(tmp_path, monkeypatch):
+    """A checkpoint after each chunk of one iteration. Nothing of a run is there, or its settings are; each checkpoint has
+    its rows; one directory that each kind of cut left in the middle is gone on with to the same end."""
+    plan = small_plan()
+    program = plan.program_list[0]
+    template = program.waves(0)[0].template(program.compiled.trainer)
+    monkeypatch.setattr(driver, "CHUNK_SECONDS", 0.0)
+    whole, disk, left_over = tmp_path / "whole", tmp_path / "disk", []
+    sweeps.train(plan, whole, Options(0.0))
+    rows = (whole / "metrics.jsonl").read_bytes()
+    disk.mkdir()
+
+    def at_cut(left, kind):
+        out = left / "run"
+        if not (out / "config.json").exists():
+            assert not (out / "checkpoints").exists()
+            return
+        documents.read_config(out, "run")
+        found = Checkpoints(out / "checkpoints").restore(template)
+        done, size = (found[1]["iteration"], found[1]["metrics_bytes"]) if found else (0, 0)
+        assert done >= max([0, *(before for _, before, _ in left_over)]) - 1, "what was synced is lost"
+        if found:
+            kept = (out / "metrics.jsonl").read_bytes()[:size]
+            assert len(kept) == size and rows.startswith(kept)
+        left_over.append((kind, done, out))
+
+    with monkeypatch.context() as patch:
+        forgetful = ForgetfulDisk(disk, patch, tmp_path, at_cut)
+        sweeps.train(plan, disk / "run", Options(0.0))
+        forgetful.cut()
+    assert {done for _, done, _ in left_over} == set(range(ITERATIONS + 1))
+    for kind in CUTS:
+        out = next(out for each, done, out in left_over if each == kind and done == ITERATIONS // 2)
+        sweeps.resume(out)
+        assert (out / "metrics.jsonl").read_bytes() == rows, kind
 
 
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.harness import browser
 from jaxrl.cli import main as cli
 from jaxrl.core import stats
-from jaxrl.show import report
+from jaxrl.show import plot, report
 from jaxrl.show.report import contents, policies, sources
 from jaxrl.sweeps import reading
 from tests.command_line import jaxrl_cli
@@ -71,8 +71,9 @@ def test_series_by_hand(trained):
             json.loads(line) for line in (trained / "sweep" / "waves" / name / "timing.jsonl").read_text().splitlines()
         ]
         assert one["seconds"][-1] == pytest.approx(sum(chunk["seconds"] for chunk in chunks), rel=1e-4)
-    best = min(series, key=lambda one: one["rank"])
-    assert best["final"]["mean"] == max(one["final"]["mean"] for one in series)
+    assert [one["label"] for one in series] == [
+        f"learning_rate={r} num_envs={n}" for r in (0.001, 0.01, 0.5) for n in (1, 2)
+    ]
     evaluated = series[0]["metrics"]["eval_return"]["mean"]
     by_hand = result.metrics["eval_return"][0]
     assert evaluated[-1] == pytest.approx(by_hand[np.isfinite(by_hand)].reshape(3, -1)[:, -1].mean(), rel=1e-4)
@@ -99,14 +100,15 @@ def test_the_clock_counts_what_was_trained_again_once():
 
 def test_a_loss_that_is_no_number_any_more_leaves_a_gap():
     """A diverged seed's last loss does not stand for those after it."""
-    curve = contents.Curve("", np.arange(4), np.zeros((1, 4)))
-    thin = contents._thinned(np.array([[1.0, 0.5, np.nan, np.inf]]), curve)
+    loss = np.array([[1.0, 0.5, np.nan, np.inf]])
+    thin = plot.thinned("", np.arange(4), loss, np.isfinite(loss))
     np.testing.assert_array_equal(thin.returns, [[1.0, 0.5, np.nan, np.nan]])
 
 
 def test_best_median_and_worst_are_told_apart():
     nan = np.nan
     assert policies.chosen(np.array([[1.0, 5.0], [3.0, nan]])) == {"best": (0, 1), "median": (1, 0), "worst": (0, 0)}
+    assert policies.chosen([np.array([2.0]), np.array([1.0, 0.0, 4.0])])["best"] == (1, 2)  # unlike numbers of seeds
     assert policies.chosen(np.array([[2.0, 1.0]])) == {"best": (0, 0), "worst": (0, 1)}
     assert policies.chosen(np.array([[2.0]])) == {"best": (0, 0)} and policies.chosen(np.array([[nan]])) == {}
 
@@ -193,10 +195,17 @@ def test_a_curve_is_toggled_and_the_axis_switched(driver):
 def test_another_environment_has_its_own_configurations(driver):
     choose(driver, "#environment", "CartPole-v1")
     names = list(drawn(driver))
-    assert len(names) == 1 and names[0].endswith("ppo run")
+    assert names == ["ppo"]  # alone in its environment
     assert "entropy" in [option.get_attribute("value") for option in all_of(driver, "#metric option")]
     choose(driver, "#environment", "CliffWalking")
     assert len(drawn(driver)) == 6
+
+
+def test_the_best_come_first(driver, trained):
+    means = [float(cell.text) for cell in all_of(driver, "#configurations tbody tr td:nth-child(2)")]
+    assert len(means) == 6 and means == sorted(means, reverse=True)
+    finals = [float(x) for x in column(driver, 4)]
+    assert finals == sorted(finals, reverse=True)
 
 
 def test_the_table_of_members_is_sorted_and_filtered(driver):
@@ -212,6 +221,12 @@ def test_the_table_of_members_is_sorted_and_filtered(driver):
     one(driver, "#member-filter").clear()
     one(driver, "#member-filter").send_keys("0.5 num_envs=2")
     assert column(driver, 1) == ["5"] * 3
+
+
+def test_tabular_agents_show_their_action_values(driver):
+    maps = all_of(driver, "#films img.map")
+    assert len(maps) == 3  # q_learning's best, median and worst; ppo has no table
+    assert all(driver.execute_script("return arguments[0].naturalWidth", image) > 600 for image in maps)
 
 
 def test_an_animation_is_played_and_paused(driver):
@@ -235,7 +250,16 @@ def test_an_animation_is_played_and_paused(driver):
 def test_everything_else_is_shown_and_the_console_is_clean(driver):
     assert len(all_of(driver, "#effect-charts .main-svg")) >= 2 and len(all_of(driver, "#profile-chart .main-svg")) >= 1
     told = one(driver, "#sources").text
-    for word in ("jaxrl sweep q_learning", "jaxrl train ppo", "static settings", "training", "memory, as compiled", "optax"):
+    for word in (
+        "jaxrl sweep q_learning",
+        "none: the agent's defaults",
+        "CartPole-v1 (presets/ppo.toml)",
+        "jaxrl train ppo",
+        "static settings",
+        "training",
+        "memory, as compiled",
+        "optax",
+    ):
         assert word in told
     assert driver.get_log("browser") == []
 
@@ -244,6 +268,15 @@ def test_it_fits_a_phone(page, has_browser):
     with browser.opened(page, 390, 800) as phone:
         assert phone.execute_script("return document.documentElement.scrollWidth") <= 390
         assert phone.get_log("browser") == []
+
+
+def test_a_wave_of_a_sweep_is_shown_too(trained):
+    """Its configurations are those of the sweep that are in it."""
+    found = contents.of([sources.read(trained / "sweep" / "waves" / "1-0")])
+    assert [one["config"] for one in found["series"]] == [1, 3, 5] and found["sources"][0]["kind"] == "wave"
+    assert [one["label"] for one in found["series"]] == [f"learning_rate={rate}" for rate in (0.001, 0.01, 0.5)]
+    whole = contents.of([sources.read(trained / "sweep")])["series"]
+    assert [one["final"] for one in found["series"]] == [whole[c]["final"] for c in (1, 3, 5)]
 
 
 def half(trained, tmp_path):
@@ -295,8 +328,7 @@ def damaged(name, text):
         (half, "half is not finished; go on with: jaxrl resume"),
         (part, "part is not finished; go on with: jaxrl resume"),
         (foreign, "is no jaxrl directory: it has no config.json"),
-        (tuning, "is a tuning; a report shows runs and sweeps"),
-        (lambda trained, tmp_path: trained / "sweep" / "waves" / "0-0", "is a part of a sweep; give"),
+        (tuning, "is not finished; go on with: jaxrl resume"),
         (lambda trained, tmp_path: tmp_path / "nothing", "no jaxrl directory"),
         (lambda trained, tmp_path: trained / "r.txt", "no jaxrl directory"),
     ],

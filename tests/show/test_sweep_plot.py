@@ -1,45 +1,28 @@
-"""sweep_plot.py: what is drawn, against numbers worked out by hand, from results made up here."""
-
-from pathlib import Path
-from types import SimpleNamespace
+"""sweep_plot.py: what is drawn, against numbers worked out by hand, from configurations made up here."""
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from jaxrl.cli import main as cli
 from jaxrl.core import stats
-from jaxrl.runs import documents
-from jaxrl.show import plot, sweep_plot, value_map
-from jaxrl.sweeps import reading
-from jaxrl.sweeps.result import SweepResult, ranked
+from jaxrl.show import plot, sweep_plot
+from jaxrl.show.configurations import Configuration, by_return
 
 NAN = float("nan")
 
 
-def result(configs, final_return, lengths=None, diverged=()):
-    """A sweep of 6 iterations of 10 steps, one episode each, whose return is the configuration's number + the seed's."""
-    returns = np.array(final_return, float)
-    shape = (len(configs), returns.shape[1], 6)
-    lengths = np.array(lengths or [6] * len(configs))[:, None, None]
-    steps = np.broadcast_to(np.minimum(np.arange(1, 7), lengths) * 10, shape).astype(np.int32)
-    episodes = np.broadcast_to(np.arange(6) < lengths, shape).astype(np.int32)
-    number = np.arange(shape[0])[:, None, None] + 0.5 * np.arange(shape[1])[:, None]
-    found = SimpleNamespace(
-        plan=SimpleNamespace(base=SimpleNamespace(agent="dqn", env="Chain"), alone=configs == [{}]),
-        configs=configs,
-        seeds=list(range(shape[1])),
-        metrics={
-            "env_steps": steps,
-            "episodes": episodes,
-            "episode_return": np.where(episodes > 0, number, NAN).astype(np.float32),
-        },
-        final_return=returns,
-        diverged=np.zeros(shape[:2], bool),
-        best=lambda: ranked(returns)[0],
-    )
-    for member in diverged:
-        found.diverged[member] = True
+def made(settings, final_return, lengths=None, diverged=()):
+    """Configurations of up to 6 iterations of 10 steps, one episode each, whose return is the number + half the seed's."""
+    found = []
+    for c, (setting, final) in enumerate(zip(settings, final_return, strict=True)):
+        shape = (len(final), lengths[c] if lengths else 6)
+        metrics = {
+            "env_steps": np.broadcast_to(np.arange(1, shape[1] + 1) * 10, shape),
+            "episodes": np.ones(shape, int),
+            "episode_return": np.broadcast_to(c + 0.5 * np.arange(shape[0])[:, None], shape),
+        }
+        lost = np.array([(c, s) in diverged for s in range(shape[0])])
+        found.append(Configuration(c, setting, range(shape[0]), metrics, np.array(final, float), lost, None))
     return found
 
 
@@ -57,13 +40,42 @@ def rates(*values):
     return [{"rate": value} for value in values]
 
 
-def test_a_shorter_configuration_ends_where_it_ended():
-    curve = sweep_plot.config_curve(result(rates(0.1, 0.2), [[1, 1], [2, 2]], lengths=[6, 4]), 1)
-    assert curve.label == "rate=0.2"
+def test_a_curve_of_three_seeds_has_a_band():
+    curve = sweep_plot.curve_of(made(rates(0.1, 0.2), [[1, 1, 1], [2, 2, 2]], lengths=[6, 4])[1])
+    assert curve.label == "rate=0.2" and curve.evaluations is None
     np.testing.assert_array_equal(curve.steps, [10, 20, 30, 40])
-    np.testing.assert_array_equal(curve.returns, [[1.0] * 4, [1.5] * 4])
-    np.testing.assert_array_equal(plot.mean(curve), [1.25] * 4)
-    np.testing.assert_array_equal(plot.band(curve), [[1.0] * 4, [1.5] * 4])
+    np.testing.assert_array_equal(curve.returns, [[1.0] * 4, [1.5] * 4, [2.0] * 4])
+    np.testing.assert_array_equal(plot.mean(curve), [1.5] * 4)
+    low, high = plot.band(curve)
+    assert (low < 1.5).all() and (high > 1.5).all()
+
+
+def evaluated(seeds):
+    """A configuration that was evaluated after iterations 2 and 4."""
+    (found,) = made([{}], [[1.0] * seeds])
+    values = np.full((seeds, 6), NAN, np.float32)
+    values[:, [2, 4]] = [7, 9]
+    return found._replace(metrics={**found.metrics, "eval_return": values})
+
+
+def test_evaluations_lie_beside_the_returns_in_training(figures, tmp_path):
+    curve = sweep_plot.curve_of(evaluated(3))
+    plot.compare([curve._replace(label="training")], tmp_path / "a.png", "dqn on Chain")
+    (ax,) = figures[0].axes
+    training, greedy = ax.lines
+    np.testing.assert_array_equal(greedy.get_xydata(), [[30, 7], [50, 9]])
+    assert greedy.get_color() == training.get_color() and greedy.get_linestyle() == "--"
+    assert "greedy evaluations" in ax.get_legend().get_title().get_text() and ax.get_ylabel() == "episode return"
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [(1, 0), (2, 0), (3, 2)])
+def test_no_interval_comes_from_two_seeds_or_fewer(seeds, bands, figures, tmp_path):
+    plot.compare([sweep_plot.curve_of(evaluated(seeds))], tmp_path / "a.png")
+    (ax,) = figures[0].axes
+    assert len(ax.collections) == bands
+    assert ("interval" in ax.get_legend().get_title().get_text()) == (bands > 0)
+    sweep = made(rates(0.1, 0.2), [[1.0] * seeds, [2.0] * seeds])
+    assert all(np.isfinite([e.low, e.high]).all() == (seeds > 2) for e in sweep_plot.effects_of(sweep))
 
 
 def test_thinning_weighs_returns_by_their_episodes(monkeypatch):
@@ -77,10 +89,10 @@ def test_thinning_weighs_returns_by_their_episodes(monkeypatch):
 
 
 def test_ranks_put_what_is_no_number_last():
-    sweep = result(rates(1, 2, 3, 4), [[1, 3], [NAN, 9], [5, 5], [2, 2]])
-    assert ranked(sweep.final_return) == [2, 0, 3, 1]
-    best = sweep_plot.best_curve(sweep)
-    assert (best.label, best.detail) == ("dqn Chain", "best of 4: rate=3")
+    sweep = made(rates(1, 2, 3, 4), [[1, 3], [NAN, 9], [5, 5], [2, 2]])
+    assert by_return(sweep) == [2, 0, 3, 1]
+    best = sweep_plot.best_curve(sweep, "dqn")
+    assert best.label == "dqn, best of 4: rate=3"
 
 
 def test_effect_of_values_pools_the_configurations_that_have_them():
@@ -116,7 +128,7 @@ def test_where_values_lie(values, scale, labels, x):
 @pytest.mark.parametrize("count,bins", [(12, 12), (13, 4), (40, 8)])
 def test_many_values_are_binned_by_quantiles(count, bins):
     values = np.random.default_rng(0).permutation(np.geomspace(1e-4, 1.0, count)).tolist()
-    returns = np.stack([np.log10(values), np.log10(values) + 1], 1)
+    returns = np.stack([np.log10(values) + seed for seed in range(3)], 1)
     e = sweep_plot.effect("rate", values, returns)
     assert (len(e.x), e.scale, e.binned, e.labels) == (bins, "log", bins < count, ())
     groups = np.array_split(np.sort(returns, 0), bins)
@@ -134,18 +146,18 @@ def test_draws_shared_by_grid_points_stay_in_one_bin():
 
 
 def test_few_curves_have_colours_and_say_who_diverged(figures, tmp_path):
-    sweep = result(rates(0.1, 0.2), [[1, 1], [2, 3]], lengths=[6, 3], diverged=[(0, 1), (0, 0)])
-    sweep_plot.curves(sweep, tmp_path / "curves.png")
+    sweep = made(rates(0.1, 0.2), [[1, 1, 1], [2, 3, 4]], lengths=[6, 3], diverged=[(0, 1), (0, 0)])
+    sweep_plot.curves(sweep, "dqn on Chain", tmp_path / "curves.png")
     (ax,) = figures[0].axes
     assert [line.get_label() for line in ax.lines] == ["rate=0.2", "rate=0.1 (2 diverged)"]
-    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[10, 1.25], [20, 1.25], [30, 1.25]])
+    np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[10, 1.5], [20, 1.5], [30, 1.5]])
     assert len(ax.lines[1].get_xydata()) == 6 and len(ax.collections) == 2
-    assert "2 configurations × 2 seeds" in ax.get_title(loc="left")
+    assert ax.get_title(loc="left") == "dqn on Chain: 2 configurations × 3 seeds"
 
 
 def test_of_many_curves_five_are_shown_and_the_others_grey(figures, tmp_path):
-    sweep = result(rates(*range(1, 13)), [[c, c + 1] for c in range(11)] + [[NAN, 99]], diverged=[(0, 0), (11, 0)])
-    sweep_plot.curves(sweep, tmp_path / "curves.png")
+    returns = [[c, c + 1, c + 2] for c in range(11)] + [[NAN, 99, 99]]
+    sweep_plot.curves(made(rates(*range(1, 13)), returns, diverged=[(0, 0), (11, 0)]), "", tmp_path / "curves.png")
     (ax,) = figures[0].axes
     texts = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert texts == ["rate=11", "rate=10", "rate=9", "rate=8", "rate=7", "7 others (2 diverged)"]
@@ -154,15 +166,15 @@ def test_of_many_curves_five_are_shown_and_the_others_grey(figures, tmp_path):
 
 
 def test_effects_has_a_panel_for_each_setting_that_varies(figures, tmp_path):
-    configs = [{"rate": r, "sizes": s, "same": 1} for r in (0.1, 10.0) for s in ((64, 64), (8, 8), (4,))]
-    sweep = result(configs, [[c, c + 2] for c in range(5)] + [[NAN, 0]])
-    sweep_plot.effects(sweep, tmp_path / "effects.png")
+    settings = [{"rate": r, "sizes": s, "same": 1} for r in (0.1, 10.0) for s in ((64, 64), (8, 8), (4,))]
+    sweep = made(settings, [[c, c + 1, c + 2] for c in range(5)] + [[NAN, 0, 0]])
+    sweep_plot.effects(sweep, "", tmp_path / "effects.png")
     rate, sizes = figures[0].axes
     assert (rate.get_xlabel(), rate.get_xscale(), sizes.get_xlabel()) == ("rate", "log", "sizes")
     assert rate.get_ylim() == sizes.get_ylim()
     assert [text.get_text() for text in sizes.get_xticklabels()] == ["64x64", "8x8", "4"]
     drawn = {line.get_label(): line for line in sizes.lines}
-    np.testing.assert_allclose(drawn[sweep_plot.MEAN].get_ydata(), [2.5, 3.5, 3])
+    np.testing.assert_allclose(drawn["mean and 95 % interval over seeds"].get_ydata(), [2.5, 3.5, 3])
     np.testing.assert_array_equal(drawn["best configuration"].get_xydata(), [[1, 5]])
     assert len(drawn["one configuration"].get_xdata()) == 5
     np.testing.assert_array_equal(drawn[sweep_plot.LOST].get_xdata(), [2])
@@ -170,34 +182,8 @@ def test_effects_has_a_panel_for_each_setting_that_varies(figures, tmp_path):
 
 @pytest.mark.parametrize("returns", [[[1.0]], [[NAN]], [[NAN, NAN], [NAN, 1]], [[float("inf"), -float("inf")], [1, 2]]])
 def test_what_is_no_number_neither_fails_nor_warns(returns, tmp_path):
-    sweep = result(rates(*range(1, 1 + len(returns))), returns)
-    sweep.metrics["episode_return"][0] = np.array(returns[0])[:, None]
+    sweep = made(rates(*range(1, 1 + len(returns))), returns)
+    sweep[0].metrics["episode_return"] = np.broadcast_to(np.array(returns[0])[:, None], (len(returns[0]), 6))
     for draw in (sweep_plot.curves, sweep_plot.effects):
-        draw(sweep, tmp_path / "a.png")
+        draw(sweep, "", tmp_path / "a.png")
         assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
-
-
-class Swept(SweepResult):
-    """One made up here."""
-
-    def __init__(self, *args):
-        vars(self).update({name: x for name, x in vars(result(*args)).items() if name != "best"})
-
-
-def test_the_command_line_tells_sweeps_from_runs(keep_platform, monkeypatch, capsys, figures, tmp_path):
-    (tmp_path / "sweep").mkdir()
-    swept, trained = Swept(rates(0.1, 0.2), [[1, 1], [2, 2]]), SimpleNamespace(sweep=result([{}], [[1]]))
-    monkeypatch.setattr(value_map, "of_run", lambda result: None)
-    monkeypatch.setattr(reading, "load", lambda directory: swept if directory.name == "sweep" else trained)
-    monkeypatch.setattr(documents, "read_config", lambda directory, *_: {"kind": directory.name})
-
-    def run(*args):
-        assert cli.main(["plot", *map(str, args)]) == 0
-        return [Path(line).relative_to(tmp_path) for line in capsys.readouterr().out.splitlines()]
-
-    assert run(tmp_path / "sweep") == [Path("sweep/curves.png"), Path("sweep/effects.png")]
-    assert run(tmp_path / "sweep", "--out", tmp_path / "a.png") == [Path("a.png"), Path("effects.png")]
-    assert run(tmp_path / "run", tmp_path / "sweep", "--out", tmp_path / "b.png") == [Path("b.png")]
-    labels = figures[-1].axes[0].get_legend_handles_labels()[1]
-    assert labels == ["dqn Chain (1 seed)", "dqn Chain, best of 2: rate=0.2 (2 seeds)"]
-    assert cli.main(["plot", str(tmp_path / "sweep"), "--out", str(tmp_path / "effects.png")]) == 2

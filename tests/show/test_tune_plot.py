@@ -97,7 +97,7 @@ def test_a_panel_for_the_order_and_for_each_setting_that_varies(figures, tmp_pat
         assert len(drawn["below the axis"].get_xdata()) == len(drawn["failed: no value"].get_xdata()) == 1
     np.testing.assert_array_equal(order.lines[0].get_ydata(), [-1e9, 6, 7, 8, 8, 9, 10])
     texts = [text.get_text() for text in figures[0].legends[0].get_texts()]
-    assert texts[-2:] == ["before tuning, on fresh seeds: 5", "the best, on fresh seeds: 7.5"]
+    assert texts[-2:] == ["before tuning, on fresh seeds: 5.00", "the best, on fresh seeds: 7.50"]
 
 
 def test_the_best_lineage_is_bold(figures, tmp_path):

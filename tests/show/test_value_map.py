@@ -6,11 +6,10 @@ import pytest
 from PIL import Image
 
 import jaxrl
-from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import EnvSpec, Grid
 from jaxrl.experiment import registry
-from jaxrl.show import value_map
+from jaxrl.show import tiles, value_map
 
 MOVES = ((-1, 0), (0, 1))  # up, right
 GRID = EnvSpec("Small", Discrete(4), Discrete(2), grid=Grid(2, 2, MOVES, "S HG"))
@@ -94,7 +93,7 @@ def test_frozen_lake_knows_its_grid(kwargs, side, holes):
     grid = registry.find_env("FrozenLake-misc", kwargs).spec.grid
     assert (grid.rows, grid.columns, grid.tiles[0], grid.tiles[-1]) == (side, side, "S", "G")
     assert grid.tiles.count("H") == holes and len(grid.tiles) == side**2
-    assert value_map.action_names(grid, 4) == ["left", "down", "right", "up"]
+    assert tiles.action_names(grid, 4) == ["left", "down", "right", "up"]
 
 
 def test_q_table_is_read_where_there_is_one():
@@ -104,12 +103,3 @@ def test_q_table_is_read_where_there_is_one():
     for agent, env in (("reinforce", "RandomGame"), ("dqn", "CartPole-v1")):  # no action values; no discrete states
         other = jaxrl.make_trainer(agent, env, total_steps=20_000, preset="none")
         assert value_map.q_table(other, None) is None
-
-
-def test_a_run_that_cannot_be_read_is_named_in_a_warning():
-    class Unread:
-        def agent(self, i):
-            raise InputError("runs/a has no checkpoint yet")
-
-    with pytest.warns(UserWarning, match="^action values are not drawn: runs/a has no checkpoint yet"):
-        assert value_map.of_run(Unread()) is None

@@ -119,13 +119,23 @@ def test_a_configuration_in_two_waves_is_one_line(tmp_path):
     assert (look.done, look.total) == (300, 400)
 
 
+def test_a_wave_of_a_sweep_by_configuration(tmp_path):
+    """Its settings are its members'; what goes on with it is the sweep."""
+    wave, settings = tmp_path / "waves" / "0-0", ((3, 0.9), (4, 0.5))
+    members = [{"seed": s, "config": c, "hparams": {"gamma": gamma}} for c, gamma in settings for s in (0, 1)]
+    write_config(wave, "wave", total_steps=200, members=members)
+    append(wave / "metrics.jsonl", [row(0, s, 10.0 * c + s, config=c) for c in (3, 4) for s in (0, 1)])
+    look = watchers.watcher(wave).look()
+    assert [(line.label, line.curve) for line in look.lines] == [("4  gamma=0.5", [40.5]), ("3  gamma=0.9", [30.5])]
+    assert (look.done, look.total, look.resume) == (400, 800, f"jaxrl resume {tmp_path}")
+
+
 BAD = [
-    ({}, "is no run or sweep or population directory: it has no config.json"),
+    ({}, "is no jaxrl directory: it has no config.json"),
     ({"config.json": "{"}, "is damaged"),
     ({"config.json": '{"jaxrl": 99, "kind": "run"}'}, "has format 99"),
     ({"config.json": '{"jaxrl_run": 2, "members": 3}'}, "was written by jaxrl 0.1"),
     ({"config.json": json.dumps(config("run", members=3))}, "is damaged: members is '3', not of type"),
-    ({"config.json": json.dumps(config("tuning"))}, "is a tuning"),
     ({"sweep.json": "{}"}, "was written by jaxrl 0.1"),
     ({"config.json": json.dumps(config("run")), "metrics.jsonl": "so what\n"}, "metrics.jsonl is damaged"),
 ]

@@ -13,7 +13,7 @@ import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.sweeps import reading
 from tests import directories
-from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, wait_for
+from tests.command_line import SWEEP_WORDS, command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("keep_platform")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep") / "whole"
-    return out, jaxrl_cli(*SWEEP_WORDS, "--out", out, "--json")
+    return out, jaxrl_process(*SWEEP_WORDS, "--out", out, "--json")
 
 
 def test_the_plan_and_one_json_object_are_printed(whole):
@@ -53,13 +53,23 @@ def test_it_is_read_back_as_the_library_computes_it(whole):
 
 
 def test_a_wave_says_what_it_is(whole, capsys):
-    """Its directory has a run's files; the sweep's is the one to give."""
+    """Its directory has a run's files; it is the sweep that is gone on with."""
     wave = whole[0] / "waves" / "0-0"
     names = {"config.json", "metrics.jsonl", "timing.jsonl", "checkpoints", "summary.json"}
     assert names <= {path.name for path in wave.iterdir()}
-    for name in ("eval", "plot", "resume"):
-        assert cli.main([name, str(wave)]) == 2
-        assert f"{wave} is a wave, not a run or sweep" in capsys.readouterr().err
+    assert cli.main(["resume", str(wave)]) == 2
+    assert f"{wave} is a wave, not a run or sweep" in capsys.readouterr().err
+
+
+def test_a_finished_sweep_has_nothing_for_a_sink(whole, capsys):
+    """One line says so; nothing of the waves is touched."""
+    before = {path: path.stat().st_mtime_ns for path in (whole[0] / "waves").rglob("*")}
+    assert cli.main(["resume", str(whole[0]), "--tensorboard"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "TensorBoard" in line]
+    assert said == [
+        f"jaxrl: {whole[0]} is finished: nothing is left to write to TensorBoard or W&B (--total-steps N trains on)"
+    ]
+    assert {path: path.stat().st_mtime_ns for path in (whole[0] / "waves").rglob("*")} == before
 
 
 def test_eval_takes_the_best_configuration_or_the_one_asked_for(whole, capsys):

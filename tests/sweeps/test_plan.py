@@ -68,8 +68,7 @@ def test_final_return_is_a_greedy_evaluation_of_the_members_policy(swept):
 def test_the_best_configuration(swept):
     means = swept.final_return.mean(1)
     assert means[swept.best()] == means.max()
-    low, high = swept.interval(swept.best())
-    assert low <= means.max() <= high
+    assert np.isnan(swept.interval(swept.best())).all()  # of two seeds
 
 
 SMALL = {"config": {"updates_per_iteration": 16}, "preset": "none", "total_steps": 500, "seeds": 2}

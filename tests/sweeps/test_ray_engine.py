@@ -22,8 +22,9 @@ from jaxrl.core.errors import InputError
 from jaxrl.experiment.experiment import resolve
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import ray_engine, reading, waves
+from tests import pages
 from tests.command_line import SWEEP_WORDS as SMALL
-from tests.command_line import command, jaxrl_cli, own_files, wait_for
+from tests.command_line import command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
@@ -40,7 +41,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def on_ray(compilation_cache):
+def on_ray():
     """The flags for two workers of a core each."""
     with cluster() as address:
         yield ["--engine", "ray", "--ray-address", address, "--cpus-per-worker", 1]
@@ -50,7 +51,7 @@ def on_ray(compilation_cache):
 def swept(on_ray, tmp_path_factory):
     """The sweep on Ray, and what was printed."""
     out = tmp_path_factory.mktemp("ray") / "swept"
-    return out, jaxrl_cli(*WORDS, *on_ray, "--out", out, "--json")
+    return out, jaxrl_process(*WORDS, *on_ray, "--out", out, "--json")
 
 
 def assert_same_sweep(a, b):
@@ -65,14 +66,14 @@ def assert_same_sweep(a, b):
 
 
 def test_own_code_out_of_files_trains_on_ray_too(on_ray, tmp_path, monkeypatch):
-    """An own agent, environment and callback out of docs/own_code.md; the workers find their files."""
-    own_files(tmp_path)
+    """An own agent, environment and callback out of docs/howto; the workers find their files."""
+    pages.write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "linear_q.py:make", "--env", "corridor.py:make", "--grid", "learning_rate=0.02,0.1",
              "--preset", "none", "--seeds", 2, "--total-steps", 6_000, "--eval-every", 2_000,
              "--callback", "solved.py:Solved(0.6)"]  # fmt: skip
     jaxrl_cli(*words, "--out", "local")
-    jaxrl_cli(*words, *on_ray, "--out", "ray")
+    jaxrl_process(*words, *on_ray, "--out", "ray")
     assert_same_sweep(tmp_path / "local", tmp_path / "ray")
     stopped = [json.loads(path.read_text()).get("stopped", "") for path in tmp_path.glob("ray/waves/*/summary.json")]
     assert any("solved" in reason for reason in stopped)
@@ -134,7 +135,7 @@ def test_a_killed_worker_is_started_again_and_nothing_is_trained_twice(whole, on
     assert_same_sweep(whole, out)
 
 
-def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, compilation_cache, tmp_path, monkeypatch):
+def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, tmp_path, monkeypatch):
     """Every process of the second machine is killed, once it has a checkpoint."""
     monkeypatch.setenv("RAY_health_check_period_ms", "500")  # else Ray waits half a minute for it
     monkeypatch.setenv("RAY_health_check_initial_delay_ms", "500")

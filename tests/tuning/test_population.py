@@ -6,7 +6,8 @@ import pytest
 import jaxrl
 from jaxrl.experiment.experiment import resolve
 from jaxrl.runs import files
-from jaxrl.tuning import pbt, population, search, studies
+from jaxrl.tuning import directory as tunings
+from jaxrl.tuning import pbt, population
 from tests.same_bits import on_devices, population_of_eight
 from tests.small import assert_trees_equal
 from tests.toys import Level, level_env
@@ -52,13 +53,11 @@ def test_members_that_diverge_are_replaced_and_do_not_count():
 
 def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypatch):
     """Stopped in round 13 with the last checkpoint at 10, then continued from its directory."""
-    base = resolve(Level, level_env(), total_steps=20_000)
-    settings = studies.make_settings(SETTINGS)
-    axes = search.make_axes(base, SEARCH)
+    plan = tunings.make_plan(resolve(Level, level_env(), total_steps=20_000), SEARCH, SETTINGS, None)
     add = population._Rounds.add
 
     def stops(self, row):
-        if len(self._rounds) == 12:
+        if len(self.rounds) == 12:
             raise KeyboardInterrupt
         add(self, row)
 
@@ -69,10 +68,10 @@ def test_a_stopped_population_goes_on_to_the_same_bits(found, tmp_path, monkeypa
     monkeypatch.setattr(population._Rounds, "add", stops)
     monkeypatch.setattr(files.Files, "wants_state", due)
     with pytest.raises(KeyboardInterrupt):
-        population.train(base, axes, settings, tmp_path)
+        population.train(plan, tmp_path)
     assert [path.name for path in tmp_path.glob("checkpoints/[0-9]*")] == ["10.safetensors"]
     monkeypatch.setattr(population._Rounds, "add", add)
-    again = population.train(base, axes, settings, tmp_path)
+    again = population.train(plan, tmp_path)
     assert_trees_equal(again.states, found.states)
     assert_trees_equal(again.rounds, found.rounds)
     assert len((tmp_path / "rounds.jsonl").read_text().splitlines()) == 40

@@ -8,6 +8,7 @@ import pytest
 
 import jaxrl
 from jaxrl.cli import main as cli
+from jaxrl.core.numbers import readable
 from jaxrl.devices import programs
 from jaxrl.experiment import registry, search_space
 from jaxrl.experiment.experiment import resolve
@@ -115,16 +116,16 @@ def test_survivors_packed_into_a_narrower_program_keep_their_bits():
 def test_a_study_goes_on_where_it_stood(base, tmp_path):
     """Trials told stay; one that a killed process left running is tried again with its own parameters."""
     storage = f"sqlite:///{tmp_path / 'study.db'}"
-    axes = search.make_axes(base, WORDS["search"])
-    settings = studies.make_settings({"trials": 6, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
-    study = studies.open_study(storage, base, axes, settings)
-    search.search(base, axes, settings, study)
+    settings = {"parallel": 3, "seeds": 1, "confirm": 0, "method": "random"}
+    plan = tunings.make_plan(base, WORDS["search"], {"trials": 6, **settings}, storage)
+    study = studies.open_study(plan, storage)
+    search.search(plan, study)
     told = [(t.number, t.value) for t in study.trials]
     left = study.ask({"level": optuna.distributions.FloatDistribution(0, 40)})
-    study = studies.open_study(storage, base, axes, settings)
-    more = studies.make_settings({"trials": 10, "parallel": 3, "seeds": 1, "confirm": 0, "method": "random"})
-    search.search(base, axes, more, study)
-    found = search.result(base, axes, study, 0, 0)
+    study = studies.open_study(plan, storage)
+    more = tunings.make_plan(base, WORDS["search"], {"trials": 10, **settings}, storage)
+    search.search(more, study)
+    found = search.result(more, study, 0, 0)
     assert [(t["number"], t["value"]) for t in found.trials[:6]] == told
     assert [t["state"] for t in found.trials].count("complete") == 10
     retried = [t for t in found.trials if t["setting"]["level"] == left.params["level"]]
@@ -228,7 +229,7 @@ def test_the_command_writes_a_directory_that_can_be_resumed(method, keep_platfor
     assert json.loads((out / "summary.json").read_text()) == result
     assert cli.main(["resume", str(out)]) == 0
     printed = capsys.readouterr().out
-    assert f"q_learning on RandomGame, {method}: best value {result['value']:.1f}" in printed
+    assert f"q_learning on RandomGame, {method}: best value {readable(result['value'])} with" in printed
     assert f"picture {out / 'trials.png'}" in printed
     again = json.loads((out / "summary.json").read_text())
     assert (again["best"], again["value"]) == (result["best"], result["value"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -11,14 +12,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.agents.parts import minibatch
-from jaxrl.agents.parts.common import annealed, example_obs, next_values
+from jaxrl.agents.parts.common import annealed, descend, first_params, network_agent, next_outputs_with_memory, next_values
+from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.actor_critic import ActorCritic, Output
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.memory import peek
 from jaxrl.networks.policy import BoxPolicy, check_space
 from jaxrl.networks.torsos import Layers, TorsoSetting, torso_of
 from jaxrl.ops import losses
@@ -29,7 +30,7 @@ ADAM_EPSILON = 1e-5  # of the reference implementations; Adam's own 1e-8 makes f
 
 @dataclasses.dataclass(frozen=True)
 class Config(LoopConfig):
-    """The network, and what is normalised, beside the shape of an iteration."""
+    """The network, and what is normalised; with LoopConfig, the shape of an iteration."""
 
     torso: TorsoSetting = "auto"
     """Network under the heads: mlp, minatar, nature, or auto (CNN for images, else MLP); gru, lstm or transformer, which
@@ -52,7 +53,7 @@ class Config(LoopConfig):
 
 @hyperparameters
 class HParams:
-    """What the policy-gradient agents' HParams start with."""
+    """Step size, discount and the weights of the loss's parts."""
 
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size."""
@@ -69,7 +70,7 @@ class HParams:
 
 
 class State(NamedTuple):
-    """What is learnt."""
+    """What is learnt: the network's parameters and the optimiser's state."""
 
     params: PyTree
     opt_state: PyTree
@@ -92,21 +93,10 @@ def optimizer(hp: Any, progress: Scalar) -> optax.GradientTransformation:
     return optax.flatten(optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), adam))
 
 
-def start(network: ActorCritic, spec: EnvSpec, key: Key, hp: Any, params: PyTree) -> State:
+def init_state(network: ActorCritic, spec: EnvSpec, key: Key, hp: Any, params: PyTree) -> State:
     """What is learnt before training; params: where it starts from, None to draw them."""
-    if params is None:
-        obs = example_obs(spec)[None, None]
-        params = network.init(key, network.initial(1), obs, jnp.ones((1, 1), bool))
+    params = first_params(network, spec, key, params)
     return State(params, optimizer(hp, 0.0).init(params))
-
-
-def act(network: ActorCritic, params: PyTree, memory: PyTree, obs: jax.Array, first: jax.Array) -> Output:
-    """One step of N environments, obs [N, ...]: an unroll of length one, so that learning sees what acting saw."""
-    if not network.remembers:
-        return network.apply(params, memory, obs)  # type: ignore[return-value]
-    out: Any = network.apply(params, memory, obs[None], first[None])
-    policy, value = jax.tree.map(lambda x: x[0], (out.policy, out.value))
-    return Output(policy, value, out.memory)
 
 
 def agent_of(
@@ -121,88 +111,36 @@ def agent_of(
     extras_of: (policy, action [N]) -> what `learn` is handed. params_of: state -> the network's parameters.
     """
 
-    def behave(
-        hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        out = act(network, params_of(state), memory, obs, first)
+    def sample(hp: Any, out: Output, clock: Clock, key: Key) -> tuple[PyTree, PyTree]:
         action = out.policy.sample(key)
-        return action, out.memory, extras_of(out.policy, action)
+        return action, extras_of(out.policy, action)
 
-    def greedy(hp: Any, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
-        out = act(network, params_of(state), memory, obs, first)
-        return out.policy.mode(), out.memory
-
-    return Agent(init, network.initial, behave, greedy, learn)
+    return network_agent(network, init, learn, params_of, sample, lambda out: out.policy.mode())
 
 
-class Batch(NamedTuple):
-    """What a loss reads: rows, leaves [B, ...] without a memory, [T, B, ...] with one; memory [B, ...] before step 0."""
-
-    memory: PyTree
-    rows: PyTree
-
-
-def whole(network: ActorCritic, memory: PyTree, rows: PyTree) -> Batch:
-    """A rollout's rows [T, N, ...] as one batch."""
-    return Batch(memory, rows) if network.remembers else Batch((), trees.flatten_time(rows))
-
-
-def shuffleable(network: Any, memory: PyTree, rows: PyTree) -> Batch:
-    """A rollout's rows [T, N, ...] with the axis of what is drawn for minibatches in front: steps, or whole sequences."""
-    return Batch(memory, trees.swap_time(rows)) if network.remembers else Batch((), trees.flatten_time(rows))
-
-
-def in_time_order(network: Any, drawn: Batch) -> Batch:
-    """A minibatch drawn from `shuffleable` rows, as a loss reads it."""
-    return Batch(drawn.memory, trees.swap_time(drawn.rows)) if network.remembers else drawn
-
-
-def check_minibatches(config: Any, network: Any, num_minibatches: int) -> None:
-    """Raises ValueError where what is drawn of a rollout does not part into minibatches of one size."""
-    if network.remembers:
-        minibatch.check(config.num_envs, num_minibatches, f"num_envs (torso = {config.torso} draws whole sequences)")
-    else:
-        minibatch.check(config.num_envs * config.rollout_length, num_minibatches)
-
-
-def values_along(network: ActorCritic, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
+def values_and_next_values(network: ActorCritic, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
     """V(obs) and V(next_obs) of every step of a rollout, float32 [T, N] each, with the memory that acting had."""
-    steps = rollout.steps
+
+    def value_of(params: PyTree, memory: PyTree, obs: PyTree, first: jax.Array | None = None) -> tuple[jax.Array, PyTree]:
+        out, memory = network.apply(params, memory, obs, first)
+        return out.value, memory
+
+    steps, memory = rollout
     if network.remembers:
-        out: Any = network.apply(params, rollout.memory, steps.obs, steps.first)
-        return out.value, _next_values_remembered(network, params, rollout, out)
-
-    def value_of(obs: PyTree) -> jax.Array:
-        return network.apply(params, (), obs).value  # type: ignore[union-attr]
-
-    values = value_of(trees.flatten_time(steps.obs)).reshape(steps.reward.shape)
-    return values, next_values(value_of, steps, values)
+        values, after = value_of(params, memory, steps.obs, steps.first)
+        last, _ = value_of(params, after, jax.tree.map(lambda x: x[-1:], steps.next_obs), jnp.zeros_like(steps.first[-1:]))
+        shifted = jnp.concatenate([values[1:], last])
+        return values, next_outputs_with_memory(partial(value_of, params), memory, steps, shifted)
+    values = value_of(params, (), trees.flatten_time(steps.obs))[0].reshape(steps.reward.shape)
+    return values, next_values(lambda obs: value_of(params, (), obs)[0], steps, values)
 
 
-def _next_values_remembered(network: ActorCritic, params: PyTree, rollout: Rollout, out: Output) -> jax.Array:
-    """As `common.next_values`, each V(next_obs) with the memory after its step."""
-    steps = rollout.steps
-
-    def apply(memory: PyTree, obs: PyTree, first: jax.Array) -> tuple[jax.Array, PyTree]:
-        out: Any = network.apply(params, memory, obs, first)
-        return out.value, out.memory
-
-    last = apply(out.memory, jax.tree.map(lambda x: x[-1:], steps.next_obs), jnp.zeros_like(steps.first[-1:]))[0]
-    shifted = jnp.concatenate([out.value[1:], last])
-
-    def with_truncated() -> jax.Array:
-        everywhere = peek(apply, rollout.memory, steps.obs, steps.first, steps.next_obs)
-        return jnp.where(steps.truncated, everywhere, shifted)
-
-    return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
-
-
-def estimates(network: ActorCritic, hp: Any, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
+def values_and_advantages(network: ActorCritic, hp: Any, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
     """V(obs) and the generalised advantage estimate A of every step, float32 [T, N] each."""
     s = rollout.steps
-    values, following = values_along(network, params, rollout)
+    values, next_value = values_and_next_values(network, params, rollout)
     advantages = jax.vmap(gae, (1, None, None, 1, 1, 1, 1), 1)(
-        s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, following
+        s.reward, hp.gamma, hp.gae_lambda, s.terminated, s.truncated, values, next_value
     )
     return values, advantages
 
@@ -219,7 +157,7 @@ class Rows(NamedTuple):
 
 
 def policy_gradient(
-    network: ActorCritic, hp: Any, clock: Clock, learnt: State, memory: PyTree, rows: Rows
+    network: ActorCritic, hp: Any, clock: Clock, state: State, memory: PyTree, rows: Rows
 ) -> tuple[State, Metrics]:
     """One step down L = -E[A log π(a | s)] + c_v · ½ E[(G - V(s))²] - c_e E[H(π(· | s))], over rows [T, N, ...].
 
@@ -228,7 +166,7 @@ def policy_gradient(
 
     def loss(params: PyTree, batch: Batch) -> tuple[jax.Array, Metrics]:
         rows: Rows = batch.rows
-        out: Any = network.apply(params, batch.memory, rows.obs, rows.first)
+        out: Any = network.apply(params, batch.memory, rows.obs, rows.first)[0]
         policy_loss = -masked_mean(rows.advantage * out.policy.log_prob(rows.action), rows.mask)
         value_loss = jnp.float32(0) if rows.ret is None else masked_mean(losses.squared(rows.ret - out.value), rows.mask)
         entropy = masked_mean(out.policy.entropy(), rows.mask)
@@ -236,6 +174,5 @@ def policy_gradient(
         metrics = {"loss": total, "policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return total, {name: Mean.of(x) for name, x in metrics.items()}
 
-    grads, metrics = jax.grad(loss, has_aux=True)(learnt.params, whole(network, memory, rows))
-    updates, opt_state = optimizer(hp, clock.progress).update(grads, learnt.opt_state)
-    return State(optax.apply_updates(learnt.params, updates), opt_state), metrics
+    grads, metrics = jax.grad(loss, has_aux=True)(state.params, minibatch.whole(network, memory, rows))
+    return State(*descend(optimizer(hp, clock.progress), grads, *state)), metrics

@@ -1,10 +1,10 @@
-"""What several agents share: questions to a spec, optimisers, networks along a rollout, next values, target networks."""
+"""What several agents share: checks of spaces, optimisers, networks along a rollout, target networks, gradient steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,27 @@ import optax
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
+from jaxrl.core.settings import Fraction, hyperparameters
 from jaxrl.core.spaces import Discrete, one_array
-from jaxrl.core.types import Clock, EnvSpec, PyTree, Scalar, Transition
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Scalar, Transition
 from jaxrl.networks.memory import peek
+from jaxrl.ops import exploration
+
+
+@hyperparameters
+class EpsilonSchedule:
+    """ε, the probability of a random action: it falls linearly over a first share of training, then stays."""
+
+    epsilon_start: Annotated[float, Fraction] = 1.0
+    """Probability of a random action at the first step."""
+    epsilon_end: Annotated[float, Fraction] = 0.05
+    """Probability of a random action from the end of the schedule on."""
+    epsilon_fraction: Annotated[float, Fraction] = 0.5
+    """Share of training over which ε falls linearly."""
+
+    def epsilon(self, clock: Clock) -> jax.Array:
+        """ε at the clock's progress: float32 []."""
+        return exploration.linear_schedule(clock.progress, self.epsilon_start, self.epsilon_end, self.epsilon_fraction)
 
 
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
@@ -31,35 +49,54 @@ def discrete_observations(spec: EnvSpec, agent: str) -> int:
     return spec.observation_space.n
 
 
-def no_memory(num_envs: int) -> PyTree:
-    """The memory of an agent without one."""
-    del num_envs
-    return ()
-
-
 def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
     """A zero observation of the spec's shape, for tracing shapes."""
     space = one_array(spec.observation_space)
     return jnp.zeros(space.shape, dtype or space.dtype)
 
 
-def annealed(hp: Any, progress: Scalar) -> Scalar:
-    """The step size at `progress` in [0, 1] through training: `learning_rate`, less `learning_rate_anneal` of it at the end.
+def zero_transitions(spec: EnvSpec, dtype: Any = None, shape: tuple[int, ...] = ()) -> Transition:
+    """Transitions of zeros without extras, leaves [*shape, ...], not `valid`; dtype: of observations, None for their own."""
+    obs, flag, number = example_obs(spec, dtype), jnp.bool_(False), jnp.float32(0)
+    action = jax.eval_shape(spec.action_space.sample, jax.random.key(0))
+    step = Transition(obs, flag, action, number, flag, flag, obs, (), flag)
+    return jax.tree.map(lambda x: jnp.zeros((*shape, *x.shape), x.dtype), step)
 
-    hp: an agent's HParams with these two. progress: of the clock that `learn` gets.
+
+def memoryless_agent(
+    init: Callable[..., PyTree],
+    act: Callable[..., tuple[PyTree, PyTree]],
+    greedy: Callable[..., PyTree],
+    learn: Callable[..., tuple[PyTree, Metrics]],
+    values: Callable[..., jax.Array] | None = None,
+) -> Agent:
+    """The agent without memory of these functions; init, learn and values are as in `Agent`.
+
+    act: (hparams, state, obs [N, ...], clock, key) -> (action [N, ...], extras). greedy: (hparams, state, obs) -> action.
     """
-    return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
+
+    def act_of_agent(
+        hp: Any, state: PyTree, memory: PyTree, obs: PyTree, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        action, extras = act(hp, state, obs, clock, key)
+        return action, memory, extras
+
+    def greedy_of_agent(
+        hp: Any, state: PyTree, memory: PyTree, obs: PyTree, first: jax.Array, key: Key
+    ) -> tuple[PyTree, PyTree]:
+        return greedy(hp, state, obs), memory
+
+    return Agent(init, lambda num_envs: (), act_of_agent, greedy_of_agent, learn, values)
 
 
-def adam(hp: Any, step_size: Scalar) -> optax.GradientTransformation:
-    """Adam with the ε of hp: an agent's HParams with adam_epsilon."""
-    return optax.adam(step_size, eps=hp.adam_epsilon)
+def first_params(network: Any, spec: EnvSpec, key: Key, params: PyTree) -> PyTree:
+    """A network's parameters before training: `params`, or drawn where it is None.
 
-
-def clipped_adam(hp: Any, progress: Scalar) -> optax.GradientTransformation:
-    """Adam at the step size of `progress`, on gradients clipped by their global norm; max_grad_norm = 0 does not clip."""
-    limit = jnp.where(hp.max_grad_norm > 0, hp.max_grad_norm, jnp.inf)
-    return optax.chain(optax.clip_by_global_norm(limit), adam(hp, annealed(hp, progress)))
+    network: called as (memory, obs, first), with a method `initial`.
+    """
+    if params is not None:
+        return params
+    return network.init(key, network.initial(1), example_obs(spec)[None, None], jnp.ones((1, 1), bool))
 
 
 def one_step(network: Any, params: PyTree, memory: PyTree, obs: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
@@ -73,60 +110,113 @@ def one_step(network: Any, params: PyTree, memory: PyTree, obs: PyTree, first: j
     return jax.tree.map(lambda x: x[0], out), memory
 
 
-def unrolled(network: Any, params: PyTree, memory: PyTree, steps: Any) -> tuple[jax.Array, jax.Array]:
-    """The network's output at obs and, without a gradient, at next_obs of every step: [T, N, ...] each.
+def network_agent(
+    network: Any,
+    init: Any,
+    learn: Any,
+    params_of: Callable[[Any], PyTree],
+    sample: Callable[[Any, Any, Clock, Key], tuple[PyTree, PyTree]],
+    best: Callable[[Any], PyTree],
+) -> Agent:
+    """The agent that acts by the output of a network with or without memory; init and learn are as in `Agent`.
 
-    memory: before the first step, [N, ...]. Each next_obs is seen with the memory after its step: what the next step sees,
-    unless the episode was truncated.
+    params_of: state -> the network's parameters. sample: (hparams, output [N, ...], clock, key) -> (action, extras).
+    best: output [N, ...] -> the greedy action.
+    """
+
+    def act(
+        hp: Any, state: Any, memory: PyTree, obs: PyTree, first: jax.Array, clock: Clock, key: Key
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        out, memory = one_step(network, params_of(state), memory, obs, first)
+        action, extras = sample(hp, out, clock, key)
+        return action, memory, extras
+
+    def greedy(hp: Any, state: Any, memory: PyTree, obs: PyTree, first: jax.Array, key: Key) -> tuple[PyTree, PyTree]:
+        out, memory = one_step(network, params_of(state), memory, obs, first)
+        return best(out), memory
+
+    return Agent(init, network.initial, act, greedy, learn)
+
+
+def epsilon_greedy_agent(
+    network: Any, init: Any, learn: Any, params_of: Callable[[Any], PyTree], extras_of: Any = lambda q: ()
+) -> Agent:
+    """The agent that acts ε-greedily by a network of one value an action. extras_of: Q(s, ·) float32 [N, A] -> extras."""
+
+    def sample(hp: EpsilonSchedule, out: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, PyTree]:
+        q = out[..., 0]
+        return epsilon_greedy_actions(key, q, hp.epsilon(clock)), extras_of(q)
+
+    return network_agent(network, init, learn, params_of, sample, lambda out: exploration.greedy(out[..., 0]))
+
+
+def epsilon_greedy_actions(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
+    """ε-greedy actions int32 [N] of N environments, each by a key of its own; q_values float32 [N, A]."""
+    keys = jax.random.split(key, len(q_values))
+    return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q_values, epsilon)
+
+
+def unroll(
+    apply: Callable[..., tuple[jax.Array, PyTree]], params: PyTree, memory: PyTree, steps: Any
+) -> tuple[jax.Array, jax.Array]:
+    """The output of a network with memory at obs and, without a gradient, at next_obs of every step: [T, N, ...] each.
+
+    apply: (params, memory, obs [T, N, ...], first [T, N]) -> (out [T, N, ...], memory). memory: before the first step,
+    leaves [N, ...]. Each next_obs is seen with the memory after its step.
     """
     obs = jnp.concatenate([steps.obs, steps.next_obs[-1:]])
     first = jnp.concatenate([steps.first, jnp.zeros_like(steps.first[-1:])])
-    out, _ = network.apply(params, memory, obs, first)
-    next_out = jax.lax.stop_gradient(out[1:])
-
-    def with_truncated() -> jax.Array:
-        apply = partial(network.apply, jax.lax.stop_gradient(params))
-        return trees.where(steps.truncated, peek(apply, memory, steps.obs, steps.first, steps.next_obs), next_out)
-
-    return out[:-1], jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: next_out)
+    out, _ = apply(params, memory, obs, first)
+    fixed = partial(apply, jax.lax.stop_gradient(params))
+    return out[:-1], next_outputs_with_memory(fixed, memory, steps, jax.lax.stop_gradient(out[1:]))
 
 
-def updated_target(config: Any, hp: Any, target: PyTree, online: PyTree, clock: Clock) -> PyTree:
-    """θ⁻ ← τ θ + (1 - τ) θ⁻ where the steps of the update that ends now passed a multiple of `target_update_every`.
+def next_outputs_with_memory(
+    apply: Callable[..., tuple[jax.Array, PyTree]], memory: PyTree, steps: Transition, shifted: jax.Array
+) -> jax.Array:
+    """A network's output at each next_obs with the memory after its step: [T, N, ...].
 
-    config, hp: an agent's with num_envs, rollout_length and target_update_every, and with tau. target: θ⁻, online: θ.
+    apply: (memory, obs, first) -> (out, memory). shifted [T, N, ...]: the outputs at obs a step later, the last at next_obs.
     """
-    every, steps_per_update = config.target_update_every, config.num_envs * config.rollout_length
-    due = clock.env_steps // every > (clock.env_steps - steps_per_update) // every
-    return trees.where(due, optax.incremental_update(online, target, hp.tau), target)
-
-
-def one_by_one(
-    update: Callable[[PyTree, Transition], tuple[PyTree, PyTree]], state: PyTree, steps: Transition
-) -> tuple[PyTree, PyTree]:
-    """`update(state, step) -> (state, out)` for each transition of `steps` [T, N] in turn, time first: outs [T * N].
-
-    For agents whose learning is one update a step: added up at once, N environments at one entry of a table would move
-    it N times too far.
-    """
-    return jax.lax.scan(update, state, trees.flatten_time(steps))
+    return _where_truncated(steps, lambda: peek(apply, memory, steps.obs, steps.first, steps.next_obs), shifted)
 
 
 def next_values(value_of: Callable[[PyTree], jax.Array], steps: Transition, values: jax.Array) -> jax.Array:
-    """V(next_obs) of every step: float32 [T, N], whatever an auto-reset put into the next row.
+    """V(next_obs) of every step, without a memory: float32 [T, N], whatever an auto-reset put into the next row.
 
-    value_of: observations [B, ...] -> V [B]. values: V(obs) [T, N] under the same parameters. The value of the next row
-    serves where the episode goes on; only the last row, and truncated ones where there are any, take another pass
-    (`vmap` computes it always).
+    value_of: observations [B, ...] -> V [B]. values: V(obs) [T, N] under the same parameters.
     """
     last = value_of(jax.tree.map(lambda x: x[-1], steps.next_obs))
     shifted = jnp.concatenate([values[1:], last[None]])
+    return _where_truncated(steps, lambda: value_of(trees.flatten_time(steps.next_obs)).reshape(values.shape), shifted)
+
+
+def _where_truncated(steps: Transition, everywhere: Callable[[], jax.Array], shifted: jax.Array) -> jax.Array:
+    """`shifted`, the next rows' outputs, where the episode goes on, else `everywhere()`, those at every next_obs.
+
+    The second pass is taken only where a step before the last was truncated (`vmap` computes it always).
+    """
 
     def with_truncated() -> jax.Array:
-        everywhere = value_of(trees.flatten_time(steps.next_obs)).reshape(values.shape)
-        return jnp.where(steps.truncated, everywhere, shifted)
+        return trees.where(steps.truncated, everywhere(), shifted)
 
     return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
+
+
+def annealed(hp: Any, progress: Scalar) -> Scalar:
+    """The step size at `progress` in [0, 1] through training: `learning_rate`, less `learning_rate_anneal` of it at the end.
+
+    hp: an agent's HParams with these two. progress: of the clock that `learn` gets.
+    """
+    return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
+
+
+def descend(
+    optimizer: optax.GradientTransformation, grads: PyTree, params: PyTree, opt_state: PyTree
+) -> tuple[PyTree, PyTree]:
+    """One step of the optimiser along the gradient of a loss: (params, opt_state)."""
+    updates, opt_state = optimizer.update(grads, opt_state)
+    return optax.apply_updates(params, updates), opt_state
 
 
 def when_started(
@@ -142,3 +232,29 @@ def when_started(
         return learner, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), nothing)
 
     return jax.lax.cond(started, step, wait, learner, *args)
+
+
+def gradient_steps(
+    config: Any, clock: Clock, step: Callable[[PyTree, Key], tuple[PyTree, Metrics]], learner: PyTree, key: Key
+) -> tuple[PyTree, Metrics]:
+    """`gradient_steps` of `step(learner, key) -> (learner, metrics)`, none before `learning_starts`; sums of metrics.
+
+    config: of an agent with these two settings.
+    """
+
+    def step_once_started(learner: PyTree, key: Key) -> tuple[PyTree, Metrics]:
+        return when_started(clock.env_steps >= config.learning_starts, step, learner, key)
+
+    learner, metrics = jax.lax.scan(step_once_started, learner, jax.random.split(key, config.gradient_steps))
+    return learner, jax.tree.map(lambda x: x.sum(0), metrics)
+
+
+def one_by_one(
+    update: Callable[[PyTree, Transition], tuple[PyTree, PyTree]], state: PyTree, steps: Transition
+) -> tuple[PyTree, PyTree]:
+    """`update(state, step) -> (state, out)` for each transition of `steps` [T, N] in turn, time first: outs [T * N].
+
+    For agents whose learning is one update a step: added up at once, N environments at one entry of a table would move
+    it N times too far.
+    """
+    return jax.lax.scan(update, state, trees.flatten_time(steps))

@@ -1,8 +1,9 @@
-"""Epochs of minibatches over the rows of a rollout."""
+"""Epochs of minibatches over the rows of a rollout: single steps, or whole sequences where the network has a memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,29 @@ from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import Key, Metrics, PyTree
 
-Step = Callable[[PyTree, PyTree], tuple[PyTree, Metrics]]
+
+class Batch(NamedTuple):
+    """What a loss reads: rows, leaves [B, ...] without a memory, [T, B, ...] with one; memory [B, ...] before step 0."""
+
+    memory: PyTree
+    rows: PyTree
 
 
-def check(units: int, num_minibatches: int, what: str = "num_envs × rollout_length") -> None:
-    """Raises ValueError where the `units` of a rollout do not part into minibatches of one size. what: names them."""
-    if units % num_minibatches:
-        raise InputError(f"num_minibatches = {num_minibatches} must divide {what} = {units} into equal parts")
+Step = Callable[[PyTree, Batch], tuple[PyTree, Metrics]]
+
+
+def check(config: Any, network: Any) -> None:
+    """Raises ValueError where a rollout's steps, or its sequences, do not part into minibatches of one size."""
+    units, what = config.num_envs * config.rollout_length, "num_envs × rollout_length"
+    if network.remembers:
+        units, what = config.num_envs, f"num_envs (torso = {config.torso} draws whole sequences)"
+    if units % config.num_minibatches:
+        raise InputError(f"num_minibatches = {config.num_minibatches} must divide {what} = {units} into equal parts")
+
+
+def whole(network: Any, memory: PyTree, rows: PyTree) -> Batch:
+    """A rollout's rows [T, N, ...] as one batch; memory [N, ...]."""
+    return Batch(memory, rows) if network.remembers else Batch((), trees.flatten_time(rows))
 
 
 def shuffles(key: Key, num_epochs: int, size: int) -> jax.Array:
@@ -34,17 +51,23 @@ def shuffles(key: Key, num_epochs: int, size: int) -> jax.Array:
 
 
 def descend(
-    step: Step, learner: PyTree, rows: PyTree, key: Key, num_epochs: int, num_minibatches: int
+    config: Any, network: Any, step: Step, learner: PyTree, memory: PyTree, rows: PyTree, key: Key
 ) -> tuple[PyTree, Metrics]:
-    """`step(learner, minibatch)` over `num_epochs` shuffles of `rows`, leaves [R, ...]; metrics summed over all steps.
+    """`step(learner, minibatch)` over `num_epochs` shuffles of a rollout; metrics summed over all steps.
 
-    Every row is used once an epoch. One gather an epoch, and contiguous minibatches out of it.
+    memory [N, ...], before step 0; rows [T, N, ...]. Every row is used once an epoch. One gather an epoch, and contiguous
+    minibatches out of it.
     """
-    size = jax.tree.leaves(rows)[0].shape[0]
+    # The axis of what is drawn comes first: steps, or environments with their whole sequences.
+    units = Batch(memory, trees.swap_time(rows)) if network.remembers else whole(network, memory, rows)
+    size = jax.tree.leaves(units)[0].shape[0]
+
+    def step_in_time_order(learner: PyTree, drawn: Batch) -> tuple[PyTree, Metrics]:
+        return step(learner, Batch(drawn.memory, trees.swap_time(drawn.rows)) if network.remembers else drawn)
 
     def epoch(learner: PyTree, order: jax.Array) -> tuple[PyTree, Metrics]:
-        shuffled = jax.tree.map(lambda x: x[order].reshape(num_minibatches, -1, *x.shape[1:]), rows)
-        return jax.lax.scan(step, learner, trees.shared(shuffled, axis=1))
+        shuffled = jax.tree.map(lambda x: x[order].reshape(config.num_minibatches, -1, *x.shape[1:]), units)
+        return jax.lax.scan(step_in_time_order, learner, trees.shared(shuffled, axis=1))
 
-    learner, metrics = jax.lax.scan(epoch, learner, shuffles(key, num_epochs, size))
+    learner, metrics = jax.lax.scan(epoch, learner, shuffles(key, config.num_epochs, size))
     return learner, jax.tree.map(lambda x: x.sum((0, 1)), metrics)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts.common import discrete_actions, discrete_observations, no_memory, one_by_one
+from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions, discrete_observations, memoryless_agent, one_by_one
 from jaxrl.core.means import Mean
 from jaxrl.core.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
@@ -35,7 +35,7 @@ class Config(LoopConfig):
 
 
 @hyperparameters
-class HParams:
+class HParams(EpsilonSchedule):
     """Step size, discount and exploration."""
 
     learning_rate: Annotated[float, Positive] = 0.1
@@ -78,11 +78,10 @@ def behaviour_policy(config: Config, hp: HParams, clock: Clock) -> Policy:
     """π(· | s) as a function of Q(s, ·), at the clock's ε."""
     if config.exploration == "boltzmann":
         return lambda q_values: exploration.boltzmann_probs(q_values, hp.temperature)
-    epsilon = exploration.linear_schedule(clock.progress, hp.epsilon_start, hp.epsilon_end, hp.epsilon_fraction)
-    return lambda q_values: exploration.epsilon_greedy_probs(q_values, epsilon)
+    return lambda q_values: exploration.epsilon_greedy_probs(q_values, hp.epsilon(clock))
 
 
-def move(hp: HParams, state: S, at: tuple[jax.Array, ...], target: jax.Array, valid: jax.Array) -> tuple[S, jax.Array]:
+def td_update(hp: HParams, state: S, at: tuple[jax.Array, ...], target: jax.Array, valid: jax.Array) -> tuple[S, jax.Array]:
     """Q(at) ← Q(at) + α [target - Q(at)] where `valid`: the state, and the error float32 [].
 
     at: the entry's index, each int32 []: (s, a), or (table, s, a).
@@ -93,9 +92,12 @@ def move(hp: HParams, state: S, at: tuple[jax.Array, ...], target: jax.Array, va
     return state._replace(q=state.q.at[at].add(jnp.where(valid, alpha * error, 0.0)), visits=visits), error
 
 
-def learning_metrics(state: Any, errors: jax.Array, valid: jax.Array) -> Metrics:
-    """Mean absolute error over updates [T * N] and mean value of the table."""
-    return {"td_error": Mean.of(jnp.abs(errors), valid), "q_value": Mean.of(state.q)}
+def learn_one_by_one(
+    update: Callable[[State, Transition], tuple[State, jax.Array]], state: State, steps: Transition
+) -> tuple[State, Metrics]:
+    """`update(state, step) -> (state, error)` for each transition of steps [T, N] in turn; mean |error| and mean value."""
+    state, errors = one_by_one(update, state, steps)
+    return state, {"td_error": Mean.of(jnp.abs(errors), steps.valid.reshape(-1)), "q_value": Mean.of(state.q)}
 
 
 def table_agent(
@@ -104,23 +106,19 @@ def table_agent(
     learn: Callable[..., tuple[Any, Metrics]],
     table: Callable[[Any], jax.Array] = lambda state: state.q,
 ) -> Agent:
-    """The agent that acts by the table [S, A] which `table` reads from the state, and learns as told."""
+    """The agent that acts by the table [S, A] which `table` reads from the state; init and learn are as in `Agent`."""
 
     def values(hp: HParams, state: Any, obs: jax.Array) -> jax.Array:
         return table(state)[obs]
 
-    def act(
-        hp: HParams, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[jax.Array, PyTree, PyTree]:
+    def act(hp: HParams, state: Any, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         probs = jax.vmap(behaviour_policy(config, hp, clock))(values(hp, state, obs))
-        return jax.vmap(exploration.sample)(jax.random.split(key, obs.shape[0]), probs), memory, ()
+        return jax.vmap(exploration.sample)(jax.random.split(key, obs.shape[0]), probs), ()
 
-    def greedy(
-        hp: HParams, state: Any, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[jax.Array, PyTree]:
-        return jnp.argmax(values(hp, state, obs), -1).astype(jnp.int32), memory
+    def greedy(hp: HParams, state: Any, obs: jax.Array) -> jax.Array:
+        return exploration.greedy(values(hp, state, obs))
 
-    return Agent(init, no_memory, act, greedy, learn, values)
+    return memoryless_agent(init, act, greedy, learn, values)
 
 
 def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Policy, jax.Array], jax.Array]) -> Agent:
@@ -138,9 +136,8 @@ def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Pol
 
         def update(state: State, step: Transition) -> tuple[State, jax.Array]:
             target = td_target(step.reward, hp.gamma, step.terminated, next_value(policy, state.q[step.next_obs]))
-            return move(hp, state, (step.obs, step.action), target, step.valid)
+            return td_update(hp, state, (step.obs, step.action), target, step.valid)
 
-        state, errors = one_by_one(update, state, rollout.steps)
-        return state, learning_metrics(state, errors, rollout.steps.valid.reshape(-1))
+        return learn_one_by_one(update, state, rollout.steps)
 
     return table_agent(config, init, learn)

@@ -7,6 +7,7 @@ then updates these. Rewards are for `learn` alone, so their statistics include t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,14 +50,14 @@ class Moments(NamedTuple):
         return Moments(total, self.mean + share * shift, jnp.where(total > 0, merged, self.variance))
 
 
-class Observing(NamedTuple):
-    """The state of an agent whose observations are normalised."""
+class ObservationStatistics(NamedTuple):
+    """The state of an agent whose observations are normalised: the agent's own, and the observations' moments."""
 
     inner: PyTree
     moments: Moments
 
 
-class Rewarded(NamedTuple):
+class RewardStatistics(NamedTuple):
     """The state of an agent whose rewards are normalised. ret: the discounted return so far, float32 [N]."""
 
     inner: PyTree
@@ -83,35 +84,23 @@ def normalize_observations(agent: Agent, spec: EnvSpec) -> Agent:
         raise InputError(f"normalize_observations needs observations in a Box; {spec.id} has {space}")
     shape = space.shape
 
-    def scaled(moments: Moments, obs: jax.Array) -> jax.Array:
-        mean, deviation = moments.mean, jnp.sqrt(moments.variance + EPSILON)
+    def scaled(state: ObservationStatistics, obs: jax.Array) -> jax.Array:
+        mean, deviation = state.moments.mean, jnp.sqrt(state.moments.variance + EPSILON)
         centred = obs.astype(jnp.float32) - jnp.broadcast_to(mean, obs.shape)
         return jnp.clip(centred / jnp.broadcast_to(deviation, obs.shape), -LIMIT, LIMIT)
 
-    def init(key: Key, hp: Any, params: PyTree = None) -> Observing:
-        return Observing(agent.init(key, hp, params), Moments.of_nothing(shape))
+    def init(key: Key, hp: Any, params: PyTree = None) -> ObservationStatistics:
+        return ObservationStatistics(agent.init(key, hp, params), Moments.of_nothing(shape))
 
-    def act(
-        hp: Any, state: Observing, memory: PyTree, obs: jax.Array, first: jax.Array, clock: Clock, key: Key
-    ) -> tuple[PyTree, PyTree, PyTree]:
-        return agent.act(hp, state.inner, memory, scaled(state.moments, obs), first, clock, key)
-
-    def greedy(
-        hp: Any, state: Observing, memory: PyTree, obs: jax.Array, first: jax.Array, key: Key
-    ) -> tuple[PyTree, PyTree]:
-        return agent.greedy(hp, state.inner, memory, scaled(state.moments, obs), first, key)
-
-    def learn(hp: Any, state: Observing, rollout: Rollout, clock: Clock, key: Key) -> tuple[Observing, Metrics]:
+    def learn(
+        hp: Any, state: ObservationStatistics, rollout: Rollout, clock: Clock, key: Key
+    ) -> tuple[ObservationStatistics, Metrics]:
         s = rollout.steps
-        seen = s._replace(obs=scaled(state.moments, s.obs), next_obs=scaled(state.moments, s.next_obs))
-        inner, metrics = agent.learn(hp, state.inner, Rollout(seen, rollout.memory), clock, key)
-        return Observing(inner, state.moments.updated(s.obs.astype(jnp.float32), s.valid)), metrics
+        steps = s._replace(obs=scaled(state, s.obs), next_obs=scaled(state, s.next_obs))
+        inner, metrics = agent.learn(hp, state.inner, Rollout(steps, rollout.memory), clock, key)
+        return ObservationStatistics(inner, state.moments.updated(s.obs.astype(jnp.float32), s.valid)), metrics
 
-    def values(hp: Any, state: Observing, obs: jax.Array) -> jax.Array:
-        assert agent.values is not None
-        return agent.values(hp, state.inner, scaled(state.moments, obs))
-
-    return Agent(init, agent.memory, act, greedy, learn, values if agent.values else None)
+    return _with_statistics(agent, init, learn, scaled)
 
 
 def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
@@ -121,31 +110,35 @@ def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
     begins anew with each episode; γ is `hparams.gamma`. Rewards are not centred: that would change what is optimal.
     """
 
-    def init(key: Key, hp: Any, params: PyTree = None) -> Rewarded:
-        return Rewarded(agent.init(key, hp, params), Moments.of_nothing(()), jnp.zeros(num_envs, jnp.float32))
+    def init(key: Key, hp: Any, params: PyTree = None) -> RewardStatistics:
+        return RewardStatistics(agent.init(key, hp, params), Moments.of_nothing(()), jnp.zeros(num_envs, jnp.float32))
 
-    def act(hp: Any, state: Rewarded, *args: Any) -> tuple[PyTree, PyTree, PyTree]:
-        return agent.act(hp, state.inner, *args)
-
-    def greedy(hp: Any, state: Rewarded, *args: Any) -> tuple[PyTree, PyTree]:
-        return agent.greedy(hp, state.inner, *args)
-
-    def learn(hp: Any, state: Rewarded, rollout: Rollout, clock: Clock, key: Key) -> tuple[Rewarded, Metrics]:
+    def learn(
+        hp: Any, state: RewardStatistics, rollout: Rollout, clock: Clock, key: Key
+    ) -> tuple[RewardStatistics, Metrics]:
         s = rollout.steps
 
-        def along(ret: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        def discounted(ret: jax.Array, xs: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
             reward, ended, valid = xs
             ret = jnp.where(valid, reward + hp.gamma * ret, ret)
             return jnp.where(ended, 0.0, ret), ret
 
-        ret, returns = jax.lax.scan(along, state.ret, (s.reward, s.terminated | s.truncated, s.valid))
+        ret, returns = jax.lax.scan(discounted, state.ret, (s.reward, s.terminated | s.truncated, s.valid))
         moments = state.moments.updated(returns, s.valid)
         scaled = jnp.clip(s.reward / jnp.sqrt(moments.variance + EPSILON), -LIMIT, LIMIT)
         inner, metrics = agent.learn(hp, state.inner, Rollout(s._replace(reward=scaled), rollout.memory), clock, key)
-        return Rewarded(inner, moments, ret), metrics
+        return RewardStatistics(inner, moments, ret), metrics
 
-    def values(hp: Any, state: Rewarded, obs: jax.Array) -> jax.Array:
-        assert agent.values is not None
-        return agent.values(hp, state.inner, obs)
+    return _with_statistics(agent, init, learn, lambda state, obs: obs)
 
-    return Agent(init, agent.memory, act, greedy, learn, values if agent.values else None)
+
+def _with_statistics(agent: Agent, init: Any, learn: Any, seen: Callable[[Any, PyTree], PyTree]) -> Agent:
+    """`agent` under a state that holds its own as `inner`. seen: (state, obs) -> the observations that the agent gets."""
+
+    def act(hp: Any, state: Any, memory: PyTree, obs: PyTree, *rest: Any) -> tuple[PyTree, PyTree, PyTree]:
+        return agent.act(hp, state.inner, memory, seen(state, obs), *rest)
+
+    def greedy(hp: Any, state: Any, memory: PyTree, obs: PyTree, *rest: Any) -> tuple[PyTree, PyTree]:
+        return agent.greedy(hp, state.inner, memory, seen(state, obs), *rest)
+
+    return Agent(init, agent.memory, act, greedy, learn)

@@ -8,12 +8,12 @@ so that every reset with the same parameters is the same problem, and a sweep ov
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core.errors import InputError
+from jaxrl.core.settings import AtLeastTwo, check
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
 
@@ -43,8 +43,7 @@ def make(
     draw_arms: (key, shape) -> z, float32. draw_reward: (key, mean float32 [], params) -> float32 []. keep_within: means
     [K] -> the same, within what a mean can be.
     """
-    if num_arms < 2:
-        raise InputError(f"num_arms = {num_arms} must be at least 2")
+    check("num_arms", num_arms, Annotated[int, AtLeastTwo])
 
     def reset(key: Key, params: Any) -> tuple[State, jax.Array]:
         del key  # the problem decides the arms

@@ -19,12 +19,18 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const number = (x, digits = 4) => (x === null || x === undefined ? "–" : String(Number(x.toPrecision(digits))));
-const interval = (low, high) => (low === null || low === undefined ? "" : `[${number(low)}, ${number(high)}]`);
+/** A number with three significant digits or more, as jaxrl/core/numbers.py writes them; `beside`: read together with it. */
+function number(x, ...beside) {
+  if (x === null || x === undefined) return "–";
+  const largest = Math.max(...[x, ...beside].map((each) => Math.abs(each ?? 0)));
+  if (largest === 0) return "0";
+  if (largest < 1e-4 || largest >= 1e7) return x.toPrecision(3);
+  return x.toFixed(largest >= 1000 ? 0 : Math.max(1, 2 - Math.floor(Math.log10(largest))));
+}
+const interval = (low, high) => (low === null || low === undefined ? "–" : `[${number(low, high)}, ${number(high, low)}]`);
 const rgba = (hex, alpha) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)).join(",")},${alpha})`;
 const colour = (i) => COLOURS[data.series[i].position % COLOURS.length];
 const inEnvironment = () => data.series.map((_, i) => i).filter((i) => data.series[i].env === byId("environment").value);
-const named = (one) => (several ? `${data.sources[one.source].dir}: ` : "") + one.label;
 const seriesOf = (member) => data.series.find((s) => s.source === member.source && s.config === member.config);
 
 /** A line with its band, as plotly traces; points without a value are left out. */
@@ -47,8 +53,8 @@ function traces(x, line, name, tint, step) {
 function drawCurves() {
   const metric = byId("metric").value;
   const axis = document.querySelector("input[name=axis]:checked").value;
-  const drawn = inEnvironment().filter((i) => shown.has(i) && data.series[i].metrics[metric]).sort(byRank).reverse();
-  const lines = drawn.flatMap((i) => traces(data.series[i][axis], data.series[i].metrics[metric], named(data.series[i]), colour(i)));
+  const drawn = inEnvironment().filter((i) => shown.has(i) && data.series[i].metrics[metric]).sort(byReturn).reverse();
+  const lines = drawn.flatMap((i) => traces(data.series[i][axis], data.series[i].metrics[metric], data.series[i].label, colour(i)));
   const title = { steps: "environment steps of a seed", seconds: "wall time of training (s)" }[axis];
   Plotly.react("curve-chart", lines, { ...LAYOUT, xaxis: { ...AXIS, title: { text: title }, rangemode: "tozero" },
     yaxis: { ...AXIS, title: { text: metric.replaceAll("_", " ") } } }, CONFIG);
@@ -58,8 +64,8 @@ function drawProfiles() {
   const profile = data.profiles[byId("environment").value];
   byId("profiles").hidden = !profile;
   if (!profile) return;
-  const drawn = inEnvironment().filter((i) => shown.has(i) && profile.lines[i]).sort(byRank).reverse();
-  const lines = drawn.flatMap((i) => traces(profile.levels, profile.lines[i], named(data.series[i]), colour(i), true));
+  const drawn = inEnvironment().filter((i) => shown.has(i) && profile.lines[i]).sort(byReturn).reverse();
+  const lines = drawn.flatMap((i) => traces(profile.levels, profile.lines[i], data.series[i].label, colour(i), true));
   Plotly.react("profile-chart", lines, { ...LAYOUT, xaxis: { ...AXIS, title: { text: "final return τ" } },
     yaxis: { ...AXIS, title: { text: "fraction of seeds above τ" }, range: [-0.03, 1.03] } }, CONFIG);
 }
@@ -122,7 +128,7 @@ function table(place, columns, rows) {
   };
 }
 
-const byRank = (i, j) => data.series[i].rank - data.series[j].rank || i - j;
+const byReturn = (i, j) => (data.series[j].final.mean ?? -Infinity) - (data.series[i].final.mean ?? -Infinity) || i - j;
 let filterConfigurations = () => [];
 
 /** The table of an environment's configurations: legend, switches and results in one. */
@@ -134,24 +140,24 @@ function showConfigurations() {
     box.addEventListener("change", () => { if (box.checked) shown.add(i); else shown.delete(i); draw(); });
     const swatch = make("span", { className: "swatch" });
     swatch.style.background = colour(i);
-    return make("label", {}, box, " ", swatch, named(data.series[i]));
+    return make("label", {}, box, " ", swatch, data.series[i].label);
   };
   const final = (i) => data.series[i].final;
   filterConfigurations = table(byId("configurations"), [
-    { title: "configuration", value: (i) => named(data.series[i]), node: tick },
+    { title: "configuration", value: (i) => data.series[i].label, node: tick },
     { title: "final return", value: (i) => final(i).mean, text: (i) => number(final(i).mean) },
     { title: "95 % over seeds", value: (i) => final(i).low, text: (i) => interval(final(i).low, final(i).high) },
     { title: "IQM", value: (i) => final(i).iqm, text: (i) => number(final(i).iqm) },
     { title: "seeds", value: (i) => data.series[i].seeds },
     { title: "diverged", value: (i) => data.series[i].diverged },
-  ], inEnvironment().sort(byRank));
+  ], inEnvironment().sort(byReturn));
   filterConfigurations(byId("configuration-filter").value);
 }
 
 function tickAll(which) {
   const here = filterConfigurations(byId("configuration-filter").value);
   inEnvironment().forEach((i) => shown.delete(i));
-  if (which !== "none") here.sort(byRank).slice(0, which === "best" ? SHOWN : undefined).forEach((i) => shown.add(i));
+  if (which !== "none") here.sort(byReturn).slice(0, which === "best" ? SHOWN : undefined).forEach((i) => shown.add(i));
   showConfigurations();
   draw();
 }
@@ -178,21 +184,28 @@ function film(policy) {
   const button = make("button", { type: "button", textContent: "play" });
   let timer = null;
   const show = (k) => { slider.value = k; image.src = policy.frames[k]; };
-  const stop = () => { clearInterval(timer); timer = null; button.textContent = "play"; };
+  const stop = () => { clearTimeout(timer); timer = null; button.textContent = "play"; };
   button.addEventListener("click", () => {
     if (timer) return stop();
     button.textContent = "pause";
-    timer = setInterval(() => show((Number(slider.value) + 1) % policy.frames.length), policy.duration);
+    const next = () => {
+      show((Number(slider.value) + 1) % policy.frames.length);
+      timer = setTimeout(next, policy.durations[slider.value]);
+    };
+    next();
   });
   slider.addEventListener("input", () => { if (timer) stop(); show(Number(slider.value)); });
   const one = seriesOf(policy);
   const caption = make("figcaption", {}, make("strong", { textContent: policy.which }),
-    ` ${named(one)}, seed ${policy.seed}: final return ${number(policy.final)}`);
-  return make("figure", {}, image, make("div", { className: "player" }, button, slider), caption);
+    ` ${one.label}, seed ${policy.seed}: final return ${number(policy.final)}`);
+  const player = make("div", { className: "player" }, button, slider);
+  const alt = `action values of the ${policy.which} policy`;
+  const values = policy.values ? [make("img", { src: policy.values, alt, className: "map" })] : [];
+  return make("figure", {}, image, player, ...values, caption);
 }
 
 function showMembers() {
-  const about = (m) => named(seriesOf(m));
+  const about = (m) => seriesOf(m).label;
   const filter = table(byId("member-table"), [
     { title: "config", value: (m) => m.config },
     { title: "settings", value: about },
@@ -200,7 +213,7 @@ function showMembers() {
     { title: "final return", value: (m) => m.final, text: (m) => number(m.final) },
     { title: "95 % over episodes", value: (m) => m.low, text: (m) => interval(m.low, m.high) },
     { title: "diverged", value: (m) => (m.diverged ? "diverged" : "no") },
-  ], data.members);
+  ], [...data.members].sort((a, b) => (b.final ?? -Infinity) - (a.final ?? -Infinity)));
   const update = () => {
     const count = filter(byId("member-filter").value).length;
     byId("member-count").textContent = `${count} of ${data.members.length}`;
@@ -209,7 +222,9 @@ function showMembers() {
   update();
 }
 
-const seconds = (s) => (s >= 100 ? `${Math.round(s).toLocaleString("en")} s` : `${number(s, 3)} s`);
+const seconds = (s) => (s >= 100 ? `${Math.round(s).toLocaleString("en")} s` : `${number(s)} s`);
+
+const SPELLED = "Every setting that is no default is spelled out, those of the preset too: later presets change nothing.";
 
 /** One directory: plan, time, memory, versions, commands. */
 function source(one) {
@@ -259,6 +274,8 @@ function source(one) {
   return make("article", {},
     make("h3", { textContent: `${one.dir}: ${one.agent} on ${one.env}` }),
     ...commands,
+    ...(commands.length ? [make("p", { className: "note", textContent: SPELLED })] : []),
+    ...one.pictures.map((src) => make("img", { src, alt: `trials of ${one.dir}`, className: "trials" })),
     ...(one.programs.length ? [make("h4", { textContent: "plan" }), plan] : []),
     make("h4", { textContent: "time" }), bar, make("p", { className: "controls quiet" }, ...words, make("span", { textContent: `${one.steps_per_s.toLocaleString("en")} steps/s` })),
     waves, make("h4", { textContent: "settings, hardware, versions" }), list(facts), ...one.devices.map(list), list(one.versions));
@@ -266,14 +283,15 @@ function source(one) {
 
 function start() {
   const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  const kinds = ["run", "sweep"].map((kind) => [data.sources.filter((s) => s.kind === kind).length, kind]).filter(([n]) => n);
-  byId("summary").textContent = [kinds.map(([n, kind]) => count(n, kind)).join(" and "), count(data.series.length, "configuration"),
+  const kinds = [...new Set(data.sources.map((s) => s.kind))];
+  const sources = kinds.map((kind) => count(data.sources.filter((s) => s.kind === kind).length, kind));
+  byId("summary").textContent = [...sources, count(data.series.length, "configuration"),
     count(data.members.length, "member"), `written ${data.written}`].join(", ");
   const environments = [...new Set(data.series.map((s) => s.env))];
   byId("environment").append(...environments.map((env) => make("option", { value: env, textContent: env })));
   byId("environment-choice").hidden = environments.length < 2;
   for (const env of environments) {
-    data.series.map((s, i) => i).filter((i) => data.series[i].env === env).sort(byRank)
+    data.series.map((s, i) => i).filter((i) => data.series[i].env === env).sort(byReturn)
       .forEach((i, k) => { data.series[i].position = k; if (k < SHOWN) shown.add(i); });
   }
   byId("environment").addEventListener("change", enter);

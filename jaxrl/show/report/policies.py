@@ -4,44 +4,65 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jaxrl.core import loop
-from jaxrl.core.types import Env
-from jaxrl.show import render
-from jaxrl.sweeps.result import SweepResult
+from jaxrl.core.loop import Trainer
+from jaxrl.core.types import Env, TrainState
+from jaxrl.show import render, value_map
+from jaxrl.show.configurations import Configuration
 
 FRAMES = 120  # of a film, at most
 
 
-def of(result: SweepResult) -> list[dict[str, Any]]:
-    """Each policy's film, frames as data URIs; none where episodes cannot be recorded (a VecEnv)."""
-    found = []
-    for which, (c, s) in chosen(result.final_return).items():
-        trainer, state = result.agent(c, s)
+def of(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
+    """Each policy's film, frames as data URIs, and its action values where there is a table of them.
+
+    None where episodes cannot be recorded (a VecEnv).
+    """
+    shown = []
+    for which, (c, i) in chosen([found.final_return for found in configurations]).items():
+        found = configurations[c]
+        trainer, state = found.agent(i)
         if not isinstance(trainer.env, Env):
             return []
-        frames, duration = render.film(trainer, state, loop.stream(state.key, loop.RENDER), FRAMES)
-        about = {"which": which, "config": c, "seed": result.seeds[s], "final": round(float(result.final_return[c, s]), 4)}
-        found.append(about | {"frames": [_uri(frame) for frame in frames], "duration": duration})
-    return found
+        film = render.film(trainer, state, loop.stream(state.key, loop.RENDER), FRAMES)
+        about = {"which": which, "config": found.number, "seed": found.seeds[i]}
+        about |= {"final": round(float(found.final_return[i]), 4), "durations": film.durations}
+        shown.append(about | {"frames": [_frame(frame) for frame in film.frames], "values": _values(trainer, state)})
+    return shown
 
 
-def chosen(final_return: np.ndarray) -> dict[str, tuple[int, int]]:
-    """Which of the members [C, S]; those without a finite return are none of them, and none is chosen twice."""
-    order = [int(i) for i in np.argsort(-final_return, axis=None, kind="stable") if np.isfinite(final_return.flat[i])]
-    if not order:
-        return {}
-    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+def _values(trainer: Trainer, state: TrainState) -> str | None:
+    """The picture of its action values."""
+    table = value_map.of(trainer, state)
+    if table is None:
+        return None
+    packed = io.BytesIO()
+    value_map.picture(*table, packed)
+    return uri(packed.getvalue(), "png")
+
+
+def chosen(final_returns: Sequence[np.ndarray]) -> dict[str, tuple[int, int]]:
+    """Which (configuration, seed), by final returns [S] of each configuration; those without a finite return are none of
+    them, and none is chosen twice."""
+    places = [(c, i) for c, returns in enumerate(final_returns) for i in range(len(returns)) if np.isfinite(returns[i])]
+    order = sorted(places, key=lambda place: -final_returns[place[0]][place[1]])
     if len(order) < 3:
-        places = {"best": order[0]} if len(order) == 1 else {"best": order[0], "worst": order[1]}
-    return {which: divmod(place, final_return.shape[1]) for which, place in places.items()}
+        return dict(zip(("best", "worst"), order, strict=False))
+    return {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 
 
-def _uri(frame: Image.Image) -> str:
+def _frame(frame: Image.Image) -> str:
     packed = io.BytesIO()
     frame.save(packed, "WEBP", lossless=True, method=2)
-    return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
+    return uri(packed.getvalue(), "webp")
+
+
+def uri(data: bytes, kind: str) -> str:
+    """An image as the page holds it."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,56 +1,80 @@
-"""Reading what a report shows: finished runs and sweeps."""
+"""Reading what a report shows: finished directories."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrl.core.errors import InputError
+from jaxrl.experiment.experiment import Experiment
 from jaxrl.runs import documents, metrics
-from jaxrl.runs.directory import CONFIRMATION
+from jaxrl.runs.directory import CONFIRMATION, TRIALS
 from jaxrl.runs.documents import SUMMARY
 from jaxrl.runs.metrics import TIMING, TIMING_ROW
-from jaxrl.show import reproduce
+from jaxrl.show import configurations, reproduce
+from jaxrl.show.configurations import Configuration, Result
 from jaxrl.sweeps import reading
+from jaxrl.sweeps.plan import Plan
 from jaxrl.sweeps.result import RunResult, SweepResult
+from jaxrl.tuning import directory as tunings
 
 Clock = tuple[np.ndarray, np.ndarray]
 
 
 class Source(NamedTuple):
-    """A run or a sweep. clocks: of each wave, seconds of training by environment steps of a seed (see `clock`).
-
-    about: versions, devices, commit. commands: train it again.
+    """A finished directory. kind: as its config.json says. clocks: of each wave, seconds of training by environment steps of
+    a seed (see `clock`). about: versions, devices, commit. commands: train it again. pictures: PNG files to show.
     """
 
     directory: Path
-    result: SweepResult
+    kind: str
+    result: Result
+    configurations: list[Configuration]
     clocks: list[Clock]
     about: dict[str, Any]
     commands: list[str]
+    pictures: list[Path]
+
+    @property
+    def base(self) -> Experiment:
+        """What was trained, but for what is varied."""
+        return configurations.base_of(self.result)
+
+    @property
+    def plan(self) -> Plan | None:
+        """Of a run or a sweep."""
+        return self.result.plan if self.kind in reading.KINDS else None
+
+    @property
+    def waves(self) -> Sequence[RunResult]:
+        """What was trained side by side."""
+        return self.result.waves if isinstance(self.result, SweepResult) else [self.result]
 
 
 def read(directory: Path) -> Source:
-    """A finished run or sweep. Raises ValueError where it is none, is damaged, or is not finished."""
+    """A finished directory; of a tuning its confirmation. Raises ValueError where it is none, or not finished."""
     values = documents.read_config(directory)
-    if values["kind"] in ("tuning", "population"):
-        raise InputError(f"{directory} is a tuning; a report shows runs and sweeps: {directory / CONFIRMATION}")
-    if values["kind"] == "wave":
-        raise InputError(f"{directory} is a part of a sweep; give {directory.absolute().parent.parent}")
+    kind, pictures = values["kind"], [directory / TRIALS]
     if not (directory / SUMMARY).is_file():
         raise InputError(f"{directory} is not finished; go on with: jaxrl resume {directory}")
-    loaded = reading.load(directory)
-    result = loaded.sweep if isinstance(loaded, RunResult) else loaded
-    devices = [documents.read_config(found.wave.directory)["device"] for found in result.waves]
+    result = tunings.load(directory)
+    if kind == "tuning":
+        directory, kind = directory / CONFIRMATION, "sweep"
+        values = documents.read_config(directory)
+    waves = result.waves if isinstance(result, SweepResult) else [result]
+    devices = [documents.read_config(found.wave.directory)["device"] for found in waves]
     about = {name: values.get(name) for name in ("versions", "git_commit")}
     about["devices"] = [device for i, device in enumerate(devices) if device not in devices[:i]]
     clocks = []
-    for found in result.waves:
-        per = result.plan.program_list[found.wave.program].compiled.trainer.steps_per_iteration
-        clocks.append(clock(metrics.read(found.wave.directory / TIMING, TIMING_ROW), per))
-    return Source(directory, result, clocks, about, reproduce.commands(result.plan))
+    for found in waves:
+        rows = metrics.read(found.wave.directory / TIMING, TIMING_ROW)
+        clocks.append(clock(rows, found.trainer.steps_per_iteration))
+    commands = reproduce.commands(result.plan) if kind in reading.KINDS else []
+    shown = [picture for picture in pictures if picture.is_file()]
+    return Source(directory, kind, result, configurations.of(result), clocks, about, commands, shown)
 
 
 def clock(rows: list[metrics.Row], steps_per_iteration: int) -> Clock:
