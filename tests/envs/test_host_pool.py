@@ -6,8 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import EnvSpec
 from jaxrl.envs.host import gymnasium as host_gymnasium
-from jaxrl.envs.host.pool import NONE, Handle, SimulatorError, released, vec_env
+from jaxrl.envs.host.pool import NONE, Handle, Received, SimulatorError, Simulators, released, vec_env
 
 WIDTH, STEPS = 3, 60
 
@@ -101,3 +105,95 @@ def test_a_state_can_be_stepped_once_only(cartpole):
         cartpole.step(handle, seeds, actions)
     with pytest.raises(SimulatorError, match="are gone"):
         cartpole.step(Handle(np.int32([10_000]), np.int32([0])), seeds, actions)
+
+
+class Fake:
+    """Two simulators that give what a test wants."""
+
+    def __init__(self, reset=None, step=None):
+        self.reset = reset or (lambda seeds: np.zeros((2, 1), np.float32))
+        self.receive = step
+
+    def send(self, action):
+        pass
+
+    def close(self):
+        pass
+
+
+def received(obs, reward=(0, 0)):
+    no = np.zeros(2, bool)
+    return Received(obs, obs, np.float32(reward), no, no, ~no)
+
+
+def fails():
+    raise RuntimeError("the ROM is gone\nand more")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (fails, "fake failed in a step: RuntimeError: the ROM is gone$"),
+        (lambda: received(np.float32([[0], [np.nan]])), r"step gives obs that is not finite, in simulator 1 of 2"),
+        (
+            lambda: received(np.zeros((2, 1), np.float32), (np.inf, 0)),
+            r"step gives reward that is not finite, in simulator 0",
+        ),
+        (lambda: received(np.zeros((2, 3), np.float32)), r"step gives obs float32\[2, 3\], expected float32\[2, 1\]"),
+        (lambda: received([[0.0], [0.0]]), r"step gives obs list, expected|another structure"),
+    ],
+)
+def test_a_simulator_that_fails_is_named(step, message):
+    simulators = Simulators(EnvSpec("fake", Box((1,)), Discrete(2)), lambda width: Fake(step=step))
+    number, _ = simulators.start(np.zeros(2, np.int32))
+    handle = Handle(np.int32([number]), np.int32([0]))
+    with pytest.raises(SimulatorError, match=message):
+        simulators.step(handle, np.zeros((1, 2), np.int32), np.zeros((1, 2), np.int32))
+
+
+def test_simulators_that_cannot_start_are_named():
+    simulators = Simulators(EnvSpec("fake", Box((1,)), Discrete(2)), lambda width: Fake(reset=lambda seeds: fails()))
+    with pytest.raises(SimulatorError, match="fake could not be started: RuntimeError: the ROM is gone$"):
+        simulators.start(np.zeros(2, np.int32))
+
+
+def test_a_pool_that_is_given_back_is_used_again(cartpole):
+    made = []
+    simulators = Simulators(
+        cartpole.spec, lambda width: made.append(width) or Fake(lambda s: np.zeros((width, 4), np.float32))
+    )
+    first, _ = simulators.start(np.zeros(3, np.int32))
+    simulators.release(np.int32([first]))
+    second, _ = simulators.start(np.zeros(3, np.int32))
+    assert made == [3] and second != first
+
+
+def test_processes_play_what_this_process_plays():
+    seeds, action = np.arange(2), np.int32([0, 1])
+    pools = [host_gymnasium.simulators("CartPole-v1", processes=p).new(2) for p in (False, True)]
+    starts = [pool.reset(seeds) for pool in pools]
+    np.testing.assert_array_equal(*starts)
+    for pool in pools:
+        pool.send(action)
+    rows = [pool.receive() for pool in pools]
+    jax.tree.map(np.testing.assert_array_equal, *rows)
+    for pool in pools:
+        pool.close()
+
+
+def test_unknown_environments_and_what_they_refuse_are_one_line():
+    with pytest.raises(InputError, match="unknown Gymnasium environment 'CartPool-v1'; nearest: CartPole-v1"):
+        host_gymnasium.simulators("CartPool-v1")
+    with pytest.raises(InputError, match="gymnasium:CartPole-v1 cannot be made: .*nonsense"):
+        host_gymnasium.simulators("CartPole-v1", nonsense=3)
+
+
+def test_the_loop_trains_in_it(cartpole):
+    """PPO learns as in gymnax's: far above the 22 steps of random play."""
+    simulators = host_gymnasium.simulators("CartPole-v1")
+    config = {"num_envs": 4, "rollout_length": 128, "hidden_sizes": (32,)}
+    settings = {"config": config, "hparams": {"learning_rate": 3e-3}, "preset": "none"}
+    trainer = jaxrl.make_trainer("ppo", vec_env(simulators, 4), total_steps=15_000, **settings)
+    metrics = jax.jit(trainer.train)(jax.random.key(0))[1]
+    assert metrics["episode_return"][-5:].mean() > 60
+    simulators.close()

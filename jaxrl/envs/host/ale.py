@@ -44,7 +44,7 @@ class AtariPool:
         if "final_obs" in info:
             ended = (terminated | truncated)[:, None, None, None]
             last = np.where(ended, _channels_last(info["final_obs"]), obs)
-        return Received(obs, last, np.float32(reward), terminated, truncated, np.ones_like(terminated))
+        return Received(obs, last, reward.astype(np.float32), terminated, truncated, np.ones_like(terminated))
 
     def close(self) -> None:
         """End the emulators."""
@@ -84,7 +84,7 @@ def simulators(
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", game).lower()
     if name not in roms.get_all_rom_ids():
         raise unknown("Atari game", game, roms.get_all_rom_ids())
-    settings = {
+    settings: dict[str, Any] = {
         "frameskip": frame_skip,
         "stack_num": stack,
         "repeat_action_probability": sticky,
@@ -97,7 +97,7 @@ def simulators(
         "num_threads": threads,
     }
     example = AtariVectorEnv(name, 1, **settings)
-    actions = int(example.single_action_space.n)
+    actions = int(example.single_action_space.n)  # type: ignore[attr-defined]
     example.close()
     spec = EnvSpec(f"ale:{name}", Box((SIZE, SIZE, stack), 0, 255, np.uint8), Discrete(actions), "uint8")
     return Simulators(spec, lambda width: AtariPool(name, width, settings))

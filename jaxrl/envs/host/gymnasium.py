@@ -60,7 +60,7 @@ class GymnasiumPool:
         before = jax.tree.map(np.copy, after)
         for i in np.flatnonzero(terminated | truncated):
             jax.tree.map(lambda whole, last, i=i: whole.__setitem__(i, last), before, info["final_obs"][i])
-        return Received(after, before, np.float32(reward), terminated, truncated, np.ones_like(terminated))
+        return Received(after, before, reward.astype(np.float32), terminated, truncated, np.ones_like(terminated))
 
     def close(self) -> None:
         """End the environments, and their processes."""

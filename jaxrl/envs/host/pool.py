@@ -79,13 +79,13 @@ class _Live:
 
 
 class Simulators:
-    """All pools of one kind in this process, by number. make: (N) -> Pool; one that is given back is used again.
+    """All pools of one kind in this process, by number; one that is given back is used again.
 
-    spec: what they must give.
+    spec: what they must give. new: (N) -> Pool.
     """
 
     def __init__(self, spec: EnvSpec, make: Callable[[int], Pool]) -> None:
-        self.spec, self._make = spec, make
+        self.spec, self.new = spec, make
         self._numbers, self._lock = itertools.count(), threading.Lock()  # devices call at the same time
         self._live: dict[int, _Live] = {}
         self._idle: dict[int, list[Pool]] = {}
@@ -98,7 +98,7 @@ class Simulators:
             idle = self._idle.get(width, [])
             pool = idle.pop() if idle else None
         with self._named("could not be started"):
-            pool = pool or self._make(width)
+            pool = pool or self.new(width)
             obs = pool.reset(seeds.astype(np.int64))
         self._check_obs("reset", obs, width)
         with self._lock:
@@ -126,7 +126,8 @@ class Simulators:
         steps = [0 if i in fresh else handle.steps[i] + 1 for i in range(count)]
         r = jax.tree.map(lambda *rows: np.stack(rows), *(received[i] for i in range(count)))
         out = EnvStep(r.next_obs, r.reward, r.terminated, r.truncated, {}, r.valid)
-        return Handle(np.int32(number), np.int32(steps)), r.obs, out
+        after: Any = Handle(*(np.asarray(x, np.int32) for x in (number, steps)))  # type: ignore[arg-type]
+        return after, r.obs, out
 
     def release(self, numbers: np.ndarray) -> None:
         """Take back the pools of these numbers; NONE is none."""
@@ -179,7 +180,8 @@ class Simulators:
 
     def _check_obs(self, function: str, obs: PyTree, width: int) -> None:
         expected = element(self.spec.observation_space, (width,))
-        if jax.tree.structure(obs) != jax.tree.structure(expected):
+        structures: list[Any] = [jax.tree.structure(obs), jax.tree.structure(expected)]
+        if structures[0] != structures[1]:
             raise SimulatorError(f"{self.spec.id}: {function} gives obs of another structure than its space")
         for (path, x), like in zip(jax.tree_util.tree_leaves_with_path(obs), jax.tree.leaves(expected), strict=True):
             _check_array(f"{self.spec.id}: {function} gives obs{jax.tree_util.keystr(path)}", x, like.shape, like.dtype)
@@ -226,7 +228,7 @@ def vec_env(simulators: Simulators, num_envs: int) -> VecEnv:
         def on_host(seeds: jax.Array) -> tuple[np.ndarray, PyTree]:
             found = [simulators.start(row) for row in np.asarray(seeds).reshape(-1, num_envs)]
             obs = jax.tree.map(lambda *x: np.stack(x), *(obs for _, obs in found))
-            return _shaped((np.int32([number for number, _ in found]), obs), members)
+            return _shaped((np.asarray([number for number, _ in found], np.int32), obs), members)
 
         return io_callback(on_host, (jax.ShapeDtypeStruct(members, jnp.int32), _each(obs_like, members)), seeds)
 
@@ -238,8 +240,9 @@ def vec_env(simulators: Simulators, num_envs: int) -> VecEnv:
             flat = [jax.tree.map(lambda x: np.reshape(np.asarray(x), (-1, *x.shape[len(members) :])), arg) for arg in args]
             return _shaped(simulators.step(*flat), members)
 
-        flag = jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
-        out = EnvStep(obs_like, jax.ShapeDtypeStruct((num_envs,), jnp.float32), flag, flag, {}, flag)
+        flag: Any = jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
+        reward: Any = jax.ShapeDtypeStruct((num_envs,), jnp.float32)
+        out = EnvStep(obs_like, reward, flag, flag, {}, flag)
         return io_callback(on_host, (handle, *_each((obs_like, out), members)), handle, seeds, action)
 
     return VecEnv(spec, (), num_envs, init, lambda key, params: (), step)
