@@ -1,0 +1,51 @@
+"""Atari by ale-py: the loop's rows are the emulators' own."""
+
+import jax
+import numpy as np
+import pytest
+
+ale_py = pytest.importorskip("ale_py")
+
+from ale_py.vector_env import AtariVectorEnv  # noqa: E402
+
+from jaxrl.core.errors import InputError  # noqa: E402
+from jaxrl.envs.host import ale  # noqa: E402
+from jaxrl.envs.host.pool import _seeds, vec_env  # noqa: E402
+
+WIDTH, STEPS = 2, 25
+
+
+def test_rows_are_those_of_the_emulators():
+    """The same seeds and actions, frame by frame, over the end of an episode."""
+    simulators = ale.simulators("Pong", max_frames=60)
+    vec = vec_env(simulators, WIDTH)
+    assert vec.spec.observation_space.shape == (84, 84, 4) and vec.spec.action_space.n == 6
+    key = jax.random.key(0)
+    actions = np.asarray(jax.random.randint(key, (STEPS, WIDTH), 0, 6))
+
+    def one(state, action):
+        state, obs, _, out = vec.step(jax.random.split(key, WIDTH), state, (), action, ())
+        return state, (obs, out)
+
+    state, first = vec.init(key, ())
+    _, (obs, out) = jax.device_get(jax.jit(lambda s, a: jax.lax.scan(one, s, a))(state, actions))
+    raw = AtariVectorEnv("pong", WIDTH, autoreset_mode="SameStep", repeat_action_probability=0.25, noop_max=0,
+                         use_fire_reset=False, reward_clipping=False, max_num_frames_per_episode=60)  # fmt: skip
+    frames, _ = raw.reset(seed=np.asarray(_seeds(jax.random.split(key, WIDTH)), np.int64))
+    np.testing.assert_array_equal(first, np.moveaxis(frames, 1, -1))
+    ended = 0
+    for t in range(STEPS):
+        frames, reward, terminated, truncated, info = raw.step(actions[t].astype(np.int32))
+        np.testing.assert_array_equal(obs[t], np.moveaxis(frames, 1, -1))
+        assert (out.reward[t] == reward).all() and (out.truncated[t] == truncated).all() and not terminated.any()
+        last = info["final_obs"] if "final_obs" in info else frames
+        np.testing.assert_array_equal(out.obs[t], np.moveaxis(last, 1, -1))
+        ended += int(truncated.sum())
+    assert ended >= WIDTH and out.valid.all()
+    raw.close()
+    simulators.close()
+
+
+def test_an_unknown_game_is_one_line():
+    with pytest.raises(InputError, match="unknown Atari game 'pung'; nearest: pong"):
+        ale.simulators("pung")
