@@ -22,13 +22,13 @@ SCRIPTS = Path(__file__).parent
 class Peer(NamedTuple):
     """home: its environment's folder. requirements: for pip, one call each. words: of its script, before the work's.
 
-    limit: seconds of one process.
+    limit: seconds of one process, where it is not the one of all.
     """
 
     home: str
     requirements: tuple[tuple[str, ...], ...]
     words: tuple[str, ...]
-    limit: float = processes.TIME_LIMIT
+    limit: float | None = None
 
 
 SB3 = (("torch==2.13.0",), ("stable-baselines3==2.9.2", "sbx-rl==0.28.0", "jax==0.10.2"))
@@ -64,7 +64,8 @@ def run(name: str, *work: Any) -> dict[str, Any]:
     peer = PEERS[name]
     script, *words = peer.words
     try:
-        return processes.last_line([str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)], peer.limit)
+        command = [str(python(peer)), str(SCRIPTS / script), *words, *map(str, work)]
+        return processes.last_line(command, peer.limit or processes.TIME_LIMIT)
     except subprocess.TimeoutExpired as error:
         raise Missing(f"overran {error.timeout:.0f} s") from error
     except subprocess.CalledProcessError as error:

@@ -62,7 +62,7 @@ def spelled(args: Sequence[str], known: Mapping[str, Any], prog: str) -> list[st
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--"):
-            words += _digits(word, kind)
+            words += _digits(word, kind, words[-1] if words else "")
             kind = tuple if kind is tuple else None
         elif not aliases.meant(name, known):
             words, kind = [*words, word], None
@@ -70,7 +70,7 @@ def spelled(args: Sequence[str], known: Mapping[str, Any], prog: str) -> list[st
             name = setting_called(name, known, prog)
             kind = _kind(known[name])
             words += [_flag(name) + (equals and kind is None and word[len(flag) :] or "")]
-            words += _digits(value, kind) if equals and kind else []
+            words += _digits(value, kind, flag) if equals and kind else []
     return words
 
 
@@ -86,18 +86,19 @@ def _kind(hint: Any) -> Any:
     return int if hint is int else next(filter(None, map(_kind, args)), None)
 
 
-def _digits(word: str, kind: Any) -> list[str]:
+def _digits(word: str, kind: Any, flag: str) -> list[str]:
     parts = word.replace("x", " ").replace(",", " ").split() if kind is tuple else [word]
-    return [_integer(part) for part in parts] if kind else parts
+    return [_integer(part, flag) for part in parts] if kind else parts
 
 
-def _integer(text: str) -> str:
-    """A whole number's digits; any other text as it is, which tyro refuses."""
-    try:
-        number = float(text)
-    except ValueError:
+def _integer(text: str, flag: str) -> str:
+    """A whole number's digits. Raises InputError for any other text but None."""
+    if text.isdecimal() or text == "None":
         return text
-    return str(int(number)) if number.is_integer() and not text.isdecimal() else text
+    with contextlib.suppress(ValueError, OverflowError):
+        if (number := float(text)) == int(number):
+            return str(int(number))
+    raise InputError(f"{flag} {text} is no whole number")
 
 
 def _first_sentence(box: str) -> str:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core import checks, trees
-from jaxrl.core.errors import InputError, unknown
+from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space
 from jaxrl.core.types import Clock, Env, PyTree, VecEnv
@@ -56,7 +56,7 @@ def is_agent(name: str) -> bool:
         beside = sys.modules.get(getattr(found, "__module__", ""))
         return any(hasattr(each, "Config") or hasattr(each, "HParams") for each in (found, beside))
     if name not in registry.agent_names() and name not in registry.env_names():
-        raise unknown("agent or environment", name, [*registry.agent_names(), *registry.env_names()])
+        raise registry.unknown_name("agent or environment", name, [*registry.agent_names(), *registry.env_names()])
     return name in registry.agent_names()
 
 
@@ -185,17 +185,16 @@ def agent_lines(
 
 
 def _home(agent: Any, config: Mapping[str, Any] | None) -> str:
-    """The first of some environments that an agent takes."""
+    """The first of some environments that an agent takes. Raises InputError where it takes none, and why not the first."""
     first: InputError | None = None
     for env in HOMES:
         try:
             base = Experiment(agent, env, config=config, preset="none")
-            base.factory.make(base.environment.spec, base.config)
+            base.agent_for(base.environment.spec)
             return env
         except InputError as refused:
             first = first or refused
-    assert first is not None
-    raise first
+    raise InputError(f"{first}; none of {', '.join(HOMES)} fits: give --env") from first
 
 
 def _two_members(trainer: Trainer, iterations: int) -> tuple[PyTree, PyTree, dict[str, PyTree]]:

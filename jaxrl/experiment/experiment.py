@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import jax
 
-from jaxrl.core import trees
-from jaxrl.core.errors import InputError, unknown
+from jaxrl.core import checks, trees
+from jaxrl.core.errors import InputError, nearest, unknown
 from jaxrl.core.loop import Trainer, make_loop
 from jaxrl.core.settings import Range, check
-from jaxrl.core.types import Env, VecEnv
+from jaxrl.core.types import Agent, Env, EnvSpec, VecEnv
 from jaxrl.devices import memory
 from jaxrl.experiment import lookup, presets, registry
 from jaxrl.experiment.presets import settings_of, split_settings
@@ -144,7 +144,7 @@ class Experiment:
         try:
             trainer = make_loop(
                 self.environment,
-                self.factory.make(spec, config),
+                self.agent_for(spec),
                 self.hparams,
                 params,
                 total_steps=self.total_steps,
@@ -161,6 +161,12 @@ class Experiment:
             has = f"{needed / 1e9:,.1f} GB, of {limit / 1e9:,.1f} GB that are there"
             raise InputError(f"{self._largest()} is too large: one seed of {self.agent} on {self.env} takes {has}")
         return trainer
+
+    def agent_for(self, spec: EnvSpec) -> Agent:
+        """The agent in an environment of this kind. Raises InputError for what own code raises, naming its line."""
+        own = lookup.is_name(self.agent) or not isinstance(self.given["agent"], str)
+        with checks.explained(f"make of agent {self.agent}, for {spec},", (Exception,) if own else ()):
+            return self.factory.make(spec, self.config)
 
     def _largest(self) -> str:
         """The largest number among the static settings, which is likely what makes a state large."""
@@ -251,6 +257,12 @@ def experiment_of(agent: Any, env: Any = None, **kwargs: Any) -> Experiment:
         return agent.replace(**kwargs) if kwargs else agent
     if env is None:
         raise InputError(f"agent {agent!r} needs an environment: give env")
+    names = [field.name for field in dataclasses.fields(Experiment) if field.init]
+    for name in kwargs:
+        if name not in names:
+            raise InputError(
+                f"unknown argument {name!r}: settings go in config={{...}} or hparams={{...}}; {nearest(name, names)}"
+            )
     return Experiment(agent, env, **kwargs)
 
 

@@ -53,9 +53,15 @@ def find_preset(agent: str, env_id: str, name: str | Path | None = None) -> tupl
 def _of_file(path: Path, env_id: str) -> dict[str, Any]:
     values = _read(path, tomllib.loads)
     tables = [name for name, value in values.items() if isinstance(value, dict) and name != "env"]
-    if tables and env_id not in tables:
-        raise unknown(f"table of preset {path}", env_id, tables)
-    chosen = dict(values[env_id] if tables else values)
+    if set(tables) <= {"config", "hparams"}:
+        chosen = {name: value for name, value in values.items() if name not in tables}
+        for table in tables:
+            chosen |= values[table]
+    elif env_id in tables:
+        chosen = dict(values[env_id])
+    else:
+        where = "settings lie at its top, in [config] and [hparams], or in a table named like the environment"
+        raise InputError(f"preset {path} has no table for {env_id}, but has {', '.join(tables)}: {where}")
     params = chosen.pop("env", {})  # env.NAME = value is a table for TOML
     return chosen | {ENV + name: value for name, value in params.items()}
 

@@ -61,7 +61,7 @@ def named_agent(agent: str | AgentFactory | Callable) -> tuple[str | None, Agent
         elif agent in agent_names():
             return agent, importlib.import_module(f"{agents.__name__}.{agent}")
         else:
-            raise unknown("agent", agent, agent_names())
+            raise unknown_name("agent", agent, agent_names())
     factory: Any = agent
     if inspect.isfunction(agent):
         factory = sys.modules.get(agent.__module__)
@@ -76,6 +76,13 @@ def named_agent(agent: str | AgentFactory | Callable) -> tuple[str | None, Agent
             raise InputError(f"{cls.__name__} of agent {name or repr(agent)} must be a dataclass of settings: {base}")
     package, _, last = getattr(factory, "__name__", "").rpartition(".")
     return last if package == agents.__name__ else name, factory
+
+
+def unknown_name(what: str, name: str, valid: list[str]) -> InputError:
+    """The error for a name that is none of the valid ones, or a file whose attribute was forgotten."""
+    if name.endswith(".py"):
+        return InputError(f"{name} is a file: name the {what} in it, as {name}:make")
+    return unknown(what, name, valid)
 
 
 @functools.cache
@@ -120,7 +127,7 @@ def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[st
     if env in gymnax.NEEDS_DOWNLOAD:
         raise InputError(f"environment {env!r} needs a download, which jaxrl does not do; {nearest(env, env_names())}")
     if env not in gymnax.ids():
-        raise unknown("environment", env, env_names())
+        raise unknown_name("environment", env, env_names())
     return env, _construct(env, functools.partial(gymnax.make, env), gymnax.constructor(env), kwargs)
 
 

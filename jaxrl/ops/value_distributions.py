@@ -39,12 +39,12 @@ def kl_divergence(target_probs: jax.Array, logits: jax.Array) -> jax.Array:
     return jnp.sum(target_probs * (log_target - jax.nn.log_softmax(logits)))
 
 
-def quantile_huber(quantiles: jax.Array, targets: jax.Array) -> jax.Array:
-    """The quantile Huber loss: float32 [] (Dabney et al. 2018, equations 9 and 10, κ = 1).
+def quantile_huber(quantiles: jax.Array, targets: jax.Array, kappa: float = 1.0) -> jax.Array:
+    """The quantile Huber loss: float32 [] (Dabney et al. 2018, equations 9 and 10).
 
-    Σ_i E_j[|τ_i - 1{u_ij < 0}| · H(u_ij)] with u_ij = targets_j - quantiles_i and midpoints τ_i = (2i + 1) / 2M.
+    Σ_i E_j[|τ_i - 1{u_ij < 0}| · H_κ(u_ij) / κ] with u_ij = targets_j - quantiles_i and midpoints τ_i = (2i + 1) / 2M.
     quantiles: float32 [M]; targets: float32 [M'].
     """
     u = targets[None, :] - quantiles[:, None]  # [i, j]
     tau = (jnp.arange(quantiles.shape[0], dtype=jnp.float32) + 0.5) / quantiles.shape[0]
-    return (jnp.abs(tau[:, None] - (u < 0).astype(jnp.float32)) * losses.huber(u)).mean(-1).sum()
+    return (jnp.abs(tau[:, None] - (u < 0).astype(jnp.float32)) * kappa * losses.huber(u / kappa)).mean(-1).sum()

@@ -33,7 +33,6 @@ def known(agent):
         ("--lr=1e-3 --buffer-size 1e4", "--learning-rate=1e-3 --replay-capacity 10000"),
         ("--batch-size 32 --exploration-fraction 0.1", "--batch-size 32 --epsilon-fraction 0.1"),
         ("--env-id A --total-timesteps 5e4", "--env A --total-steps 50000"),
-        ("--total-steps 1.5 --seeds many", "--total-steps 1.5 --seeds many"),  # which tyro refuses
         ("--out 1e6 --env-kwarg map_name=4x4", "--out 1e6 --env-kwarg map_name=4x4"),  # no number
     ],
 )

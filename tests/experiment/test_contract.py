@@ -216,6 +216,20 @@ def test_own_code_is_refused_when_a_trainer_is_made():
         jaxrl.make_trainer(Averager(**AGENT_FAULTS["a bug"][0]), GOOD)
 
 
+def test_what_make_of_own_code_raises_is_one_line(tmp_path):
+    """For spaces it did not think of; `check` then goes on to the next environment."""
+    (tmp_path / "mine.py").write_text(
+        "from jaxrl.agents.q_learning import Config, HParams, make as made\n"
+        "def make(spec, config):\n    assert spec.observation_space.n\n    return made(spec, config)\n"
+    )
+    name = f"{tmp_path}/mine.py:make"
+    with pytest.raises(InputError, match=r"raises AttributeError: 'Box' object has no attribute 'n' \(.*mine.py, line 3\)"):
+        jaxrl.make_trainer(name, "CartPole-v1")
+    assert jaxrl.check_agent(name).lines
+    with pytest.raises(InputError, match=r"unknown argument 'learning_rate': settings go in config=\{...\} or hparams"):
+        jaxrl.make_trainer("ppo", "CartPole-v1", learning_rate=1e-3)
+
+
 def test_what_a_name_means():
     assert contract.is_agent("ppo") and not contract.is_agent("RandomGame")
     assert contract.is_agent("jaxrl.agents.ppo:make") and not contract.is_agent("jaxrl.envs.garnet:make")

@@ -17,7 +17,10 @@ def made(preset, env="RandomGame", **kwargs):
     return jaxrl.Experiment("q_learning", env, preset=preset, **kwargs)
 
 
-@pytest.mark.parametrize("text", [ONE, TABLES], ids=["one table", "a table for each environment"])
+KINDS = "total_steps = 3000\n[hparams]\nlearning_rate = 0.25\n[env]\nmax_steps_in_episode = 7\n"
+
+
+@pytest.mark.parametrize("text", [ONE, TABLES, KINDS], ids=["one table", "a table for each environment", "as in Python"])
 def test_a_file_decides_what_is_not_explicit_and_is_not_needed_again(text, tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(text)
@@ -61,7 +64,7 @@ def test_a_directory_gives_what_was_trained_or_what_was_found_best(tmp_path):
         ("lr = 1", "unknown setting of preset .* 'lr'; nearest: learning_rate"),
         ("learning_rate = -1", "learning_rate = -1 is out of range"),
         ("learning_rate = ", "mine.toml is damaged"),
-        ('["RandomGam"]\nlearning_rate = 1', "unknown table of preset .*'RandomGame'; nearest: RandomGam"),
+        ('["RandomGam"]\nlearning_rate = 1', "has no table for RandomGame, but has RandomGam: settings lie"),
         ("env.gravity = 1", "unknown parameter of RandomGame 'gravity'"),
     ],
 )
