@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -73,17 +73,22 @@ class EnvStep(NamedTuple):
     valid: jax.Array | bool = True
 
 
-Reset = Callable[[Key, PyTree], tuple[PyTree, PyTree]]  # (key, params) -> (state, obs)
-Step = Callable[[Key, PyTree, Any, PyTree], tuple[PyTree, EnvStep]]  # (key, state, action, params) -> (state, EnvStep)
-BatchStep = Callable[[Key, PyTree, PyTree, Any, PyTree], tuple[PyTree, PyTree, PyTree, EnvStep]]
+class Reset(Protocol):
+    """Draws the start of an episode."""
+
+    def __call__(self, key: Key, params: PyTree, /) -> tuple[PyTree, PyTree]:
+        """(state, obs): the environment's state, any tree of arrays, and the first observation."""
+
+
+class Step(Protocol):
+    """Takes one step, without any reset."""
+
+    def __call__(self, key: Key, state: PyTree, action: PyTree, params: PyTree, /) -> tuple[PyTree, EnvStep]:
+        """(state, EnvStep): the state has the shapes and dtypes it came with. action: within its space's bounds."""
 
 
 class Env(NamedTuple):
-    """One environment, pure; what people write.
-
-    params: default parameters, traced, so that a sweep can vary them. reset: draws the start of an episode; the state is
-    any tree of arrays. step: one step, without any reset; the state keeps its shapes and dtypes; actions lie within bounds.
-    """
+    """One environment, pure; what people write. params: default parameters, traced, so that a sweep can vary them."""
 
     spec: EnvSpec
     params: PyTree
@@ -94,19 +99,37 @@ class Env(NamedTuple):
         return f"Env({self.spec})"
 
 
-class VecEnv(NamedTuple):
-    """N environments; the only thing the loop sees. `vectorize` makes one of an Env; a batched simulator is one.
+class BatchInit(Protocol):
+    """Draws the first episodes of N environments."""
 
-    init: (key, params) -> (state, obs [N, ...]). prepare: (key, params) -> pool, what the resets of one iteration take their
-    starts from; () where there is none. step: (keys [N], state, pool, action [N, ...], params) -> (state, obs after resets
-    [N, ...], pool, EnvStep before resets, leaves [N, ...]): one step, and a reset of those whose episode ended.
-    """
+    def __call__(self, key: Key, params: PyTree, /) -> tuple[PyTree, PyTree]:
+        """(state, obs [N, ...])."""
+
+
+class Prepare(Protocol):
+    """Draws what the resets of one iteration take their starts from."""
+
+    def __call__(self, key: Key, params: PyTree, /) -> PyTree:
+        """The pool; () where there is none."""
+
+
+class BatchStep(Protocol):
+    """Takes one step of N environments, and resets those whose episode ended."""
+
+    def __call__(
+        self, keys: Key, state: PyTree, pool: PyTree, action: PyTree, params: PyTree, /
+    ) -> tuple[PyTree, PyTree, PyTree, EnvStep]:
+        """(state, obs after resets [N, ...], pool, EnvStep before resets, leaves [N, ...]). keys [N]; action [N, ...]."""
+
+
+class VecEnv(NamedTuple):
+    """N environments; the only thing the loop sees. `vectorize` makes one of an Env; a batched simulator is one."""
 
     spec: EnvSpec
     params: PyTree
     num_envs: int
-    init: Reset
-    prepare: Callable[[Key, PyTree], PyTree]
+    init: BatchInit
+    prepare: Prepare
     step: BatchStep
 
     def __repr__(self) -> str:
@@ -165,27 +188,68 @@ class State(NamedTuple):
     experience: PyTree
 
 
+class AgentInit(Protocol):
+    """Makes the state before training."""
+
+    def __call__(self, key: Key, hparams: Any, params: PyTree = None, /) -> AgentState:
+        """The state, any tree of arrays. params: pre-trained weights to start from."""
+
+
+class Memory(Protocol):
+    """Makes the recurrent memory with which an episode begins."""
+
+    def __call__(self, num_envs: int, /) -> PyTree:
+        """Leaves [N, ...]; () where there is no memory."""
+
+
+class Act(Protocol):
+    """The behaviour policy."""
+
+    def __call__(
+        self, hparams: Any, state: Any, memory: PyTree, obs: Any, first: jax.Array, clock: Clock, key: Key, /
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """(action [N, ...], memory [N, ...], extras): extras are what `learn` is handed of this step.
+
+        obs [N, ...]; first bool [N]: the observation begins an episode; clock: before the step.
+        """
+
+
+class Greedy(Protocol):
+    """The evaluation policy."""
+
+    def __call__(
+        self, hparams: Any, state: Any, memory: PyTree, obs: Any, first: jax.Array, key: Key, /
+    ) -> tuple[PyTree, PyTree]:
+        """(action [N, ...], memory [N, ...]) for obs [N, ...] and first bool [N]."""
+
+
+class Learn(Protocol):
+    """Learns from one rollout."""
+
+    def __call__(self, hparams: Any, state: Any, rollout: Rollout, clock: Clock, key: Key, /) -> tuple[AgentState, Metrics]:
+        """(state, metrics): the state has the shapes and dtypes it came with. clock: see `Clock`."""
+
+
+class Values(Protocol):
+    """The action values, to print and draw."""
+
+    def __call__(self, hparams: Any, state: Any, obs: Any, /) -> jax.Array:
+        """Q(obs, ·), float32 [N, A], for obs [N, ...]."""
+
+
 class Agent(NamedTuple):
     """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound.
 
-    init: (key, hparams, params=None) -> the state before training, any tree of arrays; params: pre-trained weights.
-    memory: (N) -> the recurrent memory with which an episode begins, leaves [N, ...]; () where there is none.
-    act: the behaviour policy, (hparams, state, memory, obs [N, ...], first bool [N], clock before the step, key) ->
-    (action [N, ...], memory, extras); extras are what `learn` is handed of this step.
-    greedy: the evaluation policy, (hparams, state, memory, obs, first, key) -> (action [N, ...], memory).
-    learn: (hparams, state, rollout, clock, key) -> (state, metrics); the state keeps its shapes and dtypes.
-    values: (hparams, state, obs [N, ...]) -> Q(obs, ·), float32 [N, A], to print and draw; None where there are none.
-
     Memory belongs to the loop: what `act` and `greedy` get is the initial one where `first`. Only a pass over several steps
-    of a rollout has to reset it itself, where `first` holds.
+    of a rollout has to reset it itself, where `first` holds. values: None where the agent has none.
     """
 
-    init: Callable[..., AgentState]
-    memory: Callable[[int], PyTree]
-    act: Callable[[Any, Any, PyTree, Any, jax.Array, Clock, Key], tuple[PyTree, PyTree, PyTree]]
-    greedy: Callable[[Any, Any, PyTree, Any, jax.Array, Key], tuple[PyTree, PyTree]]
-    learn: Callable[[Any, Any, Rollout, Clock, Key], tuple[AgentState, Metrics]]
-    values: Callable[[Any, Any, Any], jax.Array] | None = None
+    init: AgentInit
+    memory: Memory
+    act: Act
+    greedy: Greedy
+    learn: Learn
+    values: Values | None = None
 
     def __repr__(self) -> str:
         return f"Agent({', '.join(name for name, f in self._asdict().items() if f is not None)})"
