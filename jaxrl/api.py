@@ -44,6 +44,7 @@ def train(
     out: a new directory to write, which `jaxrl resume` goes on with; None keeps all in memory.
     callbacks: objects that are told between chunks of training what is new (see `jaxrl.Callback`), or their names
     ("stop_at_return(475)", "keep_best", "path/file.py:Name(3)"); names are recorded, and take part in a resume too.
+    overwrite: replace what jaxrl wrote in `out` before; else an `out` that exists is refused.
     progress: without `out`, whether to show how far training is; None: on a terminal. With `out` it is shown.
 
     Raises ValueError before any compile.
@@ -145,7 +146,8 @@ def load(folder: str | PathLike[str], *, best: bool = False, anyway: bool = Fals
     `trainer, states = jaxrl.load(DIR)` gives the policies, leaves [seeds, ...]; of a sweep those of its best configuration.
     best: the policies that the callback keep_best kept. anyway: although an own file has changed since.
 
-    Raises ValueError for a directory that is none of ours, is damaged, or has no checkpoint yet.
+    Raises ValueError for a directory that is none of ours or damaged, and for a sweep that is not finished; a run without a
+    checkpoint loads, and raises where its policies are asked for.
     """
     return tunings.load(Path(folder), best=best, anyway=anyway)
 

@@ -45,7 +45,7 @@ class Layout:
 
     @staticmethod
     def over_all_devices(members: int) -> Layout:
-        """One share for each local device; at least two members each on CPU, for a width of one is computed as two there."""
+        """Over as many local devices as get two members each (on CPU, where a width of one costs two), the last perhaps one."""
         least = 2 if jax.default_backend() == "cpu" else 1
         return Layout(members, max(1, min(-(-members // least), jax.local_device_count())))
 

@@ -144,8 +144,8 @@ def vtrace(
 
     v_t = V(obs_t) + δ_t + γ c_t · { 0 if the episode ended at t, or t is the last step; else v_{t+1} - V(obs_{t+1}) }
     δ_t = ρ_t (r_t + γ (1 - terminated_t) V(next_obs_t) - V(obs_t)),   ρ_t = min(clip_rho, π/μ),   c_t = λ min(clip_c, π/μ)
-    On-policy (log_rhos = 0, clips ≥ 1) v is the λ-return. log_rhos: log π(a|s) - log μ(a|s), float32 [T]; no gradient flows
-    through the results in use: they are targets.
+    On-policy (log_rhos = 0, clips ≥ 1) v is the λ-return. log_rhos: log π(a|s) - log μ(a|s), float32 [T]. Gradients
+    flow through: wrap what is used as a target in `stop_gradient`.
     """
     rho, c = jnp.minimum(clip_rho, jnp.exp(log_rhos)), lam * jnp.minimum(clip_c, jnp.exp(log_rhos))
     ended = terminated | truncated
