@@ -45,7 +45,7 @@ class Layout:
 
     @staticmethod
     def over_all_devices(members: int) -> Layout:
-        """Over as many local devices as get two members each (on CPU, where a width of one costs two), the last perhaps one."""
+        """Over as many local devices as get two members each on CPU, where one costs as much; the last may get one."""
         least = 2 if jax.default_backend() == "cpu" else 1
         return Layout(members, max(1, min(-(-members // least), jax.local_device_count())))
 
