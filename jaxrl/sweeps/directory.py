@@ -90,13 +90,15 @@ def resume(
     if total_steps is not None:
         extend(folder, total_steps)
     plan = reading.read_plan(folder, options.anyway)
-    if (options.tensorboard or options.wandb) and (folder / SUMMARY).is_file():
+    finished = (folder / SUMMARY).is_file()
+    if finished and (options.tensorboard or options.wandb):
         say(f"jaxrl: {folder} is finished: nothing is left to write to TensorBoard or W&B (--total-steps N trains on)")
         options = dataclasses.replace(options, tensorboard=False, wandb=None)
-    elif (folder / SUMMARY).is_file():
-        say(f"jaxrl: {folder} is finished: nothing is left to train (--total-steps N trains on)")
     with engine_of(**engine) as run_waves:
-        return _finish(plan, folder, options, run_waves, draw)
+        summary = _finish(plan, folder, options, run_waves, draw)
+    if finished:
+        say(f"jaxrl: {folder} was finished: nothing was left to train (--total-steps N trains on)")
+    return summary
 
 
 def extend(folder: Path, total_steps: int) -> None:

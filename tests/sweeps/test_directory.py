@@ -74,7 +74,7 @@ def test_a_finished_sweep_has_nothing_for_a_sink(whole, capsys):
 
 def test_a_finished_sweep_says_that_nothing_is_left(whole, capsys):
     assert cli.main(["resume", str(whole[0])]) == 0
-    assert f"{whole[0]} is finished: nothing is left to train (--total-steps N trains on)" in capsys.readouterr().err
+    assert f"{whole[0]} was finished: nothing was left to train (--total-steps N trains on)" in capsys.readouterr().err
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning():

@@ -276,5 +276,5 @@ def test_of_workers_that_are_alike_one_compiles_a_program(nodes, programs, busy,
 
 
 def test_no_room_for_a_worker():
-    with pytest.raises(InputError, match=r"no machine of the Ray cluster has 16 CPU core\(s\) for a worker"):
+    with pytest.raises(InputError, match=r"no machine of the Ray cluster has 16 CPU cores for a worker"):
         ray_engine.slots([node("a", 8)], 16)
