@@ -17,7 +17,7 @@ import tyro
 
 from jaxrl.core import aliases
 from jaxrl.core.errors import InputError, nearest, setting_called
-from jaxrl.core.settings import hints
+from jaxrl.core.settings import hints, read
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def spelled(args: Sequence[str], known: Mapping[str, Any], prog: str) -> list[st
     known: the flags' names with their types. Raises InputError for a name that may mean several.
     """
     words: list[str] = []
-    kind: Any = None  # of the words that follow a flag: int, tuple of int, or None for any other
+    kind: Any = None  # of the words that follow a flag, see `_kind`
     for word in args:
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
@@ -79,26 +79,28 @@ def _flag(name: str) -> str:
 
 
 def _kind(hint: Any) -> Any:
-    """int for a whole number, tuple for several, None for what tyro reads as it is."""
+    """int or float for a number, tuple for several whole ones, None for what tyro reads as it is."""
     args = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
         return tuple if args[0] is int else None
-    return int if hint is int else next(filter(None, map(_kind, args)), None)
+    return hint if hint in (int, float) else next(filter(None, map(_kind, args)), None)
 
 
 def _digits(word: str, kind: Any, flag: str) -> list[str]:
     parts = word.replace("x", " ").replace(",", " ").split() if kind is tuple else [word]
-    return [_integer(part, flag) for part in parts] if kind else parts
+    return [_number(part, kind, flag) for part in parts] if kind else parts
 
 
-def _integer(text: str, flag: str) -> str:
-    """A whole number's digits. Raises InputError for any other text but None."""
-    if text.isdecimal() or text == "None":
+def _number(text: str, kind: Any, flag: str) -> str:
+    """A number as tyro reads it, whole ones in digits. Raises InputError for any other text but None."""
+    if text == "None":
         return text
-    with contextlib.suppress(ValueError, OverflowError):
-        if (number := float(text)) == int(number):
-            return str(int(number))
-    raise InputError(f"{flag} {text} is no whole number")
+    value = read(flag, text, float if kind is float else int)
+    if kind is float:
+        return text
+    if not float(value).is_integer():
+        raise InputError(f"{flag} = {text} is no whole number")
+    return str(int(value))
 
 
 def _first_sentence(box: str) -> str:

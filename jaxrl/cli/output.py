@@ -35,11 +35,12 @@ def finish(work: Callable[[], dict[str, Any]], as_json: bool) -> int:
 
 
 def _print_run(summary: dict[str, Any]) -> None:
+    from jaxrl.core.stats import FEWEST_SEEDS
+
     final, out = summary["final_return"], Path(summary["out"])
     mean, low, high = final["mean"], final["ci_low"], final["ci_high"]
-    between = (
-        "no interval of fewer than 3 seeds" if low is None and mean is not None else f"95 % {interval(low, high, mean)}"
-    )
+    few = summary["seeds"] < FEWEST_SEEDS
+    between = f"no interval of fewer than {FEWEST_SEEDS} seeds" if few else f"95 % {interval(low, high, mean)}"
     what = f"{summary['agent']} on {summary['env']}"
     print(
         f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, {between}) "

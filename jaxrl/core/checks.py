@@ -6,6 +6,7 @@ All of it happens while a program is traced, before it is compiled, and costs no
 from __future__ import annotations
 
 import contextlib
+import os
 import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -47,12 +48,13 @@ def explained(what: str, kinds: tuple[type[Exception], ...] = tuple(UNTRACED)) -
     except kinds as error:
         words = [text for kind, text in UNTRACED.items() if isinstance(error, kind)]
         why = words[0] if words else f"raises {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        raise InputError(f"{what} {why}{_place(error)}") from error
+        raise InputError(f"{what} {why}{place(error)}") from error
 
 
-def _place(error: BaseException) -> str:
-    """Where an exception comes from: the innermost line that is neither ours nor of JAX."""
-    ours = [str(Path(file).parent) for file in (jax.__file__, Path(__file__).parent)]
+def place(error: BaseException) -> str:
+    """Where an exception comes from, in brackets: the innermost line that is neither ours nor of JAX, flax or optax."""
+    libraries = Path(jax.__file__).parent.parent
+    ours = [f"{libraries / name}{os.sep}" for name in ("jax", "flax", "optax")] + [f"{Path(__file__).parent.parent}{os.sep}"]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(("<", *ours)) and Path(frame.filename).name != "contextlib.py":
             return f" ({frame.filename}, line {frame.lineno})"
@@ -224,7 +226,13 @@ def _values(what: str, result: Any, names: tuple[str, ...]) -> tuple[Any, ...]:
     """`result`, a tuple of as many values as there are names."""
     if isinstance(result, tuple) and len(result) == len(names):
         return result
-    count = f"{len(result)} values" if type(result) is tuple else type(result).__name__
+    count = (
+        f"{len(result)} values"
+        if type(result) is tuple
+        else "one array"
+        if hasattr(result, "dtype")
+        else type(result).__name__
+    )
     raise InputError(f"{what} gives {count}, expected ({', '.join(names)})")
 
 

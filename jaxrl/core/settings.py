@@ -191,4 +191,4 @@ def read(name: str, text: str, hint: Any) -> Any:
     try:
         return int(text) if hint is int and text.lstrip("-").replace("_", "").isdecimal() else float(text)
     except ValueError as error:
-        raise InputError(f"{name}={text} must be {'an integer' if hint is int else 'a number'}") from error
+        raise InputError(f"{name} = {text} must be {'an integer' if hint is int else 'a number'}") from error

@@ -170,7 +170,7 @@ def agent_lines(
     if row["diverged"].any():
         raise InputError(f"{name} has actions, parameters or metrics that are NaN or infinite, on {base.env}")
     yield Line(True, "actions, parameters and metrics: finite")
-    actions = {kind: _outside(base.environment.spec.action_space, action) for kind, action in acted.items()}
+    actions = {kind: _outside(base.environment.spec.action_space, acted[kind]) for kind in ("act", "greedy")}
     if not isinstance(base.environment.spec.action_space, Discrete | MultiDiscrete):
         beyond = [kind for kind, wrong in actions.items() if wrong]
         yield Line(False, f"actions of {' and '.join(beyond)} are clipped to bounds" if beyond else "actions: within bounds")
@@ -178,6 +178,8 @@ def agent_lines(
         raise InputError(f"{name} gives an action outside of the action space: {wrong}")
     own = [n for n in row if n not in checks.RESERVED]
     yield Line(False, "metrics: " + (", ".join(f"{n} {row[n][-1]:.4g}" for n in own) or "none"))
+    alike = not _difference(acted["act"], acted["act, another key"])
+    yield Line(False, f"act: {'the same actions' if alike else 'other actions'} for another key")
     keys = jax.vmap(jax.random.key)(jnp.arange(2))
     begun = jax.vmap(trainer.init)(keys).agent
     alike = not _difference(trees.member(begun, 0), trees.member(begun, 1))
@@ -205,8 +207,8 @@ def _two_members(trainer: Trainer, iterations: int) -> tuple[PyTree, PyTree, dic
         state, rows = jax.lax.scan(lambda s, _: trainer.step(s), state, length=iterations)
         clock = Clock(jnp.int32(trainer.total_steps), jnp.float32(1))
         seen = (state.hparams, state.agent, state.memory, state.obs, state.first)
-        act, greedy = trainer.agent.act(*seen, clock, key)[0], trainer.agent.greedy(*seen, key)[0]
-        return state.agent, rows, {"act": act, "greedy": greedy}
+        act, another = (trainer.agent.act(*seen, clock, jax.random.fold_in(key, i))[0] for i in range(2))
+        return state.agent, rows, {"act": act, "act, another key": another, "greedy": trainer.agent.greedy(*seen, key)[0]}
 
     keys = jax.vmap(jax.random.key)(jnp.zeros(2, jnp.int32))
     hparams = jax.tree.map(lambda x: jnp.stack([x, x]), trees.strong(trainer.hparams))

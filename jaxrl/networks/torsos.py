@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import OneOf, check
 from jaxrl.core.spaces import Discrete, Space, one_array
@@ -212,7 +213,8 @@ def instance(setting: Any) -> Any:
     """A Config's `torso` with a user's class made a module. Raises InputError where the class needs arguments."""
     if not isinstance(setting, type):
         return setting
-    return _said(f"torso = {setting.__name__} needs arguments, so give an instance", setting)
+    with checks.explained(f"torso = {setting.__name__} needs arguments, so give an instance:", (Exception,)):
+        return setting()
 
 
 def resolve(name: TorsoName, space: Space) -> TorsoName:
@@ -245,18 +247,10 @@ def _check_own(made: SequenceTorso) -> None:
     space, name = one_array(made.space), type(made.name_).__name__
     obs, first = jnp.zeros((3, 2, *space.shape), space.dtype), jnp.ones((3, 2), bool)
     call = lambda: made.init_with_output(jax.random.key(0), made.initial(2), obs, first)[0][1]  # noqa: E731
-    before, after = (_said(f"torso = {name}", jax.eval_shape, f) for f in (lambda: made.initial(2), call))
+    with checks.explained(f"torso = {name}", (Exception,)):
+        before, after = jax.eval_shape(lambda: made.initial(2)), jax.eval_shape(call)
     if jax.tree.map(lambda x: (x.shape, x.dtype), before) != jax.tree.map(lambda x: (x.shape, x.dtype), after):
         raise InputError(f"torso = {name} must return a memory of the shapes and dtypes of its initial one: {before}")
-
-
-def _said(what: str, call: Callable[..., Any], *args: Any) -> Any:
-    """`call(*args)` of a user's code, what it raises put into one line."""
-    try:
-        return call(*args)
-    except Exception as error:
-        lines = str(error).splitlines() or [repr(error)]
-        raise InputError(f"{what}: {lines[0]}") from error
 
 
 def _numbers(obs: jax.Array, space: Space) -> tuple[jax.Array, tuple[int, ...]]:

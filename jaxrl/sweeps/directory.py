@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError
 from jaxrl.devices import platform
 from jaxrl.runs import callbacks, directory, documents, files, metrics
@@ -193,7 +194,7 @@ def drawn(draw: Callable[..., None] | None, *args: Any) -> None:
     try:
         draw(*args)
     except Exception as error:
-        warnings.warn(f"pictures are not drawn: {type(error).__name__}: {error}", stacklevel=2)
+        warnings.warn(f"pictures are not drawn: {error!r}{checks.place(error)}", stacklevel=2)
 
 
 def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:

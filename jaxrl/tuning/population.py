@@ -7,7 +7,7 @@ between a round's end and the selection after it, so that a resumed population k
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core.errors import InputError
-from jaxrl.core.loop import Trainer, stream
+from jaxrl.core.loop import stream
 from jaxrl.core.numbers import readable
-from jaxrl.core.types import PyTree
 from jaxrl.devices.programs import Programs
 from jaxrl.experiment import search_space
 from jaxrl.experiment.members import Member
@@ -49,16 +48,10 @@ class PopulationResult(RunResult):
     rounds: scores, divergence, parents and hyper-parameters, fields [R, P]. Raises ValueError where every member diverged.
     """
 
-    def __init__(
-        self,
-        wave: Wave,
-        trainer: Trainer,
-        table: Table,
-        host_states: Callable[[], PyTree],
-        summary: dict[str, Any],
-        rounds: Round,
-    ) -> None:
-        super().__init__(wave, trainer, table, host_states, summary)
+    def __init__(self, *parts: Any, rounds: Round) -> None:
+        """parts: as a RunResult takes them."""
+        super().__init__(*parts)
+        wave, summary = self.wave, self.summary
         lost = {tuple(name) for name in summary["diverged"]}
         self.diverged = np.array([member.name in lost for member in wave.members])
         self.final_return = np.where(self.diverged, np.nan, self.final_return)
@@ -121,7 +114,7 @@ def train(
             training.advance(total if last else (number + 1) * each)
             log.add(select({name: x[:, number * each :] for name, x in recorder.metrics.items()}, number, last))
         summary, host = training.conclude(), training.host_states()
-        return PopulationResult(wave, training.trainer, recorder.metrics, lambda: host, summary, stacked(log.rounds))
+        return PopulationResult(wave, training.trainer, recorder.metrics, lambda: host, summary, rounds=stacked(log.rounds))
 
 
 def load(plan: TuningPlan, folder: Path) -> PopulationResult:
@@ -132,7 +125,7 @@ def load(plan: TuningPlan, folder: Path) -> PopulationResult:
     summary = documents.read(folder / documents.SUMMARY, documents.RUN_SUMMARY | {"diverged": list[list]})
     host_states = reading.states_reader(wave, trainer, same_settings=False)
     rounds = stacked(read_rounds(folder, plan.settings.rounds))
-    return PopulationResult(wave, trainer, files.read_metrics(wave), host_states, summary, rounds)
+    return PopulationResult(wave, trainer, files.read_metrics(wave), host_states, summary, rounds=rounds)
 
 
 def _selection(training: Training, spans: Mapping[str, Span]) -> Any:

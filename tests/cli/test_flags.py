@@ -30,7 +30,7 @@ def known(agent):
         ("--hidden-sizes 1e2 64", "--hidden-sizes 100 64"),
         ("--hidden_sizes=32,16", "--hidden-sizes 32 16"),
         ("--lr 1e-3", "--learning-rate 1e-3"),
-        ("--lr=1e-3 --buffer-size 1e4", "--learning-rate=1e-3 --replay-capacity 10000"),
+        ("--lr=1e-3 --buffer-size 1e4", "--learning-rate 1e-3 --replay-capacity 10000"),
         ("--batch-size 32 --exploration-fraction 0.1", "--batch-size 32 --epsilon-fraction 0.1"),
         ("--env-id A --total-timesteps 5e4", "--env A --total-steps 50000"),
         ("--out 1e6 --env-kwarg map_name=4x4", "--out 1e6 --env-kwarg map_name=4x4"),  # no number

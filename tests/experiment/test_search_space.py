@@ -53,7 +53,7 @@ REFUSED = [
     ("learning_rate", [], "learning_rate has no values"),
     ("learning_rate", "1e-3,0.001", "learning_rate lists 0.001 twice"),
     ("learning_rate", "0.1,-1", "learning_rate = -1.0 is out of range: must be > 0"),
-    ("learning_rate", "fast", "learning_rate=fast must be a number"),
+    ("learning_rate", "fast", "learning_rate = fast must be a number"),
     ("num_envs", "2.5", "num_envs = 2.5 must be an integer"),
     ("num_envs", "log:1,8", "num_envs is static"),
     ("hidden_sizes", "uniform:1,8", "hidden_sizes is static"),
