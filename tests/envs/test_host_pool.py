@@ -11,7 +11,7 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import EnvSpec
 from jaxrl.envs.host import gymnasium as host_gymnasium
-from jaxrl.envs.host.pool import NONE, Handle, Received, SimulatorError, Simulators, released, vec_env
+from jaxrl.envs.host.pool import Handle, Received, Simulators, vec_env
 
 WIDTH, STEPS = 3, 60
 
@@ -79,32 +79,29 @@ def test_members_under_vmap_are_the_members_alone(cartpole, single):
     assert (obs[0] != obs[1]).any()
 
 
-def test_a_released_state_starts_anew_in_a_row_that_is_not_valid(cartpole):
-    vec = vec_env(cartpole, WIDTH)
-    state, _ = jax.jit(vec.init)(jax.random.key(0), ())
-    step = jax.jit(lambda state, key: vec.step(jax.random.split(key, WIDTH), state, (), jnp.zeros(WIDTH, jnp.int32), ()))
-    state = step(state, jax.random.key(1))[0]
-    assert int(state.steps) == 1
-    kept = released(cartpole, state)
-    assert int(kept.number) == NONE
-    again = [step(kept, jax.random.key(2)) for _ in range(2)]
-    jax.tree.map(np.testing.assert_array_equal, again[0][1:], again[1][1:])  # the same key, the same episodes
-    _, obs, _, out = again[0]
-    assert not out.valid.any() and out.truncated.all() and not out.terminated.any() and (np.abs(obs) < 0.05).all()
-    after = step(again[0][0], jax.random.key(5))[3]
-    assert after.valid.all()
-
-
 def test_a_state_can_be_stepped_once_only(cartpole):
-    state, _ = cartpole_state = vec_env(cartpole, WIDTH).init(jax.random.key(0), ())
-    del cartpole_state
-    seeds, actions = np.zeros((1, WIDTH), np.int32), np.zeros((1, WIDTH), np.int32)
-    handle = Handle(np.asarray(state.number)[None], np.asarray(state.steps)[None])
-    cartpole.step(handle, seeds, actions)
-    with pytest.raises(SimulatorError, match="are at step 1, the state at step 0"):
-        cartpole.step(handle, seeds, actions)
-    with pytest.raises(SimulatorError, match="are gone"):
-        cartpole.step(Handle(np.int32([10_000]), np.int32([0])), seeds, actions)
+    state, _ = vec_env(cartpole, WIDTH).init(jax.random.key(0), ())
+    handle, actions = Handle(*(np.asarray(x)[None] for x in state)), np.zeros((1, WIDTH), np.int32)
+    cartpole.step(handle, actions)
+    with pytest.raises(InputError, match="are at step 1, the state at step 0"):
+        cartpole.step(handle, actions)
+    with pytest.raises(InputError, match="are gone: such a run cannot be resumed"):
+        cartpole.step(Handle(np.int32([10_000]), np.int32([0])), actions)
+
+
+def test_seeds_are_as_the_keys(cartpole):
+    """Each simulator has a seed of its own, the same for the same key, that Gymnasium takes."""
+    seen = []
+
+    class Watched(Fake):
+        def __init__(self):
+            super().__init__(reset=lambda seeds: (seen.append(seeds), np.zeros((2, 4), np.float32))[1])
+
+    vec = vec_env(Simulators(cartpole.spec, lambda width: Watched()), 2)
+    for seed in (0, 0, 1):
+        jax.block_until_ready(vec.init(jax.random.key(seed), ()))
+    assert (seen[0] == seen[1]).all() and len({*seen[0].tolist(), *seen[2].tolist()}) == 4
+    assert all(((x >= 0) & (x < 2**31)).all() for x in seen)
 
 
 class Fake:
@@ -133,7 +130,7 @@ def fails():
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (fails, "fake failed in a step: RuntimeError: the ROM is gone$"),
+        (fails, r"step of fake raises RuntimeError: the ROM is gone \(.*test_host_pool.py, line \d+\)$"),
         (lambda: received(np.float32([[0], [np.nan]])), r"step gives obs that is not finite, in simulator 1 of 2"),
         (
             lambda: received(np.zeros((2, 1), np.float32), (np.inf, 0)),
@@ -147,25 +144,14 @@ def test_a_simulator_that_fails_is_named(step, message):
     simulators = Simulators(EnvSpec("fake", Box((1,)), Discrete(2)), lambda width: Fake(step=step))
     number, _ = simulators.start(np.zeros(2, np.int32))
     handle = Handle(np.int32([number]), np.int32([0]))
-    with pytest.raises(SimulatorError, match=message):
-        simulators.step(handle, np.zeros((1, 2), np.int32), np.zeros((1, 2), np.int32))
+    with pytest.raises(InputError, match=message):
+        simulators.step(handle, np.zeros((1, 2), np.int32))
 
 
 def test_simulators_that_cannot_start_are_named():
     simulators = Simulators(EnvSpec("fake", Box((1,)), Discrete(2)), lambda width: Fake(reset=lambda seeds: fails()))
-    with pytest.raises(SimulatorError, match="fake could not be started: RuntimeError: the ROM is gone$"):
+    with pytest.raises(InputError, match="start of fake raises RuntimeError: the ROM is gone "):
         simulators.start(np.zeros(2, np.int32))
-
-
-def test_a_pool_that_is_given_back_is_used_again(cartpole):
-    made = []
-    simulators = Simulators(
-        cartpole.spec, lambda width: made.append(width) or Fake(lambda s: np.zeros((width, 4), np.float32))
-    )
-    first, _ = simulators.start(np.zeros(3, np.int32))
-    simulators.release(np.int32([first]))
-    second, _ = simulators.start(np.zeros(3, np.int32))
-    assert made == [3] and second != first
 
 
 def test_processes_play_what_this_process_plays():
@@ -184,7 +170,7 @@ def test_processes_play_what_this_process_plays():
 def test_unknown_environments_and_what_they_refuse_are_one_line():
     with pytest.raises(InputError, match="unknown Gymnasium environment 'CartPool-v1'; nearest: CartPole-v1"):
         host_gymnasium.simulators("CartPool-v1")
-    with pytest.raises(InputError, match="gymnasium:CartPole-v1 cannot be made: .*nonsense"):
+    with pytest.raises(InputError, match="making gymnasium:CartPole-v1 raises TypeError: .*nonsense"):
         host_gymnasium.simulators("CartPole-v1", nonsense=3)
 
 

@@ -1,4 +1,4 @@
-"""Atari 2600 games by ale-py: `ale:pong` (extra `ale`; its licence is GPL-2.0, so jaxrl does not depend on it).
+"""Atari 2600 games by ale-py (extra `ale`; its licence is GPL-2.0, so jaxrl does not depend on it).
 
 The defaults are the protocol of Machado et al. 2018 as Gymnasium's `ALE/…-v5` has it: actions are repeated with probability
 0.25 (sticky), an episode is a whole game, rewards are as the game gives them. Frames: grey, 84 × 84, the maximum of the last

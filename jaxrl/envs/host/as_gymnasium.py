@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from jaxrl.core.checks import element
+from jaxrl.core.checks import checked, element
 from jaxrl.core.spaces import Space
 from jaxrl.core.types import Env, PyTree
 from jaxrl.core.vectorize import vectorize
@@ -30,19 +30,19 @@ class GymnasiumEnv(gymnasium.Env):
         self.observation_space = gymnasium_space(env.spec.observation_space)
         self.action_space = gymnasium_space(env.spec.action_space)
         self.render_mode = render_mode
-        self._reset, self._step = jax.jit(env.reset), jax.jit(env.step)
+        self._reset, self._step = jax.jit(checked(env).reset), jax.jit(checked(env).step)
         self._state: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """A new episode: (obs, {}). seed: begins the random numbers anew; without one they go on."""
         super().reset(seed=seed)
-        self._state, obs = self._reset(self._key(), self._params)
+        self._state, obs = self._reset(_next_key(self), self._params)
         return _numpy(obs), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """(obs, reward, terminated, truncated, metrics), before any reset."""
         action = _like(self._env.spec.action_space, action)
-        self._state, out = self._step(self._key(), self._state, action, self._params)
+        self._state, out = self._step(_next_key(self), self._state, action, self._params)
         metrics = {name: float(x) for name, x in out.metrics.items()}
         obs = _numpy(out.obs)
         return obs, float(out.reward), bool(out.terminated), bool(out.truncated), metrics
@@ -52,9 +52,6 @@ class GymnasiumEnv(gymnasium.Env):
         if self.render_mode is None or self._env.spec.render is None:
             return None
         return self._env.spec.render(self._state, self._params)
-
-    def _key(self) -> jax.Array:
-        return jax.random.key(int(self.np_random.integers(2**31)))
 
 
 class GymnasiumVectorEnv(VectorEnv):
@@ -88,20 +85,22 @@ class GymnasiumVectorEnv(VectorEnv):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """New episodes everywhere: (obs [num_envs, ...], {})."""
         super().reset(seed=seed)
-        self._state, obs = self._init(self._key(), self._params)
+        self._state, obs = self._init(_next_key(self), self._params)
         return _numpy(obs), {}
 
     def step(self, actions: Any) -> tuple[Any, ...]:
         """(obs after resets, reward, terminated, truncated, info), arrays [num_envs, ...]."""
         action = _like(self._spec.action_space, actions, (self.num_envs,))
-        self._state, obs, out = self._step(self._key(), self._state, action, self._params)
+        self._state, obs, out = self._step(_next_key(self), self._state, action, self._params)
         reward, terminated, truncated = jax.device_get((out.reward, out.terminated, out.truncated))
         ended = terminated | truncated
         info = {"final_obs": _numpy(out.obs), "_final_obs": ended} if ended.any() else {}
         return _numpy(obs), reward, terminated, truncated, info
 
-    def _key(self) -> jax.Array:
-        return jax.random.key(int(self.np_random.integers(2**31)))
+
+def _next_key(env: gymnasium.Env | VectorEnv) -> jax.Array:
+    """A key from the random numbers that `reset(seed=...)` begins anew."""
+    return jax.random.key(int(env.np_random.integers(2**31)))
 
 
 def _numpy(obs: PyTree) -> PyTree:

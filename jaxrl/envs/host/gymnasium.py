@@ -1,4 +1,4 @@
-"""Any registered Gymnasium environment: `gymnasium:ID` (extra `gymnasium`).
+"""Any registered Gymnasium environment.
 
 Simulators run in this process one after the other, or each in a process of its own. An episode is reset in the step that
 ends it, so every row is valid, and next_obs is the observation before the reset.
@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from jaxrl.core.checks import element
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.types import EnvSpec, PyTree
-from jaxrl.envs.host.pool import Received, SimulatorError, Simulators
+from jaxrl.envs.host.pool import Received, Simulators
 from jaxrl.envs.host.spaces import space_of
 
 HANGS = 60.0  # seconds that a step of simulators in processes may take
@@ -33,7 +33,7 @@ class GymnasiumPool:
             self._envs = AsyncVectorEnv(makers, autoreset_mode=mode, context="spawn", shared_memory=True)
         else:
             self._envs = SyncVectorEnv(makers, autoreset_mode=mode)
-        self._processes, self._like = processes, element(spec.observation_space, (width,))
+        self._name, self._processes, self._like = spec.id, processes, checks.element(spec.observation_space, (width,))
         self._action: Any = None
 
     def reset(self, seeds: np.ndarray) -> PyTree:
@@ -53,7 +53,7 @@ class GymnasiumPool:
             try:
                 obs, reward, terminated, truncated, info = self._envs.step_wait(timeout=HANGS)
             except TimeoutError as error:  # of multiprocessing, which says nothing
-                raise SimulatorError(f"no answer for {HANGS:.0f} s") from error
+                raise InputError(f"{self._name} gives no answer for {HANGS:.0f} s") from error
         else:
             obs, reward, terminated, truncated, info = self._envs.step(self._action)
         after = self._cast(obs)
@@ -76,11 +76,9 @@ def simulators(env_id: str, processes: bool = False, **kwargs: Any) -> Simulator
     if env_id not in gymnasium.registry:
         raise unknown("Gymnasium environment", env_id, gymnasium.registry)
     make = partial(gymnasium.make, env_id, **kwargs)
-    try:
-        example = make()
-    except Exception as error:  # of the environment's own making: a missing library, an argument it does not know
-        raise InputError(f"gymnasium:{env_id} cannot be made: {(str(error) or repr(error)).splitlines()[0]}") from error
     name = f"gymnasium:{env_id}"
+    with checks.explained(f"making {name}", (Exception,)):
+        example = make()
     spec = EnvSpec(
         name,
         space_of(example.observation_space, f"observation space of {name}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
@@ -24,7 +25,8 @@ def space_of(space: Any, what: str) -> Space:
     if kind == "MultiBinary" and isinstance(space.n, int):
         return MultiDiscrete((2,) * space.n)
     if kind == "Box":
-        return Box(tuple(space.shape), _bound(space.low), _bound(space.high), trees.narrow(space.dtype))
+        low, high = (np.asarray(bound, np.float32) for bound in (space.low, space.high))
+        return Box.between(low, high, trees.narrow(space.dtype))
     if kind == "Dict":
         return Product.of(**{name: space_of(part, f"{what}[{name!r}]") for name, part in space.items()})
     if kind == "Tuple":
@@ -32,21 +34,8 @@ def space_of(space: Any, what: str) -> Space:
     raise InputError(f"{what} {space} is not supported; jaxrl takes Box, Discrete from 0 on, MultiDiscrete, Dict and Tuple")
 
 
-def _bound(bound: np.ndarray) -> Any:
-    """A Box's bound: one float where it is the same for all elements, else nested tuples."""
-    values = np.asarray(bound, np.float32)
-    first = float(values.flat[0]) if values.size else 0.0
-    return first if np.all(values == first) else _nested(values)
-
-
-def _nested(values: np.ndarray) -> Any:
-    return tuple(_nested(x) for x in values) if values.ndim else float(values)
-
-
 def gymnasium_space(space: Space) -> Any:
     """Our space as a gymnasium one: the inverse of `space_of`, but for MultiBinary. Bounds are arrays there."""
-    from gymnasium import spaces
-
     if isinstance(space, Discrete):
         return spaces.Discrete(space.n)
     if isinstance(space, MultiDiscrete):
