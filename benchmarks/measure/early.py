@@ -65,7 +65,7 @@ def pendulum(agent: str, smoke: bool) -> Iterator[Row]:
         missing = {"sb3": str(why)}
     for i, (steps, asked) in enumerate(must.items()):
         found = {library: over_seeds(each[i]) for library, each in returns.items()}
-        work = {"work": f"{agent.upper()} Pendulum-v1", "steps": steps, "seeds": seeds}
+        work = {"work": f"{agent.upper()} Pendulum-v1, {steps:,} steps", "steps": steps, "seeds": seeds}
         yield {**work, **found, "must": asked, "missing": missing}
 
 
