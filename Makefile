@@ -41,7 +41,7 @@ check: lint
 # Strict: a link that leads nowhere or a public name without docstring is an error.
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file .mkdocs.yml
-	@echo "site    build/site/index.html"
+	@echo "site    build/site/index.html; with its search: $(PYTHON) -m http.server --directory build/site"
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .xla_cache

@@ -107,3 +107,12 @@ def assert_trees_equal(a, b):
         if not equal(x, y)
     ]
     assert not different, different
+
+
+def assert_same_run(a, b):
+    """The same rows and the same final states."""
+    (metrics_a, states_a), (metrics_b, states_b) = (
+        ((out / "metrics.jsonl").read_bytes(), jaxrl.load(out).states) for out in (a, b)
+    )
+    assert metrics_a == metrics_b
+    assert_trees_equal(states_a, states_b)

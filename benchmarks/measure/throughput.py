@@ -5,7 +5,8 @@
 pqn: 32 environments × 128 steps, one epoch of 16 minibatches, 64-64 with layer normalisation, images flattened, as in rejax.
 
 Libraries take turns, a process each time; ours and rejax's run the work twice and give the faster run. One seed is
-`jit(trainer.train)` on one device, several are one `jaxrl.sweep`; rejax's are vmapped. Stable-Baselines3 and sbx train one
+`jit(trainer.train)` on one device as a library user has it, and beside it (`configured`) with `jaxrl.configure()`, whose
+flags buy sameness for some speed; several are one `jaxrl.sweep`, configured; rejax's are vmapped. Stable-Baselines3 and sbx train one
 seed for 50,000 steps, after 12,000 that do not count. Figures are medians of the rounds.
 """
 
@@ -41,14 +42,18 @@ PQN: dict[str, Any] = {
 }
 
 
-def ours(agent: str, env: str, steps: int, seeds: int, settings: dict[str, Any], repeats: int) -> dict[str, float]:
-    """Steps/s of the same work with jaxrl: the fastest of some runs."""
+def ours(
+    agent: str, env: str, steps: int, seeds: int, settings: dict[str, Any], repeats: int, configured: bool = True
+) -> dict[str, float]:
+    """Steps/s of the same work with jaxrl: the fastest of some runs. configured: whether `jaxrl.configure()` is called."""
     if seeds > 1:
         platform.configure()
         rate = resolve(agent, env, **settings).hparams.learning_rate
         sweep = partial(jaxrl.sweep, agent, env, grid={"learning_rate": [rate]}, seeds=seeds, total_steps=steps, **settings)
         return {"steps_per_s": max(run.plan.env_steps / run.run_s for run in (sweep() for _ in range(repeats)))}
-    processes.one_device()
+    if configured:
+        processes.one_device()
+    jax.config.update("jax_enable_compilation_cache", False)
     trainer = jaxrl.make_trainer(agent, env, total_steps=steps, **settings)
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
     return {"steps_per_s": trainer.total_steps / min(timing.seconds(train, key) for _ in range(repeats))}
@@ -57,7 +62,8 @@ def ours(agent: str, env: str, steps: int, seeds: int, settings: dict[str, Any],
 def row(agent: str, env: str, seeds: int, settings: dict[str, Any], must: dict[str, float], smoke: bool) -> Row:
     """One work beside the peers that `must` names, with the ratio that each must reach."""
     steps = SMOKE_STEPS if smoke else STEPS
-    runs = {"jaxrl": partial(processes.apart, smoke, ours, agent, env, steps, seeds, settings, 1 if smoke else 2)}
+    apart = partial(processes.apart, smoke, ours, agent, env, steps, seeds, settings, 1 if smoke else 2)
+    runs = {"jaxrl": partial(apart, False), "configured": apart} if seeds == 1 else {"jaxrl": apart}
     for peer in () if smoke else must:
         words = (agent, env, steps, seeds) if peer == "rejax" else (agent, SHORT)
         runs[peer] = partial(libraries.run, peer, *words)

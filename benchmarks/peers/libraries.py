@@ -82,7 +82,7 @@ def row(runs: Mapping[str, Callable[[], dict[str, Any]]], must: dict[str, float]
     medians = {name: round(timing.median(turns)) for name, turns in speeds.items()}
     return {
         "steps_per_s": medians,
-        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer != "jaxrl"},
+        "ratio": {peer: medians["jaxrl"] / medians[peer] for peer in medians if peer in PEERS},
         "must": must,
         "missing": missing,
         "rounds": speeds,

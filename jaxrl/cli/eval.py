@@ -26,7 +26,7 @@ def main(args: Sequence[str]) -> int:
     from jaxrl.core import evaluation, loop, trees
     from jaxrl.show import render, value_map
 
-    trainer, states, config = _policies(options)
+    trainer, states, names, config = _policies(options)
 
     def one(state: Any) -> Any:
         return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
@@ -45,28 +45,30 @@ def main(args: Sequence[str]) -> int:
         print(f"configuration {config}")
     table = value_map.q_table(trainer, first)
     if table is not None:
-        print(f"action values of member 0, * greedy\n{value_map.text(trainer.env.spec, table)}")
-    for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        print(f"action values of {names[0]}, * greedy\n{value_map.text(trainer.env.spec, table)}")
+    for name, returns, lengths in zip(names, result.returns, result.lengths, strict=True):
         mean, deviation = float(returns.mean()), float(returns.std())
-        print(
-            f"member {seed}: return {readable(mean, deviation)} ± {readable(deviation, mean)}, length {lengths.mean():.1f}"
-        )
+        print(f"{name}: return {readable(mean, deviation)} ± {readable(deviation, mean)}, length {lengths.mean():.1f}")
     print(f"mean return {readable(float(result.returns.mean()))} over {result.returns.size} episodes")
     return 0
 
 
-def _policies(options: EvalOptions) -> tuple[Any, Any, int | None]:
-    """A trainer, states [seeds, ...] and the configuration's number (None of a run)."""
+def _policies(options: EvalOptions) -> tuple[Any, Any, list[str], int | None]:
+    """A trainer, states [members, ...], what each is called, and the configuration's number (None where there is none)."""
     from jaxrl.sweeps.result import SweepResult
     from jaxrl.tuning import directory as tunings
+    from jaxrl.tuning.population import PopulationResult
 
     directory, config = options.dir, options.config
     result = tunings.load(directory, best=options.best, anyway=options.anyway)
     if not isinstance(result, SweepResult):
         if config is not None:
             raise InputError(f"--config is for sweeps, and {directory} is none")
-        return *result, None
+        labels = [" ".join(f"{what} {n}" for what, n in member.label.items()) for member in result.wave.members]
+        if isinstance(result, PopulationResult):
+            labels = [f"member {i}" for i in range(len(labels))]
+        return *result, labels, None
     if config is not None and config >= len(result.configs):
         raise InputError(f"config {config} is out of range: {directory} has {len(result.configs)}, from 0 on")
     chosen = result.best() if config is None else config
-    return *result.policies(chosen), chosen
+    return *result.policies(chosen), [f"seed {seed}" for seed in result.seeds], chosen

@@ -40,6 +40,10 @@ def read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options
     agent, prog = args[0], f"jaxrl {command}"
     _, factory = registry.named_agent(agent)
     known = flags.fields(factory.HParams) | flags.fields(factory.Config) | flags.fields(cls)
+    if args[1:] and not args[1].startswith("-"):
+        raise InputError(
+            f"{args[1]!r} stands where flags begin; an environment is a flag too: {prog} {agent} --env {args[1]}"
+        )
     words = flags.spelled(args[1:], known, prog)
     env_id = flags.peek(words, "--env")
     preset, values = presets.find_preset(agent, env_id or "", flags.peek(words, "--preset"))

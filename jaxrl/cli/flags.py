@@ -37,10 +37,30 @@ def parse(cls: type[T], args: Sequence[str], prog: str, default: Any = None) -> 
             raise
         raise InputError(_first_sentence(printed.getvalue())) from None
     if rest:
-        name = rest[0].partition("=")[0]
-        what = "flag" if name.startswith("-") else "argument"
-        raise InputError(f"unknown {what} {name!r} of {prog}; {nearest(name, map(_flag, known))}")
+        raise _unknown(rest[0].partition("=")[0], words, known, prog)
     return parsed
+
+
+def _unknown(name: str, words: Sequence[str], known: Mapping[str, Any], prog: str) -> InputError:
+    """The error for a word that belongs to no flag, or a flag that there is not."""
+    if name.startswith("-"):
+        others = _commands_with(name.lstrip("-").replace("-", "_"))
+        advice = f"it is of {' and '.join(f'jaxrl {command}' for command in others)}" if others else ""
+        return InputError(f"unknown flag {name!r} of {prog}; {advice or nearest(name, map(_flag, known))}")
+    before = words[max(words.index(name) - 1, 0)] if name in words else ""
+    if "=" in before or before in map(_flag, known):
+        return InputError(
+            f"unknown argument {name!r} of {prog} after {before!r}: several values are joined by commas, a=1,2"
+        )
+    return InputError(f"unknown argument {name!r} of {prog}; {nearest(name, map(_flag, known))}")
+
+
+def _commands_with(name: str) -> list[str]:
+    """The commands that have a flag."""
+    from jaxrl.cli import main, options
+
+    found = {command: getattr(options, f"{command.capitalize()}Options", None) for command in main.COMMANDS}
+    return [command for command, cls in found.items() if cls and name in fields(cls)]
 
 
 def fields(cls: Any) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def _lines(what: str, name: str | None) -> Iterator[str]:
     if what in ("envs", "all"):
         for env in registry.env_names():
             yield f"{env:26}{_spaces(env)}"
+        yield f"{'gymnasium:ID':26}any registered Gymnasium environment, simulated on the host"
+        yield f"{'ale:GAME':26}Atari 2600, as ale:Pong, simulated on the host (extra: ale)"
 
 
 def _spaces(env: str) -> str:

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl.core.types import PyTree
+
+
+@jax.custom_batching.custom_vmap
+def everyone(x: jax.Array) -> jax.Array:
+    """`x`, bool []; under `vmap` whether it holds for all members, one answer for them all.
+
+    A loop that asks this runs until the last member is done, and so may call the host, which JAX forbids where each member
+    has its own condition.
+    """
+    return x
+
+
+@everyone.def_vmap
+def _everyone_of(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
+    return everyone(jnp.all(x)), False
 
 
 def never_alone(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -20,7 +20,7 @@ from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean
 from jaxrl.core.spaces import Product, Space, clip
-from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, VecEnv
+from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, TrainState, VecEnv
 
 RESERVED = ("iteration", "config", "seed", "env_steps", "episodes", "episode_return", "episode_length", "diverged")
 WEAK = ((jnp.integer, jnp.number), (jnp.floating, jnp.floating))  # what a weak type may become
@@ -190,6 +190,14 @@ def checked_agent(agent: Agent, spec: EnvSpec) -> Agent:
     return agent._replace(init=init, memory=memory, act=act, greedy=greedy, learn=learn)
 
 
+def one_member(state: TrainState) -> None:
+    """Raises InputError for the states of several members, leaves [members, ...]."""
+    if jnp.ndim(state.iteration):
+        raise InputError(
+            f"this takes one member's state, and got those of {len(state.iteration)}: take one with jaxrl.member(states, 0)"
+        )
+
+
 def metric_names(owner: str, names: Iterable[str], taken: Iterable[str] = ()) -> None:
     """Raises InputError where a metric of `owner` would overwrite the loop's own, or one of `taken`, the environment's."""
     for name in names:
@@ -216,6 +224,7 @@ def _step(what: str, spec: EnvSpec, out: Any, batch: tuple[int, ...]) -> EnvStep
         "truncated": jax.ShapeDtypeStruct(batch, jnp.bool_),
         "metrics": {n: jax.ShapeDtypeStruct(batch, getattr(x, "dtype", jnp.float32)) for n, x in out.metrics.items()},
         "valid": jax.ShapeDtypeStruct(batch if jnp.ndim(out.valid) else (), jnp.bool_),
+        "cut": jax.ShapeDtypeStruct(batch if jnp.ndim(out.cut) else (), jnp.bool_),
     }
     rules = SPACE | ONE
     found = {n: fitted(f"{what} gives {n}", getattr(out, n), like, rules.get(n, "")) for n, like in expected.items()}

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core import trees
+from jaxrl.core import checks, trees
+from jaxrl.core.batching import everyone
 from jaxrl.core.loop import Trainer
-from jaxrl.core.types import Clock, Episode, Key, PyTree, TrainState
+from jaxrl.core.types import Clock, Episode, Key, PyTree, TrainState, VecEnv
 from jaxrl.core.vectorize import batch_of
+
+SIMULATORS = 32  # on the host, that play at once
 
 
 class Evaluation(NamedTuple):
@@ -28,11 +31,14 @@ def evaluate(
     """The first `episodes` episodes of independent environments under the state's policy and environment parameters.
 
     greedy: the evaluation policy, or the behaviour policy as at the end of training. An episode still running after
-    `max_steps` is cut there. A VecEnv plays rounds of its own width.
+    `max_steps` is cut there. A VecEnv plays rounds of its own width, simulators on the host rounds of `SIMULATORS`.
 
-    Every environment contributes its first episode only: taking whichever end first would favour short ones.
+    Every environment contributes its first episode only: taking whichever end first would favour short ones. Raises
+    ValueError for the states of several members.
     """
-    vec = batch_of(trainer.env, episodes, episodes)
+    checks.one_member(state)
+    host = trainer.env.host if isinstance(trainer.env, VecEnv) else None
+    vec = batch_of(trainer.env, min(episodes, SIMULATORS), 0) if host else batch_of(trainer.env, episodes, episodes)
     agent, n = trainer.agent, vec.num_envs
     rounds = -(-episodes // n)
     end = Clock(jnp.int32(trainer.total_steps), jnp.float32(1.0))
@@ -61,7 +67,10 @@ def evaluate(
         memory, episode = agent.memory(n), Episode.start(n)
         start = (jnp.int32(0), env_state, pool, obs, jnp.ones(n, bool), memory, episode, jnp.zeros(n, bool))
         running = functools.partial(one_step, step_key)
-        return jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~jnp.all(c[-1]), running, start)[-2]
+        if not host:
+            return jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~jnp.all(c[-1]), running, start)[-2]
+        last = jax.lax.while_loop(lambda c: (c[0] < max_steps) & ~everyone(jnp.all(c[-1])), running, start)
+        return last[-2]._replace(length=last[-2].length + host.release(last[1]))  # else it were left out, being of no use
 
     episode = jax.lax.map(one_round, jax.random.split(key, rounds))
     return Evaluation(episode.ret.reshape(-1)[:episodes], episode.length.reshape(-1)[:episodes])

@@ -70,6 +70,11 @@ class Trainer:
         """Environment steps of a whole run of one seed."""
         return self.num_iterations * self.steps_per_iteration
 
+    @property
+    def restart_iterations(self) -> int:
+        """Iterations between two states from which training can go on: 1, but with simulators on the host; 0: never."""
+        return self.vec.host.restart_every * self.vec.num_envs // self.steps_per_iteration if self.vec.host else 1
+
     def init(self, key: Key, hparams: PyTree = None, env_params: PyTree = None, params: PyTree = None) -> TrainState:
         """The state before the first iteration. key: the seed's root; params: pre-trained weights for the agent."""
         root = key if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
@@ -168,9 +173,10 @@ class Trainer:
             valid = jnp.broadcast_to(out.valid, out.reward.shape)
             ended = out.terminated | out.truncated
             episode = c.episode.after(out.reward, valid)
+            whole = ended & ~jnp.asarray(out.cut)
             metrics = {
-                "episode_return": Mean.of(episode.ret, ended),
-                "episode_length": Mean.of(episode.length, ended),
+                "episode_return": Mean.of(episode.ret, whole),
+                "episode_length": Mean.of(episode.length, whole),
                 **{name: Mean.of(x, valid) for name, x in out.metrics.items()},
             }
             transition = Transition(

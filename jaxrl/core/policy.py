@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import spaces, trees
+from jaxrl.core import checks, spaces, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.types import Clock, Key, PyTree, TrainState
@@ -22,6 +22,7 @@ class Policy:
     """
 
     def __init__(self, trainer: Trainer, state: TrainState, *, greedy: bool = True, seed: int = 0) -> None:
+        checks.one_member(state)
         self.spec = trainer.env.spec
         self._trainer, self._greedy, self._state = trainer, greedy, (state.hparams, state.agent)
         self._key, self._calls = jax.random.key(seed), 0

@@ -63,6 +63,7 @@ class EnvStep(NamedTuple):
 
     terminated and truncated may both be true. metrics: scalars the loop averages over steps (regret, optimal action …).
     valid: False for a row that a host simulator spends on resetting, which follows only a row that ended its episode.
+    cut: that the episode was truncated because simulators were started anew: its return is not that of a whole one.
     """
 
     obs: PyTree
@@ -71,6 +72,7 @@ class EnvStep(NamedTuple):
     truncated: jax.Array
     metrics: dict[str, jax.Array] = {}
     valid: jax.Array | bool = True
+    cut: jax.Array | bool = False
 
 
 class Reset(Protocol):
@@ -122,8 +124,35 @@ class BatchStep(Protocol):
         """(state, obs after resets [N, ...], pool, EnvStep before resets, leaves [N, ...]). keys [N]; action [N, ...]."""
 
 
+class Host(NamedTuple):
+    """What a VecEnv has beside whose simulators run on the host, outside of the program.
+
+    sized: (num_envs, steps) -> VecEnv, another number of such simulators. steps: environment steps of an iteration; 0: they
+        are never started anew, as in an evaluation.
+    restart_every: steps of each simulator after which all are started anew, which is at the end of an iteration: only there
+        can a state be stored and gone on with. 0: never.
+    release: (state) -> 0, int32 [], traced or not: the simulators of a state that is stepped no more are closed. The state
+        may have axes of members in front.
+    stored: (state) -> state, on the host: without what is true of this process only.
+    idle: (state) -> state, on the host: of members that only fill up a program, which step no simulator.
+    failure: () -> the error of a simulator that ended a program, for JAX raises one of its own; None where there is none.
+    filmed: makes one simulator with `reset`, `send`, `receive` and `frame`; None where it cannot be seen.
+    """
+
+    sized: Callable[[int, int], VecEnv]
+    restart_every: int
+    release: Callable[[PyTree], jax.Array]
+    stored: Callable[[PyTree], PyTree]
+    idle: Callable[[PyTree], PyTree]
+    failure: Callable[[], Exception | None]
+    filmed: Callable[[], Any] | None = None
+
+
 class VecEnv(NamedTuple):
-    """N environments; the only thing the loop sees. `vectorize` makes one of an Env; a batched simulator is one."""
+    """N environments; the only thing the loop sees. `vectorize` makes one of an Env; a batched simulator is one.
+
+    host: of simulators that run outside of the program; then num_envs is only what is made by default.
+    """
 
     spec: EnvSpec
     params: PyTree
@@ -131,6 +160,7 @@ class VecEnv(NamedTuple):
     init: BatchInit
     prepare: Prepare
     step: BatchStep
+    host: Host | None = None
 
     def __repr__(self) -> str:
         return f"VecEnv({self.num_envs} × {self.spec})"

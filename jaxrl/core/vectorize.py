@@ -66,5 +66,7 @@ def vectorize(env: Env, num_envs: int, steps: int = MAX_POOL) -> VecEnv:
 
 
 def batch_of(env: Env | VecEnv, num_envs: int, steps: int) -> VecEnv:
-    """What the loop steps: `vectorize` of an Env; a VecEnv itself, clipped and checked alike."""
-    return checked_batch(env) if isinstance(env, VecEnv) else vectorize(env, num_envs, steps)
+    """What the loop steps: `vectorize` of an Env; a VecEnv itself, or so many simulators, clipped and checked alike."""
+    if not isinstance(env, VecEnv):
+        return vectorize(env, num_envs, steps)
+    return checked_batch(env.host.sized(num_envs, steps) if env.host else env)

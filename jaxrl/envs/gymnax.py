@@ -6,21 +6,43 @@ Importing gymnax starts the XLA backend: set platform flags before this module i
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces as gymnax_spaces
-from gymnax.environments.environment import Environment
-from gymnax.environments.misc.frozen_lake import FrozenLake
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import ArraySpace, Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
+
+
+@contextlib.contextmanager
+def _imported_when_used(*names: str) -> Iterator[None]:
+    """Within this context importing these modules gives a stand-in, which imports the module when it is used."""
+    there = [name for name in names if name not in sys.modules]
+    for name in there:
+        stand_in: Any = types.ModuleType(name)
+        stand_in.__getattr__ = lambda attribute, name=name: getattr(importlib.import_module(name), attribute)
+        sys.modules[name] = stand_in
+    try:
+        yield
+    finally:
+        for name in there:
+            del sys.modules[name]
+
+
+# gymnax draws with them, which we do not ask of it; they take longer to import than all the rest.
+with _imported_when_used("seaborn", "matplotlib.pyplot"):
+    import gymnax
+    from gymnax.environments import spaces as gymnax_spaces
+    from gymnax.environments.environment import Environment
+    from gymnax.environments.misc.frozen_lake import FrozenLake
 
 NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
 LAKE_MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # left, down, right, up

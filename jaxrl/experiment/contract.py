@@ -55,6 +55,8 @@ def is_agent(name: str) -> bool:
         found = lookup.find(name)
         beside = sys.modules.get(getattr(found, "__module__", ""))
         return any(hasattr(each, "Config") or hasattr(each, "HParams") for each in (found, beside))
+    if ":" in name:  # of a library
+        return False
     if name not in registry.agent_names() and name not in registry.env_names():
         raise registry.unknown_name("agent or environment", name, [*registry.agent_names(), *registry.env_names()])
     return name in registry.agent_names()
@@ -73,13 +75,17 @@ def env_lines(
     params = trees.strong(registry.with_params(name, environment.params, env_params or {}))
     if names := registry.param_names(params):
         yield Line(True, f"params, traced: {', '.join(names)}")
-    vec = batch_of(environment, environment.num_envs if isinstance(environment, VecEnv) else WIDTH, WIDTH * STEPS)
+    own_width = isinstance(environment, VecEnv) and not environment.host
+    vec = batch_of(environment, environment.num_envs if own_width else WIDTH, WIDTH * STEPS)  # type: ignore[union-attr]
     with checks.explained(name, (Exception,)):
         jax.eval_shape(lambda p: _random_steps(vec, p), params)
         yield Line(True, "reset and step: structure, shapes and dtypes of state, obs, reward, flags and metrics")
         first, again = (jax.jit(lambda p: _random_steps(vec, p))(params) for _ in range(2))  # traced anew each
     yield Line(True, f"vmap and scan: {vec.num_envs} environments for {STEPS} random steps")
-    _same(f"reset or step of {name} gives", first, again)
+    if vec.host:
+        first, again = ((start, vec.host.stored(jax.device_get(last)), steps) for start, last, steps in (first, again))
+    for function, i in (("reset", 0), ("step", 1), ("step", 2)):
+        _same(f"{function} of {name} gives", first[i], again[i])
     yield Line(True, "pure: the same key and action give the same results")
     (start, steps), states = jax.device_get((first[0], first[2])), first[1]
     for what, obs in (("reset", start), ("step", steps.obs)):
@@ -94,7 +100,7 @@ def env_lines(
         raise InputError(
             f"spec.storage_dtype of {name} is {spec.storage_dtype}, which does not hold its observations exactly"
         )
-    if spec.render is not None:
+    if spec.render is not None and isinstance(environment, Env):
         with checks.explained(f"spec.render of {name}", (Exception,)):
             frame = np.asarray(spec.render(trees.member(states, 0), params))
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:

@@ -139,8 +139,9 @@ class Experiment:
         spec = self.environment.spec
         params = registry.with_params(spec.id, self.environment.params, self.env_params)
         config = self.config
-        if isinstance(self.environment, VecEnv) and self.environment.num_envs != config.num_envs:
-            raise InputError(f"num_envs = {config.num_envs}, but this VecEnv has {self.environment.num_envs}")
+        vec = self.environment if isinstance(self.environment, VecEnv) else None
+        if vec and not vec.host and vec.num_envs != config.num_envs:
+            raise InputError(f"num_envs = {config.num_envs}, but this VecEnv has {vec.num_envs}")
         try:
             trainer = make_loop(
                 self.environment,

@@ -21,9 +21,12 @@ _sources: dict[str, dict[str, str]] = {}  # of what stands before the colon: pat
 _recorded: ContextVar[Mapping[str, str]] = ContextVar("recorded")
 
 
+LIBRARIES = ("gymnasium", "ale")  # whose environments are called library:ID
+
+
 def is_name(text: Any) -> bool:
     """Whether a text names own code."""
-    return isinstance(text, str) and ":" in text
+    return isinstance(text, str) and ":" in text and text.partition(":")[0] not in LIBRARIES
 
 
 @contextmanager
@@ -121,6 +124,29 @@ def call_of(text: str, what: str) -> tuple[str, list[Any], dict[str, Any]]:
         return name.strip(), [ast.literal_eval(argument) for argument in call.args], keywords
     except (ValueError, SyntaxError) as error:
         raise InputError(f"{what} {text!r} must look like name or name(1, low=2.5, x='text')") from error
+
+
+def made(text: str, what: str) -> Any:
+    """The object that a name means; with arguments, "net.py:Wide(64)", what its class or function gives for them.
+
+    `name_of` then knows the object by the whole text. what: what it is, for messages. Raises InputError.
+    """
+    name, args, kwargs = call_of(text, what)
+    found = find(name)
+    if "(" in text:
+        found = fitting(found, f"{what} {text!r}", *args, **kwargs)
+        _names[id(found)] = found, text
+    return found
+
+
+def functions(file: str) -> list[str]:
+    """The functions and classes of a source file, which is not run; `make` first. [] where it cannot be read."""
+    try:
+        body = ast.parse(Path(file).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return []
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"]
+    return sorted(names, key=lambda name: name != "make")
 
 
 def fitting(call: Any, what: str, *args: Any, **kwargs: Any) -> Any:

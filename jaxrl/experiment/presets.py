@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrl.core.errors import InputError, unknown
+from jaxrl.core import aliases
+from jaxrl.core.errors import InputError, setting_called, unknown
 from jaxrl.core.settings import build, hints
 from jaxrl.experiment import registry
 
@@ -30,14 +31,15 @@ def presets(agent: str) -> dict[str, dict[str, Any]]:
 def find_preset(agent: str, env_id: str, name: str | Path | None = None) -> tuple[str, dict[str, Any]]:
     """A preset's name and settings.
 
-    name: None takes the environment's own, if there is one; "none" takes none. `path/file.toml` is a table of settings, or a
-    table for each environment; a directory gives the settings of the run in it, or those that the tuning in it found best.
+    name: None takes the environment's own, if there is one (that of ID for "gymnasium:ID"); "none" takes none.
+    `path/file.toml` is a table of settings, or a table for each environment; a directory gives the settings of the run in
+    it, or those that the tuning in it found best.
 
     Raises ValueError where there is no such preset, or a file does not say what it should.
     """
     known = presets(agent)
     if name is None:
-        name = env_id if env_id in known else "none"
+        name = next((each for each in (env_id, env_id.removeprefix("gymnasium:")) if each in known), "none")
     if name == "none":
         return "none", {}
     if name in known:
@@ -94,30 +96,38 @@ def _read(path: Path, loads: Any) -> Any:
 def split_settings(factory: Any, values: Mapping[str, Any], owner: str) -> dict[str, dict[str, Any]]:
     """Settings by where they belong: "config", "hparams", "env" (without the prefix) and "run" (total_steps).
 
-    Raises ValueError for one that belongs nowhere.
+    A name of another library becomes ours. Raises ValueError for one that belongs nowhere.
     """
     fields = {"config": [*hints(factory.Config)], "hparams": [*hints(factory.HParams)], "run": ["total_steps"]}
     split: dict[str, dict[str, Any]] = {"config": {}, "hparams": {}, "run": {}, "env": {}}
-    for name, value in values.items():
-        kinds = ["env"] if name.startswith(ENV) else [kind for kind, names in fields.items() if name in names]
-        if not kinds:
-            raise unknown(f"setting of {owner}", name, sum(fields.values(), []))
-        split[kinds[0]][name.removeprefix(ENV)] = value
+    for given, value in values.items():
+        name = given if given.startswith(ENV) else setting_called(given, sum(fields.values(), []), owner)
+        kind = next((kind for kind, names in fields.items() if name in names), "env")
+        _put(split[kind], name.removeprefix(ENV), value, owner)
     return split
+
+
+def _put(settings: dict[str, Any], name: str, value: Any, owner: str) -> None:
+    if name in settings:
+        raise InputError(f"{name} of {owner} is given twice")
+    settings[name] = value
 
 
 def settings_of(factory: Any, kind: str, preset: Mapping[str, Any], explicit: Any, agent: str) -> Any:
     """An instance of the factory's Config or HParams: an explicit one alone, else `preset` overlaid with a mapping.
 
-    Raises ValueError naming the setting.
+    In the mapping a setting may have the name that another library gives it. Raises ValueError naming the setting.
     """
     cls, other = getattr(factory, kind), "HParams" if kind == "Config" else "Config"
+    known, elsewhere = hints(cls), hints(getattr(factory, other))
     if not isinstance(explicit, cls | Mapping | None):
         raise InputError(f"{kind.lower()} of {agent} must be a mapping or its {kind}, not {type(explicit).__name__}")
-    values = vars(explicit) if isinstance(explicit, cls) else {**preset, **(explicit or {})}
-    for name in values:
-        if name in hints(getattr(factory, other)):
+    given: dict[str, Any] = {}
+    for name, value in (vars(explicit) if isinstance(explicit, cls) else explicit or {}).items():
+        if aliases.meant(name, elsewhere) and not aliases.meant(name, known):
             raise InputError(f"{name!r} of {agent} belongs in {other.lower()}=, not in {kind.lower()}=")
+        _put(given, setting_called(name, known, agent), value, agent)
+    values = given if isinstance(explicit, cls) else {**preset, **given}
     if "torso" in values:
         values = {**values, "torso": registry.find_torso(values["torso"])}
     return build(cls, values, agent)

@@ -81,7 +81,9 @@ def named_agent(agent: str | AgentFactory | Callable) -> tuple[str | None, Agent
 def unknown_name(what: str, name: str, valid: list[str]) -> InputError:
     """The error for a name that is none of the valid ones, or a file whose attribute was forgotten."""
     if name.endswith(".py"):
-        return InputError(f"{name} is a file: name the {what} in it, as {name}:make")
+        found = lookup.functions(name)
+        there = f"; it has {', '.join(found)}" if found else ""
+        return InputError(f"{name} is a file: name the {what} in it, as {name}:{(*found, 'make')[0]}{there}")
     return unknown(what, name, valid)
 
 
@@ -107,8 +109,8 @@ def find_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> Env | Vec
 def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[str | None, Env | VecEnv]:
     """The name by which an environment is found again, None where there is none, and the environment.
 
-    env: an id or the name of own code, an Env, a VecEnv, a gymnax Environment, or a gymnax Environment's class or a function
-    that makes one of these; the last two, and ids, are given `env_kwargs`.
+    env: an id, `gymnasium:ID` or `ale:GAME`, the name of own code, an Env, a VecEnv, a gymnax Environment, or a gymnax
+    Environment's class or a function that makes one of these; the last two, and ids, are given `env_kwargs`.
 
     Raises ValueError for an unknown id, unknown or refused kwargs, or kwargs beside an instance.
     """
@@ -119,6 +121,11 @@ def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[st
         return _made(ours.get(name or "", name), env, kwargs)
     if lookup.is_name(env):
         return env, _made(env, lookup.find(env), kwargs)[1]
+    if ":" in env:
+        from jaxrl.envs.host.vec_env import vec_env
+
+        simulators = _of_library(env)
+        return env, vec_env(_construct(env, simulators, simulators, kwargs), 1)
     if env in own_envs():
         make = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
         return env, _construct(env, make, make, kwargs)
@@ -135,6 +142,8 @@ def arguments(env: str) -> list[inspect.Parameter]:
     """The arguments of an environment's constructor, for `env_kwargs`; env: a name as in `named_env`."""
     if lookup.is_name(env):
         made: Any = lookup.find(env)
+    elif ":" in env:
+        made = _of_library(env)
     elif env in own_envs():
         made = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
     else:
@@ -142,6 +151,12 @@ def arguments(env: str) -> list[inspect.Parameter]:
 
         made = gymnax.constructor(env)
     return [*inspect.signature(made).parameters.values()] if callable(made) and not isinstance(made, tuple) else []
+
+
+def _of_library(name: str) -> Callable:
+    """What makes the simulators of `library:ID`."""
+    library, _, env_id = name.partition(":")
+    return functools.partial(importlib.import_module(f"{envs.__name__}.host.{library}").simulators, env_id)
 
 
 def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | None, Env | VecEnv]:
@@ -172,7 +187,7 @@ def _of_gymnax(kind: type) -> bool:
 def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict[str, Any]) -> Any:
     parameters = inspect.signature(signature_of).parameters
     valid = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD]
-    any_name = len(valid) < len(parameters) and lookup.is_name(env_id)
+    any_name = len(valid) < len(parameters) and ":" in env_id
     for name in kwargs:
         if name not in valid and not any_name:
             raise unknown(f"argument of {env_id}", name, valid)
@@ -218,6 +233,8 @@ def transformed(environment: Env | VecEnv, transform: str | Callable) -> Env | V
         if not lookup.is_name(name) and name not in transforms():
             raise unknown("environment transform", name, transforms())
         function = lookup.find(name) if lookup.is_name(name) else transforms()[name]
+        if isinstance(environment, VecEnv) and not lookup.is_name(name):
+            raise InputError(f"{what} is of an Env, and {environment.spec.id} is a VecEnv")
     if not callable(function):
         raise InputError(f"{what} is no function")
     found = lookup.fitting(function, what, environment, *args, **kwargs)
@@ -272,10 +289,13 @@ def _like(name: str, value: Any, default: jax.Array) -> jax.Array:
 
 
 def find_torso(torso: Any) -> Any:
-    """A torso as a Config takes it: the name of own code is the class or instance of `flax.linen.Module` that it names."""
+    """A torso as a Config takes it: the name of own code is the class or instance of `flax.linen.Module` that it names.
+
+    With arguments, "net.py:Wide(64)", it is the instance that the class gives. Raises ValueError.
+    """
     if not lookup.is_name(torso):
         return torso
-    found = lookup.find(torso)
+    found = lookup.made(torso, "torso")
     if not (issubclass(found, nn.Module) if isinstance(found, type) else isinstance(found, nn.Module)):
         raise InputError(f"torso = {torso} must be a flax.linen.Module, or an instance of one")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import typing
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.experiment import Experiment
 
 ENV = "env."
+TORSOS = re.compile(r",(?![^(]*\))")  # between names, not between the arguments of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +154,7 @@ def value_text(value: Any) -> str:
 
 def _axis(name: str, given: Any, field: Field, ranges: bool) -> Axis:
     if name == "torso":
-        given = [_torso(value, field.hint) for value in (given.split(",") if isinstance(given, str) else given)]
+        given = [_torso(value, field.hint) for value in (TORSOS.split(given) if isinstance(given, str) else given)]
         field = dataclasses.replace(field, hint=str)
     kind, colon, rest = given.partition(":") if isinstance(given, str) else ("", "", "")
     if colon:
@@ -194,7 +196,8 @@ def _span(name: str, kind: str, rest: str) -> Span:
 
 def _checked_span(name: str, span: Span, field: Field, ranges: bool) -> Span:
     if not ranges:
-        raise InputError(f"{name} has a range in a grid, which takes values; draw from it with random {name}")
+        draw = f"--random {name}={axis_text(span)} --samples N (in Python random={{...}}, samples=N)"
+        raise InputError(f"{name} has a range in a grid, which takes values; draw from it with {draw}")
     if field.kind == "config":
         raise InputError(f"{name} is static (each value is a program of its own): give values, {name}=A,B, not a range")
     low, high = check(name, span.low, field.hint), check(name, span.high, field.hint)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.types import PyTree
 from jaxrl.experiment import lookup
@@ -121,16 +122,24 @@ class StopAtReturn(RowCallback):
 
 
 class Listener:
-    """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s."""
+    """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s.
+
+    callback: an object or, as `make` takes it, a name.
+    """
 
     def __init__(self, callback: Any) -> None:
-        self.callback, self.every = callback, int(getattr(callback, "every", 0))
+        self.name = callback if isinstance(callback, str) else ""
+        self.callback = make(callback)
+        self.every = int(getattr(self.callback, "every", 0))
         self.pending: list[Chunk] = []
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call one of its methods."""
+        """Call one of its methods. Raises InputError for what a callback raises that was given by name."""
         found = getattr(self.callback, name, None)
-        return getattr(Callback, name)(self, *args) if found is None else found(*args)
+        if found is None:
+            return getattr(Callback, name)(self, *args)
+        with checks.explained(f"{name} of callback {self.name}", (Exception,) if self.name else ()):
+            return found(*args)
 
 
 class KeepBest(RowCallback):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,13 +81,16 @@ class Checkpoints:
             for old in sorted(_iterations(self.directory))[:-KEEP]:
                 self._path(old).unlink()
 
-    def restore(self, template: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+    def restore(
+        self, template: PyTree, wanted: Callable[[int], bool] = lambda iteration: True
+    ) -> tuple[PyTree, dict[str, Any]] | None:
         """The newest intact (state, meta), or None where none was ever written.
 
-        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. A damaged checkpoint is named in a
+        template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. wanted: whether the one of an
+        iteration will do. A damaged checkpoint is named in a
         warning and passed over. Raises InputError where all are damaged, or the newest intact one is another program's.
         """
-        iterations = sorted(_iterations(self.directory), reverse=True)
+        iterations = sorted(filter(wanted, _iterations(self.directory)), reverse=True)
         for iteration in iterations:
             path = self._path(iteration)
             try:

@@ -98,7 +98,10 @@ class Training:
         self.run_s, self.eval_s = meta.get("run_s", 0.0), meta.get("eval_s", 0.0)
         names = meta.get("diverged", [])
         self.diverged = np.array([member.label in names for member in wave.members])
-        self.states = self._place(restored.states) if restored else programs.start(wave.arguments(self.trainer))
+        try:
+            self.states = self._place(restored.states) if restored else programs.start(wave.arguments(self.trainer))
+        except jax.errors.JaxRuntimeError as error:
+            raise self._cause(error) from None
         self._pace, self._exits = Pace(), ExitStack()
 
     def __enter__(self) -> Training:
@@ -109,8 +112,16 @@ class Training:
             self._exits = self._exits.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._exits.close()
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            raise self._cause(error) from None
+        if self.trainer.vec.host and error is None:
+            self.trainer.vec.host.release(jax.device_get(self.states.env))
+
+    def _cause(self, error: Exception) -> Exception:
+        """What a simulator on the host raised, where an error of JAX comes from that."""
+        return (self.trainer.vec.host and self.trainer.vec.host.failure()) or error
 
     @property
     def finished(self) -> bool:
@@ -170,7 +181,8 @@ class Training:
 
     def host_states(self) -> PyTree:
         """A copy of the members' states on the host, leaves [members, ...]; typed keys as their raw data."""
-        return self.wave.layout.unpad(to_host(self.states))
+        states, host = self.wave.layout.unpad(to_host(self.states)), self.trainer.vec.host
+        return states._replace(env=host.stored(states.env)) if host else states
 
     def evaluate(self, episodes: int = FINAL_EPISODES) -> Evaluation:
         """A greedy evaluation of the members as they stand, on the host: fields [members, episodes]."""
@@ -202,12 +214,17 @@ class Training:
 
     def _place(self, states: PyTree) -> PyTree:
         """The members' states [members, ...] on the devices that compute them, padded."""
-        return jax.device_put(self.wave.layout.pad(states), self.programs.layout.sharding)
+        padded, host, members = self.wave.layout.pad(states), self.trainer.vec.host, len(self.wave.members)
+        if host:
+            env = jax.tree.map(lambda x, y: np.concatenate([x[:members], y[members:]]), padded.env, host.idle(padded.env))
+            padded = padded._replace(env=env)
+        return jax.device_put(padded, self.programs.layout.sharding)
 
     def _boundary(self, until: int, after: int | None = None) -> int:
         """The next iteration count at which somebody must be told: an evaluation, a callback's `every`, or `until`."""
         done = self.done if after is None else after
-        periods = [self.wave.eval_every, *(listener.every for listener in self._listeners)]
+        restarts = self.trainer.restart_iterations * self.trainer.steps_per_iteration if self.trainer.vec.host else 0
+        periods = [restarts, self.wave.eval_every, *(listener.every for listener in self._listeners)]
         return min([until, *(self._reached(done, every) for every in periods if every)])
 
     def _reached(self, done: int, every: int) -> int:

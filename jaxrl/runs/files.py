@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.loop import Trainer
 from jaxrl.runs import documents, metrics
 from jaxrl.runs.callbacks import Callback, Event
 from jaxrl.runs.checkpoint import Checkpoints
@@ -17,23 +18,32 @@ from jaxrl.runs.metrics import METRICS, TIMING, JsonLines
 from jaxrl.runs.wave import CHECKPOINTS, Wave
 
 
-def restore(wave: Wave, trainer: Any, *, same_settings: bool = True) -> Snapshot | None:
+def restore(wave: Wave, trainer: Trainer, *, same_settings: bool = True) -> Snapshot | None:
     """The newest intact checkpoint of a wave's directory; None where none was written yet.
 
     same_settings: whether hyper-parameters are what config.json says, as they are but in a population. Raises ValueError.
     """
     if not (wave.directory / CHECKPOINTS).is_dir():
         return None
-    found = Checkpoints(wave.directory / CHECKPOINTS).restore(wave.template(trainer))
+    checkpoints, template = Checkpoints(wave.directory / CHECKPOINTS), wave.template(trainer)
+    found = checkpoints.restore(template)
     if not found:
         return None
     if found[1]["total_steps"] != trainer.total_steps:
         extended = documents.read_config(wave.directory).get("extended") or [{"to": None}]
         if extended[-1]["to"] != wave.experiment.total_steps:
             raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
+        found = checkpoints.restore(template, lambda done: _resumable(trainer, done))
+        if not found:
+            return None
     if same_settings:
         _check_settings(wave, trainer, found[0])
     return Snapshot(*found)
+
+
+def _resumable(trainer: Trainer, done: int) -> bool:
+    """Whether training can go on from a state after `done` iterations; see `Trainer.restart_iterations`."""
+    return trainer.restart_iterations > 0 and done % trainer.restart_iterations == 0
 
 
 def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
@@ -75,13 +85,14 @@ class Files(Callback):
 
     def start(self, training: Training) -> None:
         """Cut what comes after the checkpoint."""
+        self._trainer = training.trainer
         self._checkpoints.discard_after(training.done)
         self._log = JsonLines(self._directory / METRICS, self._bytes)
         self._timing = JsonLines(self._directory / TIMING)
 
     def wants_state(self, done: int) -> bool:
         """For a checkpoint that is due."""
-        self._due = self._unsaved >= self._every
+        self._due = self._unsaved >= self._every and _resumable(self._trainer, done)
         return self._due
 
     def update(self, event: Event) -> None:
@@ -100,8 +111,9 @@ class Files(Callback):
             self._log.flush()  # whoever watches the run sees it
 
     def leave(self, event: Event) -> None:
-        """Save where training ends."""
-        if self._saved != (event.training.done, event.training.stopped):
+        """Save where training ends, or from where it can go on."""
+        done = event.training.done
+        if self._saved != (done, event.training.stopped) and (event.training.finished or _resumable(self._trainer, done)):
             self._save(event)
 
     def finish(self, training: Training, summary: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxrl.core import spaces
+from jaxrl.core import spaces, trees
 from jaxrl.core.checks import checked
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.numbers import readable
+from jaxrl.core.policy import Policy
 from jaxrl.core.spaces import Discrete
 from jaxrl.core.types import Env, EnvSpec, Key, PyTree, TrainState
 from jaxrl.show import drawings, tiles
@@ -43,9 +45,14 @@ class Recording(NamedTuple):
 
 
 def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000) -> Recording:
-    """One greedy episode, at most `max_steps` long. Raises ValueError for a VecEnv, whose states cannot be told apart."""
+    """One greedy episode, at most `max_steps` long; of simulators on the host, states are what they show, or None.
+
+    Raises ValueError for a VecEnv whose states cannot be told apart, or that cannot be seen.
+    """
     if not isinstance(trainer.env, Env):
-        raise InputError("only an Env can be recorded, not a VecEnv")
+        if trainer.env.host is None or trainer.env.host.filmed is None:
+            raise InputError(f"{trainer.env.spec.id} cannot be recorded: it is a VecEnv without pictures")
+        return _recorded_on_host(trainer, state, trainer.env.host.filmed(), key, max_steps)
     env = checked(trainer.env)
     reset_key, step_key = jax.random.split(key)
 
@@ -75,6 +82,29 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
     return Recording(states, obs, jax.tree.map(lambda x: x[:length], actions), rewards[:length], end)
 
 
+def _recorded_on_host(trainer: Trainer, state: TrainState, simulator: Any, key: Key, max_steps: int) -> Recording:
+    """`record` of a simulator as `Host.filmed` makes it."""
+    policy, memory = Policy(trainer, state), None
+    obs = simulator.reset(np.asarray(jax.random.randint(key, (1,), 0, 2**31 - 1), np.int64))
+    frames, seen, end = [simulator.frame()], [trees.member(obs, 0)], "goes on"
+    actions: list[Any] = []
+    rewards: list[Any] = []
+    while end == "goes on" and len(actions) < max_steps:
+        action, memory = policy(obs, memory)
+        simulator.send(action)
+        row = simulator.receive()
+        obs, ended = row.obs, bool(row.terminated[0] | row.truncated[0])
+        end = "goes on" if not ended else "terminated" if row.terminated[0] else "truncated"
+        frames.append(frames[-1] if ended else simulator.frame())  # what it shows then is the next episode's
+        seen.append(trees.member(row.next_obs, 0))
+        actions.append(trees.member(action, 0))
+        rewards.append(row.reward[0])
+    simulator.close()
+    frames = [] if frames[0] is None else frames
+    states, *rest = (jax.tree.map(lambda *x: np.stack(x), *each) if each else None for each in (frames, seen, actions))
+    return Recording(states, *rest, np.array(rewards, np.float32), end)  # type: ignore[arg-type, call-arg]
+
+
 class Film(NamedTuple):
     """Pictures of an episode, and for how many milliseconds each is shown."""
 
@@ -92,7 +122,8 @@ def film(trainer: Trainer, state: TrainState, key: Key, max_frames: int = MAX_FR
     """One greedy episode in at most `max_frames` frames, evenly spaced; the last shows where it ended, for longer."""
     episode, spec, params = record(trainer, state, key), trainer.env.spec, jax.device_get(state.env_params)
     length, totals = len(episode.rewards), np.concatenate([[0.0], np.cumsum(episode.rewards, dtype=float)])
-    paint = drawings.choose(spec, episode.states, episode.obs)
+    seen = dataclasses.replace(spec, render=None) if episode.states is None else spec
+    paint = drawings.choose(seen, episode.states, episode.obs)
     frames = []
     for i in np.unique(np.linspace(0, length, min(length + 1, max_frames)).round().astype(int)):
         env_state, obs = jax.tree.map(lambda x, i=i: x[i], (episode.states, episode.obs))

@@ -43,11 +43,13 @@ def in_memory(plan: Plan, callback_objects: Sequence[Any] = (), progress: bool |
     platform.remind()
     shown = on_terminal() if progress is None else progress
     label = f"{plan.base.env} {plan.base.agent}"
+    if shown and plan.caveat:
+        say(f"jaxrl: {plan.caveat}")
     done, before = [], plan.compile_s
     for program in plan.program_list:
         for wave in program.waves(plan.eval_every):
             recorder = Recorder()
-            told = [*map(callbacks.make, [*plan.callbacks, *callback_objects]), recorder]
+            told = [*plan.callbacks, *callback_objects, recorder]
             told += [Progress(label)] if shown else []
             with Training(wave, program.compiled_for(wave.layout), told) as training:
                 training.advance()
@@ -73,6 +75,8 @@ def train(
         if plan.alone:
             described |= directory.describe(plan.program_list[0].waves(plan.eval_every)[0])
         directory.create(folder, described, overwrite)
+        if plan.caveat:
+            say(f"jaxrl: {plan.caveat}")
         return _finish(plan, folder, options, run_waves, draw)
 
 

@@ -124,6 +124,17 @@ class Plan:
         """The files of own code, those of callbacks included: {name: {"path", "sha256"}}."""
         return self.base.sources | callbacks.sources(self.callbacks)
 
+    @property
+    def caveat(self) -> str:
+        """What simulators on the host cannot promise, in one line; "" where the environment is part of the program."""
+        host = self.program_list[0].compiled.trainer.vec.host
+        if not host:
+            return ""
+        return (
+            f"{self.base.env} is simulated on the host: sameness and exact resume hold as far as a simulator's numbers "
+            f"follow from its seed; all start anew every {host.restart_every:,} steps of each, where checkpoints are"
+        )
+
     def lines(self) -> list[str]:
         """The plan as a table."""
         members = len(self.configurations) * self.seeds
@@ -177,6 +188,7 @@ class Plan:
             "asked": self.asked,
             "callbacks": self.callbacks,
             "extended": self.extended,
+            **({"caveat": self.caveat} if self.caveat else {}),
             "programs": [
                 {
                     "devices": p.compiled.layout.devices,

@@ -18,7 +18,7 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.devices.memory import available_bytes
 from jaxrl.experiment.members import Member
-from jaxrl.runs import callbacks, checkpoint, directory, documents, files, sinks
+from jaxrl.runs import checkpoint, directory, documents, files, sinks
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.progress import Progress
@@ -117,7 +117,8 @@ def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence
         from_byte = restored.meta["metrics_bytes"] if restored else 0
         group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
         told = [
-            *map(callbacks.make, [*plan.callbacks, *options.callbacks]),
+            *plan.callbacks,
+            *options.callbacks,
             *extra,
             files.Files(wave, options.checkpoint_every, restored),
             *([sinks.TensorBoard(wave)] if options.tensorboard else []),

@@ -68,7 +68,7 @@ def test_eval_prints_the_first_seeds_table(trained, capsys):
 
     _, printed, _ = run(capsys, "eval", trained[0], "--episodes", 1)
     title, header, *rows = printed.splitlines()[:12]
-    assert title == "action values of member 0, * greedy"
+    assert title == "action values of seed 0, * greedy"
     assert header.split() == ["state", "action", "0", "action", "1", "action", "2"]
     _, states = jaxrl.load(trained[0])
     q = states.agent.q[0]
@@ -105,7 +105,9 @@ def test_lists(capsys):
     assert code == 0 and [line.split()[0] for line in printed.splitlines()] == registry.agent_names()
     code, printed, _ = run(capsys, "list", "envs")
     names = [line.split()[0] for line in printed.splitlines()]
-    assert code == 0 and names == registry.env_names() and {"RandomGame", "CartPole-v1"} <= set(names)
+    assert code == 0 and names == [*registry.env_names(), "gymnasium:ID", "ale:GAME"]
+    names = names[:-2]
+    assert {"RandomGame", "CartPole-v1"} <= set(names)
     assert len([n for n in names if n not in registry.own_envs()]) == 25
 
 
@@ -133,6 +135,7 @@ def test_help_shows_the_presets_values(capsys):
 
 
 TRAIN = ["train", "dqn", "--env", "CartPole-v1", "--out", "{tmp}/new"]
+SWEEP = ["sweep", *TRAIN[1:]]
 BAD = [
     (["trian"], "'trian'; nearest: train"),
     (["train", "dqm", "--env", "CartPole-v1"], "'dqm'; nearest: dqn"),
@@ -142,6 +145,10 @@ BAD = [
     (["train", "dqn", "--env", "MNISTBandit-bsuite", "--out", "{tmp}/new"], "needs a download"),
     ([*TRAIN, "--learning-rat", "1"], "'--learning-rat' of jaxrl train dqn; nearest: --learning-rate"),
     ([*TRAIN, "stray"], "unknown argument 'stray'"),
+    (["train", "dqn", "CartPole-v1"], "an environment is a flag too: jaxrl train dqn --env CartPole-v1"),
+    ([*TRAIN, "--dry-run"], "unknown flag '--dry-run' of jaxrl train dqn; it is of jaxrl sweep"),
+    ([*SWEEP, "--grid", "gamma=0.9", "1"], "unknown argument '1' of jaxrl sweep dqn after 'gamma=0.9': several values"),
+    ([*SWEEP, "--grid", "gamma=uniform:0.9,1"], "draw from it with --random gamma=uniform:0.9,1.0 --samples N"),
     ([*TRAIN, "--learning-rate", "abc"], "--learning-rate"),
     ([*TRAIN, "--learning-rate", "-1"], "learning_rate = -1.0 is out of range: must be > 0"),
     ([*TRAIN, "--learning-rate", "nan"], "learning_rate"),

@@ -52,8 +52,6 @@ def test_names_of_other_libraries():
     )
     with pytest.raises(InputError, match="learning_rate is given twice"):
         search_space.read_axes(base, {"lr": "1e-4", "learning_rate": "1e-3"}, ranges=False)
-    with pytest.raises(InputError, match="unknown setting of dqn 'buffer_size'; nearest: replay_capacity"):
-        Experiment("dqn", "CartPole-v1", config={"buffer_size": 100})
     with pytest.raises(InputError, match="unknown setting of ppo 'batch_size'; nearest: num_minibatches"):
         Experiment("ppo", "CartPole-v1", config={"batch_size": 100})
 

@@ -119,6 +119,15 @@ def test_observations_may_be_products():
         policy({"place": 2})
 
 
+def test_the_states_of_several_members_are_refused_in_words(trained):
+    trainer, state = trained
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    with pytest.raises(ValueError, match=r"got those of 2: take one with jaxrl.member\(states, 0\)"):
+        jaxrl.policy((trainer, states))
+    with pytest.raises(ValueError, match=r"got those of 2: take one with jaxrl.member\(states, 0\)"):
+        jaxrl.evaluate(trainer, states, jax.random.key(0))
+
+
 def test_a_member_of_a_directory_or_of_a_result(tmp_path):
     kwargs = {"total_steps": 500, "preset": "none", "config": {"num_envs": 2, "hidden_sizes": ()}, "seeds": 2}
     result = jaxrl.sweep("reinforce", "CartPole-v1", grid={"learning_rate": [0.1]}, **kwargs)

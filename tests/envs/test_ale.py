@@ -10,7 +10,7 @@ from ale_py.vector_env import AtariVectorEnv  # noqa: E402
 
 from jaxrl.core.errors import InputError  # noqa: E402
 from jaxrl.envs.host import ale  # noqa: E402
-from jaxrl.envs.host.pool import vec_env  # noqa: E402
+from jaxrl.envs.host.vec_env import vec_env  # noqa: E402
 
 WIDTH, STEPS = 2, 25
 

@@ -38,6 +38,24 @@ def test_a_file_decides_what_is_not_explicit_and_is_not_needed_again(text, tmp_p
     assert again == found and again.preset == str(file) and again.hparams.learning_rate == 0.25
 
 
+def test_settings_may_have_the_names_of_other_libraries(tmp_path):
+    """In Python and in a preset's file; beside our own name they are one too many."""
+    found = jaxrl.Experiment("ppo", "CartPole-v1", config={"n_envs": 2, "net_arch": (8,)}, hparams={"lr": 0.5, "lam": 0.25})
+    assert (found.config.num_envs, found.config.hidden_sizes) == (2, (8,))
+    assert (found.hparams.learning_rate, found.hparams.gae_lambda) == (0.5, 0.25)
+    assert found.replace(hparams={"ent_coef": 0.125}).hparams.entropy_coef == 0.125
+    file = tmp_path / "mine.toml"
+    file.write_text("lr = 0.25\ntotal_timesteps = 3000\n")
+    assert made(file).hparams.learning_rate == 0.25 and made(file, hparams={"lr": 0.5}).hparams.learning_rate == 0.5
+    for hparams, message in (
+        ({"lr": 1.0, "learning_rate": 1.0}, "learning_rate of q_learning is given twice"),
+        ({"n_envs": 3}, "'n_envs' of q_learning belongs in config=, not in hparams="),
+        ({"lrr": 1.0}, "unknown setting of q_learning 'lrr'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            made("none", hparams=hparams)
+
+
 def directory_of(folder, kind, found, **summary):
     """What a run or a tuning leaves, as far as a preset reads it."""
     folder.mkdir()
@@ -61,7 +79,7 @@ def test_a_directory_gives_what_was_trained_or_what_was_found_best(tmp_path):
     ("text", "words"),
     [
         ("learning_rat = 1", "unknown setting of preset .*learning_rat'; nearest: learning_rate"),
-        ("lr = 1", "unknown setting of preset .* 'lr'; nearest: learning_rate"),
+        ("lr = 1\nlearning_rate = 1", "learning_rate of preset .* is given twice"),
         ("learning_rate = -1", "learning_rate = -1 is out of range"),
         ("learning_rate = ", "mine.toml is damaged"),
         ('["RandomGam"]\nlearning_rate = 1', "has no table for RandomGame, but has RandomGam: settings lie"),

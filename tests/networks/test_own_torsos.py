@@ -1,14 +1,19 @@
 """A user's flax Modules as torsos: both protocols, with every policy-gradient agent, and what is refused."""
 
+import json
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxrl
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import check
 from jaxrl.core.spaces import Box, Discrete
+from jaxrl.experiment import experiment as experiments
+from jaxrl.experiment import search_space
 from jaxrl.networks.memory import GRU
 from jaxrl.networks.torsos import TorsoSetting, torso_of
 from tests.small import QUICK, of_config, small_trainer
@@ -138,6 +143,36 @@ def test_what_is_no_torso_is_refused_in_one_line(setting, message):
     with pytest.raises(InputError, match=message) as refused:
         torso_of(setting, Box((4,)), (8,))
     assert "\n" not in str(refused.value)
+
+
+def test_a_named_module_may_have_arguments(tmp_path):
+    """Recorded by its whole name, and made again from it; in a grid commas between its arguments part nothing."""
+    file = tmp_path / "net.py"
+    file.write_text(NET)
+    name = f"{file}:Wide(3, slope=0.5)"
+    experiment = jaxrl.Experiment("a2c", "CartPole-v1", config={"torso": name}, total_steps=1000)
+    assert (experiment.config.torso.width, experiment.config.torso.slope) == (3, 0.5)
+    written = json.loads(json.dumps(experiment.to_json()))
+    assert written["config"]["torso"] == name and list(written["sources"]) == [f"{file}:Wide"]
+    assert experiments.from_json(written) == experiment
+    axes = search_space.read_axes(experiment, {"torso": f"{name},{file}:Wide(4),mlp"}, ranges=False)
+    assert axes["torso"].values == (name, f"{file}:Wide(4)", "mlp")
+    with pytest.raises(InputError, match=r"torso '.*net.py:Wide\(3, high=4\)': got an unexpected keyword argument 'high'"):
+        jaxrl.Experiment("a2c", "CartPole-v1", config={"torso": f"{file}:Wide(3, high=4)"})
+
+
+NET = """
+import flax.linen as nn
+
+
+class Wide(nn.Module):
+    width: int
+    slope: float = 1.0
+
+    @nn.compact
+    def __call__(self, obs):
+        return nn.leaky_relu(nn.Dense(self.width)(obs), self.slope)
+"""
 
 
 def test_a_module_passes_as_a_setting():

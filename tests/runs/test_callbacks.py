@@ -236,6 +236,11 @@ class Enough:
             event.stop(self.reason)
 
 
+class Fails:
+    def update(self, event):
+        raise KeyError("no such metric")
+
+
 class Nothing:
     pass
 """
@@ -284,6 +289,13 @@ def test_what_is_no_callback_is_one_line_before_any_compile(words, message, own,
     assert cli.main(["train", "q_learning", "--env", "CliffWalking", "--out", str(out), *given]) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1 and not out.exists()
+
+
+def test_what_a_callback_of_a_file_raises_is_one_line_that_says_where(own, tmp_path, capsys):
+    words = ["train", "q_learning", "--env", "CliffWalking", "--total-steps", "4000", "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--callback", f"{own}:Fails"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"jaxrl: error: update of callback {own}:Fails raises KeyError: 'no such metric' ({own}, line 15)"
 
 
 def test_the_library_refuses_objects_that_need_evaluations():

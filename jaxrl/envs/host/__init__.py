@@ -1,1 +1,1 @@
-"""Simulators outside the compiled program: what runs them (pool.py), and a file for each library."""
+"""Simulators outside the program: pool.py runs them, vec_env.py gives them to the loop; beside them a file a library."""

@@ -8,6 +8,7 @@ two of `frame_skip`, the last `stack` of them as channels.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import EnvSpec, PyTree
-from jaxrl.envs.host.pool import Received, Simulators
+from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, shown
 
 SIZE = 84
 
@@ -27,10 +28,12 @@ class AtariPool:
         from ale_py.vector_env import AtariVectorEnv
 
         self._envs = AtariVectorEnv(game, width, autoreset_mode="SameStep", **settings)
+        self._newest: Any = None
 
     def reset(self, seeds: np.ndarray) -> PyTree:
         """New games everywhere."""
-        return _channels_last(self._envs.reset(seed=seeds)[0])
+        self._newest = _channels_last(self._envs.reset(seed=seeds)[0])
+        return self._newest
 
     def send(self, action: PyTree) -> None:
         """Begin a step."""
@@ -39,12 +42,15 @@ class AtariPool:
     def receive(self) -> Received:
         """The step's end."""
         frames, reward, terminated, truncated, info = self._envs.recv()
-        obs = _channels_last(frames)
-        last = obs
+        obs = last = self._newest = _channels_last(frames)
         if "final_obs" in info:
             ended = (terminated | truncated)[:, None, None, None]
             last = np.where(ended, _channels_last(info["final_obs"]), obs)
         return Received(obs, last, reward.astype(np.float32), terminated, truncated, np.ones_like(terminated))
+
+    def frame(self) -> np.ndarray:
+        """The newest frame of the first, grey as the agent sees it, twice as large."""
+        return np.repeat(self._newest[0, :, :, -1:].repeat(2, 0).repeat(2, 1), 3, -1)
 
     def close(self) -> None:
         """End the emulators."""
@@ -68,13 +74,14 @@ def simulators(
     all_actions: bool = False,
     max_frames: int = 108_000,
     threads: int = 0,
+    restart_every: int = RESTART_EVERY,
 ) -> Simulators:
     """Emulators of one game, by its name in lower case with underscores or as in "MsPacman".
 
     sticky: probability that the emulator repeats the last action for a frame. noop_max: most frames of nothing at a game's
     start. fire_on_reset: press fire then. life_loss: a lost life terminates. all_actions: all 18 of the joystick, instead of
     those the game knows. max_frames: of an episode, then it is truncated. threads: of each member; 0 = ale-py's choice.
-    Raises InputError for an unknown game, or where ale-py is not installed.
+    restart_every: see pool.py. Raises InputError for an unknown game, or where ale-py is not installed.
     """
     try:
         from ale_py import roms
@@ -99,5 +106,6 @@ def simulators(
     example = AtariVectorEnv(name, 1, **settings)
     actions = int(example.single_action_space.n)  # type: ignore[attr-defined]
     example.close()
-    spec = EnvSpec(f"ale:{name}", Box((SIZE, SIZE, stack), 0, 255, np.uint8), Discrete(actions), "uint8")
-    return Simulators(spec, lambda width: AtariPool(name, width, settings))
+    spec = EnvSpec(f"ale:{game}", Box((SIZE, SIZE, stack), 0, 255, np.uint8), Discrete(actions), "uint8", shown)
+    new = partial(AtariPool, name, settings=settings)
+    return Simulators(spec, new, partial(new, 1), restart_every)

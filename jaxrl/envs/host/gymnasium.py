@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from jaxrl.core import checks
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.types import EnvSpec, PyTree
-from jaxrl.envs.host.pool import Received, Simulators
+from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, shown
 from jaxrl.envs.host.spaces import space_of
 
 HANGS = 60.0  # seconds that a step of simulators in processes may take
@@ -62,6 +62,13 @@ class GymnasiumPool:
             jax.tree.map(lambda whole, last, i=i: whole.__setitem__(i, last), before, info["final_obs"][i])
         return Received(after, before, reward.astype(np.float32), terminated, truncated, np.ones_like(terminated))
 
+    def frame(self) -> np.ndarray | None:
+        """What the first environment shows, which was made with render_mode="rgb_array"; None without what it draws with."""
+        try:
+            return np.asarray(self._envs.render()[0], np.uint8)
+        except gymnasium.error.DependencyNotInstalled:  # pygame, say
+            return None
+
     def close(self) -> None:
         """End the environments, and their processes."""
         self._envs.close()
@@ -71,18 +78,25 @@ class GymnasiumPool:
         return jax.tree.map(lambda x, like: np.array(x, like.dtype), obs, self._like)
 
 
-def simulators(env_id: str, processes: bool = False, **kwargs: Any) -> Simulators:
-    """The environments of a Gymnasium id. kwargs: those of `gymnasium.make`. Raises InputError for what it refuses."""
+def simulators(env_id: str, processes: bool = False, restart_every: int = RESTART_EVERY, **kwargs: Any) -> Simulators:
+    """The environments of a Gymnasium id.
+
+    processes: each in a process of its own. restart_every: see pool.py. kwargs: those of `gymnasium.make`. Raises InputError
+    for what it refuses.
+    """
     if env_id not in gymnasium.registry:
         raise unknown("Gymnasium environment", env_id, gymnasium.registry)
     make = partial(gymnasium.make, env_id, **kwargs)
     name = f"gymnasium:{env_id}"
     with checks.explained(f"making {name}", (Exception,)):
         example = make()
+        drawn = "rgb_array" in example.metadata.get("render_modes", [])
     spec = EnvSpec(
         name,
         space_of(example.observation_space, f"observation space of {name}"),
         space_of(example.action_space, f"action space of {name}"),
+        render=shown if drawn else None,
     )
     example.close()
-    return Simulators(spec, lambda width: GymnasiumPool(make, spec, width, processes))
+    filmed = (lambda: GymnasiumPool(partial(make, render_mode="rgb_array"), spec, 1, False)) if drawn else None
+    return Simulators(spec, lambda width: GymnasiumPool(make, spec, width, processes), filmed, restart_every)

@@ -1,28 +1,34 @@
-"""Simulators on the host, stepped by the compiled loop: a `VecEnv` whose init and step call out of the program.
+"""Simulators on the host: pools of them, started, stepped and checked. `vec_env.py` gives them to the compiled loop.
 
-Each member of a run (a seed of a configuration) has a pool of N simulators of its own. Under `vmap` one call steps the
-pools of all members: their actions are sent first and their results collected then, so that members whose simulators run in
-threads or processes do not wait for each other. A member's numbers do not depend on who else is trained.
+Each member of a run (a seed of a configuration) has a pool of N simulators of its own. One call steps the pools of all
+members: their actions are sent first and their results collected then, so that members whose simulators run in threads or
+processes do not wait for each other. A member's numbers do not depend on who else is trained.
 
-The state that the loop carries is only a handle: the simulators themselves are on the host, and stay until the process ends.
-They cannot be stored, nor go back: such a state can be stepped once only, and not in another process.
+The state that the loop carries is only a handle; the simulators are on the host, and cannot be stored. So every
+`restart_every` steps a pool is started anew, with seeds that follow from the first ones: running episodes are truncated
+there. A state at such a step can be stored, and gone on with in any process, as often as one likes: the simulators start
+from the same seeds. Any other state can be stepped once only, by the process that has its simulators.
 """
 
 from __future__ import annotations
 
 import atexit
+import dataclasses
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import io_callback
 
 from jaxrl.core import checks
 from jaxrl.core.errors import InputError
-from jaxrl.core.types import EnvSpec, EnvStep, Key, PyTree, VecEnv
+from jaxrl.core.types import EnvSpec, EnvStep, PyTree
+
+RESTART_EVERY = 50_000  # steps of each simulator
+STORED, IDLE = -1, -2  # instead of a pool's number: of a state that was stored; of one whose steps are zeros
 
 
 class Received(NamedTuple):
@@ -55,68 +61,154 @@ class Pool(Protocol):
         """Give back what the simulators hold."""
 
 
-class Handle(NamedTuple):
-    """What the loop carries of a pool: its number, and how often it was stepped; int32 []."""
+class Filmed(Pool, Protocol):
+    """One simulator that can be seen."""
 
-    number: jax.Array
-    steps: jax.Array
+    def frame(self) -> np.ndarray | None:
+        """What it shows now, uint8 [H, W, 3]; None where it cannot be drawn here."""
+
+
+class Handle(NamedTuple):
+    """What the loop carries of a pool: its number in this process, its first seeds [N], how often it was stepped; int32."""
+
+    number: Any
+    seeds: Any
+    steps: Any
+
+
+@dataclasses.dataclass
+class Running:
+    """A pool, and where it is."""
+
+    number: int
+    pool: Pool
+    seeds: np.ndarray
+    steps: int
 
 
 class Simulators:
-    """All pools of one kind in this process, by number. spec: what they must give. new: (N) -> Pool."""
+    """All pools of one kind in this process.
 
-    def __init__(self, spec: EnvSpec, new: Callable[[int], Pool]) -> None:
-        self.spec, self.new = spec, new
-        self._pools: list[Pool] = []
-        self._steps: list[int] = []
+    spec: what they must give. new: (N) -> Pool. filmed: makes one simulator that can be seen. restart_every: see above;
+    0: never.
+    """
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        new: Callable[[int], Pool],
+        filmed: Callable[[], Filmed] | None = None,
+        restart_every: int = RESTART_EVERY,
+    ) -> None:
+        self.spec, self.new, self.filmed, self.restart_every = spec, new, filmed, restart_every
+        self._failure: InputError | None = None
+        self._running: dict[int, Running] = {}
+        self._numbers = itertools.count()
         self._lock = threading.Lock()  # devices call at the same time
         atexit.register(self.close)
 
     def start(self, seeds: np.ndarray) -> tuple[int, PyTree]:
         """A new pool, a seed for each simulator: its number and obs [N, ...]. Raises InputError where it cannot start."""
+        pool, obs = self._started(seeds, 0)
+        return self._add(pool, seeds, 0).number, obs
+
+    def step(self, handle: Handle, actions: PyTree, restart_every: int = 0) -> tuple[Handle, PyTree, EnvStep]:
+        """Step the pools of M members: handle [M, ...], actions [M, N, ...] -> handle, obs after resets, EnvStep.
+
+        Members that have one pool are copies of each other: it is stepped once. Raises InputError, naming the simulator, for
+        what the spec does not allow.
+        """
+        lanes = [(int(number), i if number == STORED else 0) for i, number in enumerate(handle.number)]
+        first = {lane: lanes.index(lane) for lane in lanes}
+        pools = {lane: self._at(Handle(*(x[i] for x in handle)), restart_every) for lane, i in first.items()}
+        stepped = {lane: running for lane, running in pools.items() if running}
+        with checks.explained(f"step of {self.spec.id}", (Exception,)):
+            for lane, running in stepped.items():
+                running.pool.send(jax.tree.map(lambda x, i=first[lane]: x[i], actions))
+            received = {lane: running.pool.receive() for lane, running in stepped.items()}
+        rows = dict.fromkeys(lanes, (np.int32(IDLE), self._nothing(handle.seeds.shape[-1])))
+        for lane, running in stepped.items():
+            rows[lane] = np.int32(running.number), self._stepped(running, received[lane], restart_every)
+        which, (obs, out) = jax.tree.map(lambda *x: np.stack(x), *(rows[lane] for lane in lanes))
+        return Handle(which, handle.seeds, handle.steps + np.int32(1)), obs, out
+
+    def release(self, numbers: np.ndarray) -> None:
+        """Close pools that are stepped no more."""
+        with self._lock:
+            found = [self._running.pop(int(number), None) for number in np.ravel(numbers)]
+        for running in filter(None, found):
+            running.pool.close()
+
+    def close(self) -> None:
+        """Close all pools."""
+        self.release(np.array([*self._running]))
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Within this context an error is kept for `failure`: the program that called us raises one of its own."""
+        try:
+            yield
+        except InputError as error:
+            self._failure = error
+            raise
+
+    def failure(self) -> InputError | None:
+        """What ended the program that called us, once; None where it was nothing of ours."""
+        found, self._failure = self._failure, None
+        return found
+
+    def _started(self, seeds: np.ndarray, times: int) -> tuple[Pool, PyTree]:
+        """A pool and its first obs [N, ...], as it is started for the `times`-th time."""
+        if times:
+            seeds = np.array([np.random.SeedSequence((int(seed), times)).generate_state(1)[0] >> 1 for seed in seeds])
         with checks.explained(f"start of {self.spec.id}", (Exception,)):
             pool = self.new(len(seeds))
             obs = pool.reset(seeds.astype(np.int64))
         self._check_obs("reset", obs, len(seeds))
+        return pool, obs
+
+    def _add(self, pool: Pool, seeds: np.ndarray, steps: int) -> Running:
         with self._lock:
-            self._pools.append(pool)
-            self._steps.append(0)
-            return len(self._pools) - 1, obs
+            running = Running(next(self._numbers), pool, np.array(seeds), steps)
+            self._running[running.number] = running
+            return running
 
-    def step(self, handle: Handle, actions: PyTree) -> tuple[np.ndarray, PyTree, EnvStep]:
-        """Step the pools of M members: handle [M], actions [M, N, ...] -> steps [M], obs after resets, EnvStep [M, N, ...].
+    def _at(self, handle: Handle, restart_every: int) -> Running | None:
+        """The pool of a state, started anew where that is what the state says; None of an idle one."""
+        number, steps = int(handle.number), int(handle.steps)
+        if number == IDLE:
+            return None
+        known = self._running.get(number)
+        same = known is not None and np.array_equal(known.seeds, handle.seeds)
+        if known and same and known.steps == steps:
+            return known
+        if restart_every and steps % restart_every == 0:
+            return self._add(self._started(handle.seeds, steps // restart_every)[0], handle.seeds, steps)
+        if known is None or not same:
+            raise InputError(f"the simulators of this state of {self.spec.id} are gone: it cannot be gone on with")
+        raise InputError(
+            f"the simulators of {self.spec.id} are at step {known.steps}, the state at step {steps}: a state with "
+            "simulators on the host can be stepped once only"
+        )
 
-        Raises InputError, naming the simulator, for what the spec does not allow.
-        """
-        numbers = [self._checked(int(number), int(steps)) for number, steps in zip(*handle, strict=True)]
-        with checks.explained(f"step of {self.spec.id}", (Exception,)):
-            for i, number in enumerate(numbers):
-                self._pools[number].send(jax.tree.map(lambda x, i=i: x[i], actions))
-            received = [self._pools[number].receive() for number in numbers]
-        for number, each in zip(numbers, received, strict=True):
-            self._steps[number] += 1
-            self._check(each, len(each.reward))
-        r = jax.tree.map(lambda *rows: np.stack(rows), *received)
-        out = EnvStep(r.next_obs, r.reward, r.terminated, r.truncated, {}, r.valid)
-        return np.asarray(handle.steps, np.int32) + np.int32(1), r.obs, out
+    def _stepped(self, running: Running, r: Any, restart_every: int) -> tuple[PyTree, EnvStep]:
+        """obs after resets and the row of one pool that was stepped; it is started anew where that is due."""
+        self._check(r, len(r.reward))
+        running.steps += 1
+        obs, ended = r.obs, r.terminated | r.truncated
+        cut: Any = np.zeros_like(ended)
+        if restart_every and running.steps % restart_every == 0:
+            running.pool.close()
+            running.pool, obs = self._started(running.seeds, running.steps // restart_every)
+            cut = ~ended
+        return obs, EnvStep(r.next_obs, r.reward, r.terminated, r.truncated | cut, {}, r.valid, cut)
 
-    def close(self) -> None:
-        """Close all pools; no state with simulators can be stepped any more."""
-        with self._lock:
-            pools, self._pools, self._steps = self._pools, [], []
-        for pool in pools:
-            pool.close()
-
-    def _checked(self, number: int, steps: int) -> int:
-        """The number of a pool that is as its handle says."""
-        if number >= len(self._pools):
-            raise InputError(f"the simulators of this state of {self.spec.id} are gone: such a run cannot be resumed")
-        if self._steps[number] != steps:
-            raise InputError(
-                f"the simulators of {self.spec.id} are at step {self._steps[number]}, the state at step {steps}: a state "
-                "with simulators on the host can be stepped once only"
-            )
-        return number
+    def _nothing(self, width: int) -> tuple[PyTree, EnvStep]:
+        like = checks.element(self.spec.observation_space, (width,))
+        obs: Any = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+        reward: Any = np.zeros(width, np.float32)
+        flag: Any = np.zeros(width, bool)
+        return obs, EnvStep(obs, reward, flag, flag, {}, flag, flag)
 
     def _check(self, received: Received, width: int) -> None:
         self._check_obs("step", received.obs, width)
@@ -133,6 +225,11 @@ class Simulators:
             _check_array(f"{self.spec.id}: {function} gives obs{jax.tree_util.keystr(path)}", x, like.shape, like.dtype)
 
 
+def shown(frame: np.ndarray, params: PyTree) -> np.ndarray:
+    """`render` of an EnvSpec: the state of a filmed simulator is what it shows."""
+    return frame
+
+
 def _check_array(what: str, x: Any, shape: tuple[int, ...], dtype: Any) -> None:
     if not isinstance(x, np.ndarray) or x.shape != shape or x.dtype != dtype:
         got = f"{x.dtype}{list(x.shape)}" if isinstance(x, np.ndarray) else type(x).__name__
@@ -140,75 +237,3 @@ def _check_array(what: str, x: Any, shape: tuple[int, ...], dtype: Any) -> None:
     if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
         index = int(np.argwhere(~np.isfinite(x))[0][0])
         raise InputError(f"{what} that is not finite, in simulator {index} of {len(x)}")
-
-
-def vec_env(simulators: Simulators, num_envs: int) -> VecEnv:
-    """N simulators of one kind as a `VecEnv`."""
-    spec = simulators.spec
-    obs_like = checks.element(spec.observation_space, (num_envs,))
-
-    def init(key: Key, params: PyTree) -> tuple[Handle, PyTree]:
-        number, obs = start(_seeds(jax.random.split(key, num_envs)))
-        return Handle(number, jnp.int32(0)), obs
-
-    def step(
-        keys: Key, state: Handle, pool: PyTree, action: PyTree, params: PyTree
-    ) -> tuple[Handle, PyTree, PyTree, EnvStep]:
-        steps, obs, out = advance(state, action)
-        return Handle(state.number, steps), obs, pool, out
-
-    @_members_together
-    def start(seeds: jax.Array) -> tuple[jax.Array, PyTree]:
-        members = seeds.shape[:-1]
-
-        def on_host(seeds: jax.Array) -> tuple[np.ndarray, PyTree]:
-            found = [simulators.start(row) for row in np.asarray(seeds).reshape(-1, num_envs)]
-            obs = jax.tree.map(lambda *x: np.stack(x), *(obs for _, obs in found))
-            return _shaped((np.asarray([number for number, _ in found], np.int32), obs), members)
-
-        return io_callback(on_host, (jax.ShapeDtypeStruct(members, jnp.int32), _each(obs_like, members)), seeds)
-
-    @_members_together
-    def advance(handle: Handle, action: PyTree) -> tuple[jax.Array, PyTree, EnvStep]:
-        members = handle.steps.shape
-
-        def on_host(*args: PyTree) -> PyTree:
-            flat = [jax.tree.map(lambda x: np.reshape(np.asarray(x), (-1, *x.shape[len(members) :])), arg) for arg in args]
-            return _shaped(simulators.step(*flat), members)
-
-        flag: Any = jax.ShapeDtypeStruct((num_envs,), jnp.bool_)
-        reward: Any = jax.ShapeDtypeStruct((num_envs,), jnp.float32)
-        out = EnvStep(obs_like, reward, flag, flag, {}, flag)
-        return io_callback(on_host, (handle.steps, *_each((obs_like, out), members)), handle, action)
-
-    return VecEnv(spec, (), num_envs, init, lambda key, params: (), step)
-
-
-def _seeds(keys: Key) -> jax.Array:
-    """A seed in [0, 2³¹) from each key [N]."""
-    return jax.vmap(lambda key: jax.random.bits(key, (), jnp.uint32) >> 1)(keys).astype(jnp.int32)
-
-
-def _each(tree: PyTree, members: tuple[int, ...]) -> PyTree:
-    """Shapes with the members' axes in front."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*members, *x.shape), x.dtype), tree)
-
-
-def _shaped(tree: PyTree, members: tuple[int, ...]) -> PyTree:
-    """Leaves [M, ...] -> [*members, ...]."""
-    return jax.tree.map(lambda x: np.reshape(np.asarray(x), (*members, *np.shape(x)[1:])), tree)
-
-
-def _members_together(fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """`fn`, which takes any axes of members in front: its `vmap` is one call with one more of them."""
-    wrapped = jax.custom_batching.custom_vmap(fn)
-
-    @wrapped.def_vmap
-    def rule(size: int, in_batched: list[PyTree], *args: PyTree) -> tuple[PyTree, PyTree]:
-        def spread(x: jax.Array, batched: bool) -> jax.Array:
-            return x if batched else jnp.broadcast_to(x, (size, *x.shape))
-
-        out = wrapped(*jax.tree.map(spread, args, tuple(in_batched)))
-        return out, jax.tree.map(lambda _: True, out)
-
-    return wrapped

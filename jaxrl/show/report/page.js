@@ -73,6 +73,10 @@ function drawProfiles() {
 function drawEffects() {
   byId("effects").hidden = !data.effects.length;
   for (const effect of data.effects) {
+    const beside = data.effects.filter((each) => each.source === effect.source); // one scale, so that they compare
+    const heights = beside.flatMap((e) => [e.each_y, e.mean, e.low, e.high].flat()).filter((y) => y !== null);
+    const [low, high] = [Math.min(...heights), Math.max(...heights)];
+    const margin = 0.06 * (high - low) || 1;
     const chart = make("div", { className: "chart" });
     const source = data.sources[effect.source];
     byId("effect-charts").append(make("div", {}, make("h3", { textContent: (several ? `${source.dir}: ` : "") + effect.name }), chart));
@@ -85,7 +89,8 @@ function drawEffects() {
       error_y: { type: "data", symmetric: false, array: up, arrayminus: down, color: "#0072b2", thickness: 1.5 } };
     const ticks = effect.labels.length ? { tickvals: effect.x, ticktext: effect.labels } : {};
     const xaxis = { ...AXIS, ...ticks, type: effect.scale === "log" ? "log" : "linear" };
-    Plotly.newPlot(chart, [dots, means], { ...LAYOUT, xaxis, yaxis: { ...AXIS, title: { text: "final return" } } }, CONFIG);
+    Plotly.newPlot(chart, [dots, means], { ...LAYOUT, xaxis,
+      yaxis: { ...AXIS, title: { text: "final return" }, range: [low - margin, high + margin] } }, CONFIG);
   }
 }
 
