@@ -6,8 +6,8 @@ pqn: 32 environments × 128 steps, one epoch of 16 minibatches, 64-64 with layer
 
 Libraries take turns, a process each time; ours and rejax's run the work twice and give the faster run. One seed is
 `jit(trainer.train)` on one device as a library user has it, and beside it (`configured`) with `jaxrl.configure()`, whose
-flags buy sameness for some speed; several are one `jaxrl.sweep`, configured; rejax's are vmapped. Stable-Baselines3 and sbx train one
-seed for 50,000 steps, after 12,000 that do not count. Figures are medians of the rounds.
+flags buy sameness for some speed; several are one `jaxrl.sweep`, configured; rejax's are vmapped. Stable-Baselines3 and sbx
+train one seed for 50,000 steps, after 12,000 that do not count. Figures are medians of the rounds.
 """
 
 from __future__ import annotations

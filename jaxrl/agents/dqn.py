@@ -28,12 +28,14 @@ from jaxrl.agents.parts import common, off_policy, q_replay
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.spaces import has_mask
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
 from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, value_distributions, values
+from jaxrl.ops.values import ILLEGAL
 from jaxrl.replay import ring
 from jaxrl.replay.ring import Batch
 
@@ -100,18 +102,20 @@ def q_values(config: Config, hp: HParams, z: jax.Array) -> jax.Array:
     """Q(s, ·) = E[Z(s, ·)]: [..., A] of the network's output [..., A, M]."""
     if config.distributional == "c51":
         atoms = value_distributions.support(hp.v_min, hp.v_max, config.num_atoms)
-        return (jax.nn.softmax(z) * jnp.broadcast_to(atoms, z.shape)).sum(-1)
+        expected = (jax.nn.softmax(z) * jnp.broadcast_to(atoms, z.shape)).sum(-1)
+        return jnp.where(z[..., 0] > ILLEGAL / 2, expected, ILLEGAL)
     return z.mean(-1) if config.distributional == "quantile" else z[..., 0]
 
 
-def behaviour_actions(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key) -> jax.Array:
-    """Actions int32 [N] of the behaviour policy. q: Q(s, ·) float32 [N, A]; keys: [N]."""
+def behaviour_actions(config: Config, hp: HParams, q: jax.Array, clock: Clock, keys: Key, masked: bool) -> jax.Array:
+    """Actions int32 [N] of the behaviour policy. q: Q(s, ·) float32 [N, A]; keys: [N]. masked: see `epsilon_greedy`."""
     behaviour = ("greedy" if config.noisy else "epsilon_greedy") if config.exploration == "auto" else config.exploration
     if behaviour == "boltzmann":
         probs = jax.vmap(exploration.boltzmann_probs, (0, None))(q, hp.temperature)
         return jax.vmap(exploration.sample)(keys, probs)
     if behaviour == "epsilon_greedy":
-        return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q, hp.epsilon(clock))
+        choose = partial(exploration.epsilon_greedy, masked=masked)
+        return jax.vmap(choose, (0, 0, None))(keys, q, hp.epsilon(clock))
     return exploration.greedy(q)
 
 
@@ -170,14 +174,14 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         return q_values(config, hp, value_distribution(network(hp), state.learner.params, obs))
 
     def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
-        keys = jax.random.split(key, len(obs))
+        keys = jax.random.split(key, len(jax.tree.leaves(obs)[0]))
         if config.noisy:  # each environment has a draw of the weights of its own
             keys, noise_keys = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
             z = jax.vmap(partial(value_distribution, network(hp), state.learner.params))(obs, noise_keys)
             q = q_values(config, hp, z)
         else:
             q = action_values(hp, state, obs)
-        return behaviour_actions(config, hp, q, clock, keys), ()
+        return behaviour_actions(config, hp, q, clock, keys, has_mask(spec.observation_space)), ()
 
     def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return exploration.greedy(action_values(hp, state, obs))

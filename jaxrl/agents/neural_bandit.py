@@ -28,8 +28,10 @@ import optax
 
 from jaxrl.agents.parts import common, off_policy
 from jaxrl.core import trees
+from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, NonNegative, Positive, hyperparameters
+from jaxrl.core.spaces import has_mask
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State, Transition
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.torsos import Torso
@@ -156,6 +158,8 @@ CHOICES = {"epsilon_greedy": by_epsilon, "ensemble": by_member, "bayesian": by_p
 def make(spec: EnvSpec, config: Config) -> Agent:
     """A contextual bandit for discrete actions and any array observation."""
     num_actions = common.discrete_actions(spec, "neural_bandit")
+    if has_mask(spec.observation_space):
+        raise InputError(f"agent 'neural_bandit' knows no action masks, and {spec.id} has one; use agent 'dqn' or 'ppo'")
     off_policy.check_torso(spec, config.torso, "neural_bandit", "ppo")
     network: Any = RewardNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
     bootstrapped = config.exploration == "ensemble"

@@ -15,6 +15,7 @@ discrete actions.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -27,7 +28,7 @@ from jaxrl.agents.parts import common, off_policy
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Positive, Range, hyperparameters
-from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.spaces import Box, Discrete, legal_actions
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
 from jaxrl.networks.critic import TwinBoxCritic, TwinQNetwork
 from jaxrl.networks.policy import PolicyHead
@@ -72,20 +73,28 @@ class Learner(NamedTuple):
     opt_state: PyTree
 
 
-def target_entropy(space: Discrete | Box, hp: HParams) -> Scalar:
-    """H: `target_entropy` above 0.89 of the largest if discrete; above -1 nat a dimension, half its width being the unit."""
+def target_entropy(space: Discrete | Box, hp: HParams, legal: jax.Array | None = None) -> Scalar:
+    """H: `target_entropy` above 0.89 of the largest if discrete; above -1 nat a dimension, half its width being the unit.
+
+    legal: bool [B, n], of a batch with an action mask, which bounds the entropy of each state: then the mean over them.
+    """
     if isinstance(space, Discrete):
-        return 0.89 * float(np.log(space.n)) + hp.target_entropy
+        largest = float(np.log(space.n)) if legal is None else jnp.log(jnp.maximum(legal.sum(-1), 1)).mean()
+        return 0.89 * largest + hp.target_entropy
     half_widths = 0.5 * boxes.bounds(space)[1]
     return float(np.log(half_widths).sum()) + half_widths.size * (hp.target_entropy - 1.0)
 
 
 class Networks(NamedTuple):
-    """actor: obs -> π. critic: both critics, of (obs, action) or, for discrete actions, of obs for all of them."""
+    """actor: obs -> π. critic: both critics, of (obs, action) or, for discrete actions, of obs for all of them.
+
+    space: of actions. legal: (obs) -> where they may be taken, bool [B, n]; None without a mask.
+    """
 
     actor: Any
     critic: Any
     space: Discrete | Box
+    legal: Callable[[PyTree], jax.Array | None]
 
     def q_values(self, critic_params: PyTree, obs: jax.Array, action: jax.Array) -> jax.Array:
         """Q_1 and Q_2 at `action`: float32 [2, B]."""
@@ -121,7 +130,7 @@ def networks(spec: EnvSpec, config: Config) -> Networks:
         critic: Any = TwinQNetwork(spec.observation_space, config.torso, config.hidden_sizes, space.n)
     else:
         critic = TwinBoxCritic(spec.observation_space, space, config.torso, config.hidden_sizes)
-    return Networks(actor, critic, space)
+    return Networks(actor, critic, space, partial(legal_actions, spec.observation_space))
 
 
 def loss(
@@ -142,7 +151,8 @@ def loss(
     }
     total = parts["critic_loss"] + parts["actor_loss"]
     if config.auto_temperature:
-        missing = target_entropy(nets.space, hp) - jax.lax.stop_gradient(parts["entropy"])
+        target = target_entropy(nets.space, hp, nets.legal(batch.obs))
+        missing = target - jax.lax.stop_gradient(parts["entropy"])
         total = total - params.log_temperature * missing
     parts |= {"q_value": masked_mean(q.mean(0), batch.valid), "temperature": alpha}
     return total, {name: Mean.of(x) for name, x in parts.items()}
@@ -170,7 +180,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         policy_key, random_key = jax.random.split(key)
         action = nets.actor.apply(state.learner.params.actor, obs).sample(policy_key)
-        return off_policy.random_at_first(spec, config, clock, random_key, action), ()
+        return off_policy.random_at_first(spec, config, clock, random_key, obs, action), ()
 
     def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return nets.actor.apply(state.learner.params.actor, obs).mode()

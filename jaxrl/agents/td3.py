@@ -136,9 +136,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
     def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         noise_key, random_key = jax.random.split(key)
-        noise = hp.exploration_noise * nets.noise(noise_key, len(obs))
+        noise = hp.exploration_noise * nets.noise(noise_key, len(jax.tree.leaves(obs)[0]))
         action = nets.actions(state.learner.params.actor, obs, noise)
-        return off_policy.random_at_first(spec, config, clock, random_key, action), ()
+        return off_policy.random_at_first(spec, config, clock, random_key, obs, action), ()
 
     def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return nets.actions(state.learner.params.actor, obs)

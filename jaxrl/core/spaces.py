@@ -14,6 +14,7 @@ import numpy as np
 from jaxrl.core.errors import InputError
 
 UNBOUNDED = 1e30  # gymnax writes the largest float32 for infinity
+MASK = "action_mask"  # the part of an observation that says which of n actions may be taken now: not 0, [n]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +154,30 @@ ArraySpace = Discrete | Box | MultiDiscrete
 Space = ArraySpace | Product
 
 
-def one_array(space: Space) -> ArraySpace:
-    """`space`, whose elements are one array each. Raises ValueError for a product of spaces."""
-    if isinstance(space, Product):
-        raise InputError(f"{space} is not one array; make it one with envs.transforms.flatten")
-    return space
+def has_mask(space: Space) -> bool:
+    """Whether observations have an action mask."""
+    return isinstance(space, Product) and MASK in space.names
+
+
+def without_mask(space: Product) -> Product:
+    """The space of what is seen beside the action mask."""
+    if not has_mask(space):
+        return space
+    return Product.of(**{name: part for name, part in zip(space.names, space.spaces, strict=True) if name != MASK})
+
+
+def legal_actions(space: Space, obs: Any) -> jax.Array | None:
+    """Where actions may be taken, bool [..., n], of observations with leading axes; None where there is no mask."""
+    return obs[MASK] != 0 if has_mask(space) else None
+
+
+def check_mask(space: Space, action_space: Space) -> None:
+    """Raises InputError where observations have a mask that is not one of the actions."""
+    if not isinstance(space, Product) or not has_mask(space):
+        return
+    mask: Any = space.spaces[space.names.index(MASK)]
+    if not isinstance(action_space, Discrete) or mask.shape != (action_space.n,):
+        raise InputError(f"{MASK} of shape {list(mask.shape)} is none of {action_space}: it needs one entry for each action")
 
 
 def clip(space: Space, x: Any) -> Any:

@@ -18,11 +18,12 @@ import numpy as np
 from jaxrl.core import checks, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
-from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, check_mask, legal_actions
 from jaxrl.core.types import Clock, Env, PyTree, VecEnv
 from jaxrl.core.vectorize import batch_of
 from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.experiment import Experiment
+from jaxrl.ops import exploration
 
 WIDTH, STEPS = 8, 128  # environments and steps that are tried
 HOMES = ("CartPole-v1", "Pendulum-v1", "RandomGame", "GaussianBandit")  # where an agent is tried, the first that it takes
@@ -71,6 +72,7 @@ def env_lines(
     for field, space in (("observation_space", spec.observation_space), ("action_space", spec.action_space)):
         if not isinstance(space, Discrete | Box | MultiDiscrete | Product):
             raise InputError(f"spec.{field} of {name} is {type(space).__name__}: make it of jaxrl.Box, jaxrl.Discrete, ...")
+    check_mask(spec.observation_space, spec.action_space)
     yield Line(True, f"spec: {spec}")
     params = trees.strong(registry.with_params(name, environment.params, env_params or {}))
     if names := registry.param_names(params):
@@ -110,18 +112,22 @@ def env_lines(
 
 
 def _random_steps(vec: VecEnv, params: PyTree) -> tuple[PyTree, PyTree, Any]:
-    """Random actions for STEPS: first observations [N, ...], last states [N, ...], EnvSteps [T, N, ...]."""
+    """Random legal actions for STEPS: first observations [N, ...], last states [N, ...], EnvSteps [T, N, ...]."""
     init_key, pool_key, act_key, env_key = jax.random.split(jax.random.key(0), 4)
     n = vec.num_envs
 
-    def one_step(carry: tuple[PyTree, PyTree], keys: Any) -> tuple[tuple[PyTree, PyTree], Any]:
-        action = jax.vmap(vec.spec.action_space.sample)(keys[0])
-        state, _, pool, out = vec.step(keys[1], *carry, action, params)
-        return (state, pool), out
+    def one_step(carry: tuple[PyTree, PyTree, PyTree], keys: Any) -> tuple[tuple[PyTree, PyTree, PyTree], Any]:
+        legal = legal_actions(vec.spec.observation_space, carry[2])
+        if legal is None:
+            action = jax.vmap(vec.spec.action_space.sample)(keys[0])
+        else:
+            action = jax.vmap(exploration.sample)(keys[0], legal.astype(jnp.float32))
+        state, obs, pool, out = vec.step(keys[1], *carry[:2], action, params)
+        return (state, pool, obs), out
 
     state, obs = vec.init(init_key, params)
     keys = (jax.random.split(act_key, (STEPS, n)), jax.random.split(env_key, (STEPS, n)))
-    (last, _), steps = jax.lax.scan(one_step, (state, vec.prepare(pool_key, params)), keys)
+    (last, *_), steps = jax.lax.scan(one_step, (state, vec.prepare(pool_key, params), obs), keys)
     return obs, last, steps
 
 

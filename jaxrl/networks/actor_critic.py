@@ -7,11 +7,11 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 
-from jaxrl.core.spaces import Space
+from jaxrl.core.spaces import Space, legal_actions
 from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
-from jaxrl.networks.policy import BoxPolicy, PolicyHead
+from jaxrl.networks.policy import BoxPolicy, PolicyHead, masked
 from jaxrl.networks.torsos import SequenceTorso
 from jaxrl.ops.distributions import Distribution
 
@@ -56,5 +56,6 @@ class ActorCritic(nn.Module):
         memories = memory if self.remembers else ((),) * len(torsos)
         outs = [torso(m, obs, first) for torso, m in zip(torsos, memories, strict=True)]
         features, memories = zip(*outs, strict=True)
-        output = Output(self.policy_head(features[0]), self.value_head(features[-1])[..., 0])
+        policy = masked(self.policy_head(features[0]), legal_actions(self.torso.space, obs))
+        output = Output(policy, self.value_head(features[-1])[..., 0])
         return output, memories if self.remembers else ()

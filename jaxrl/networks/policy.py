@@ -15,6 +15,7 @@ from jaxrl.networks.dense import Dense
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.ops.boxes import is_bounded
 from jaxrl.ops.distributions import Beta, Categorical, Distribution, Gaussian, Joint, MultiCategorical, SquashedGaussian
+from jaxrl.ops.values import ILLEGAL
 
 BoxPolicy = Literal["gaussian", "squashed_gaussian", "beta"]
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0  # of a deviation that depends on the state, as in implementations of SAC
@@ -74,6 +75,11 @@ class PolicyHead(nn.Module):
         mean = self._dense(features, size)
         log_std = self.param("log_std", nn.initializers.zeros, (size,), jnp.float32)
         return family(mean, jnp.broadcast_to(log_std, mean.shape), space)
+
+
+def masked(policy: Distribution, legal: jax.Array | None) -> Distribution:
+    """`policy` that takes legal actions only, bool [..., A]; None: itself."""
+    return policy if legal is None else Categorical(jnp.where(legal, policy.logits, ILLEGAL))  # type: ignore[attr-defined]
 
 
 def bounded_log_std(raw: jax.Array) -> jax.Array:

@@ -6,11 +6,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from jaxrl.core.spaces import Space
+from jaxrl.core.spaces import Space, legal_actions
 from jaxrl.core.types import PyTree
 from jaxrl.networks.initializers import near_zero
 from jaxrl.networks.torsos import MLP, Layers, SequenceTorso, Torso, remembers, torso_of
+from jaxrl.ops.values import ILLEGAL
 
 
 class QNetwork(nn.Module):
@@ -21,6 +23,7 @@ class QNetwork(nn.Module):
     dueling: a hidden layer and a head for V(s), and for A(s, ·); the output is V + A - mean_a A, per atom (Wang et al. 2016,
     equation 9; Hessel et al. 2018, section 3). The hidden layer is the last of hidden_sizes; a memory of that size, which
     both streams need, comes before it.
+    Of an action that the observation's mask forbids all numbers are `ILLEGAL`.
     """
 
     space: Space
@@ -55,10 +58,14 @@ class QNetwork(nn.Module):
             hidden_sizes = self.hidden_sizes[:-1] if self.dueling else self.hidden_sizes
             features = Torso(self.space, self.torso, hidden_sizes, self.layers)(obs)
         if not self.dueling:
-            return self._head(features, self.num_actions), memory
+            return self._legal(self._head(features, self.num_actions), obs), memory
         value = self._head(MLP(self.hidden_sizes[-1:], self.layers)(features), 1)
         advantage = self._head(MLP(self.hidden_sizes[-1:], self.layers)(features), self.num_actions)
-        return value + advantage - advantage.mean(-2, keepdims=True), memory
+        return self._legal(value + advantage - advantage.mean(-2, keepdims=True), obs), memory
+
+    def _legal(self, out: jax.Array, obs: Any) -> jax.Array:
+        legal = legal_actions(self.space, obs)
+        return out if legal is None else jnp.where(legal[..., None], out, ILLEGAL)
 
     @nn.nowrap
     def _sequence_torso(self, **module: Any) -> SequenceTorso:

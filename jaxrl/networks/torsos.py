@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxrl.core import checks
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import OneOf, check
-from jaxrl.core.spaces import Discrete, Space, one_array
+from jaxrl.core.spaces import ArraySpace, Discrete, Product, Space, without_mask
 from jaxrl.core.types import PyTree
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.memory import GRU, LSTM, Transformer
@@ -120,6 +120,8 @@ class Torso(nn.Module):
 
     name_: a name of ours, or a module of a user's: (observations float32 [B, *shape]) -> features [B, ...]. Each sees
     numbers: one-hot vectors for a discrete space, images of pixels (uint8 [H, W, C]) over 255; an MLP sees them flattened.
+    Of a product each part has a torso of ours of its own, whose features are joined; a user's sees the dict or tuple. An
+    action mask is not seen.
     """
 
     space: Space
@@ -129,10 +131,14 @@ class Torso(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
+        if isinstance(self.name_, str) and isinstance(self.space, Product):
+            parts = [Torso(s, _of_part(self.name_, s), self.hidden_sizes, self.layers)(x) for s, x in _seen(self.space, obs)]
+            return jnp.concatenate(parts, -1)
         x, batch = _numbers(obs, self.space)
         if not isinstance(self.name_, str):
-            rows = x.reshape(-1, *x.shape[len(batch) :])
-            return _features(instance(self.name_).copy(name="own")(rows), rows.shape[:1]).reshape(*batch, -1)
+            rows = jax.tree.map(lambda part: part.reshape(-1, *part.shape[len(batch) :]), x)
+            features = instance(self.name_).copy(name="own")(rows)
+            return _features(features, jax.tree.leaves(rows)[0].shape[:1]).reshape(*batch, -1)
         name = resolve(self.name_, self.space)  # type: ignore[arg-type]
         if name in CNNS:
             params, convolutions, _ = CNNS[name]
@@ -222,7 +228,11 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
 
     Raises InputError where the torso cannot take the observation.
     """
-    shape = one_array(space).shape
+    if isinstance(space, Product):
+        for part, _ in _seen(space):
+            resolve(_of_part(name, part), part)  # type: ignore[arg-type]
+        return name
+    shape = space.shape
     side = min(shape[:2]) if len(shape) == 3 else 0
     fitting = [cnn for cnn, (_, _, least) in CNNS.items() if side >= least]
     if name == "auto":
@@ -244,8 +254,8 @@ def _check_core(made: SequenceTorso) -> None:
 
 def _check_own(made: SequenceTorso) -> None:
     """A user's module on shapes alone: T = 3 steps of N = 2 environments."""
-    space, name = one_array(made.space), type(made.name_).__name__
-    obs, first = jnp.zeros((3, 2, *space.shape), space.dtype), jnp.ones((3, 2), bool)
+    name, first = type(made.name_).__name__, jnp.ones((3, 2), bool)
+    obs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), checks.element(made.space, (3, 2)))
     call = lambda: made.init_with_output(jax.random.key(0), made.initial(2), obs, first)[0][1]  # noqa: E731
     with checks.explained(f"torso = {name}", (Exception,)):
         before, after = jax.eval_shape(lambda: made.initial(2)), jax.eval_shape(call)
@@ -253,14 +263,29 @@ def _check_own(made: SequenceTorso) -> None:
         raise InputError(f"torso = {name} must return a memory of the shapes and dtypes of its initial one: {before}")
 
 
-def _numbers(obs: jax.Array, space: Space) -> tuple[jax.Array, tuple[int, ...]]:
-    """Observations of a space as float32 [..., *shape], and their leading axes."""
-    shape = one_array(space).shape
+def _seen(space: Product, obs: Any = None) -> list[tuple[Any, Any]]:
+    """The parts of a product of spaces, and those of its elements (None where there are none), without an action mask."""
+    seen = without_mask(space)
+    parts = [None] * len(seen.spaces) if obs is None else seen.parts(obs)
+    return list(zip(seen.spaces, parts, strict=True))
+
+
+def _of_part(name: str, part: ArraySpace) -> str:
+    """The torso of one part: a CNN is only for images."""
+    return "auto" if name in CNNS and len(part.shape) != 3 else name
+
+
+def _numbers(obs: Any, space: Space) -> tuple[Any, tuple[int, ...]]:
+    """Observations of a space as float32 [..., *shape], and their leading axes; of a product for each part, mask apart."""
+    if isinstance(space, Product):
+        parts = [_numbers(x, part) for part, x in _seen(space, obs)]
+        return without_mask(space).join([x for x, _ in parts]), parts[0][1]
+    shape = space.shape
     batch = obs.shape[: obs.ndim - len(shape)]
     if isinstance(space, Discrete):
         return jax.nn.one_hot(obs, space.n, dtype=jnp.float32), batch
     # Both dtypes: pixels may have been normalised already, and numbers of any kind may be stored as uint8.
-    pixels = len(shape) == 3 and obs.dtype == space.dtype == jnp.uint8  # type: ignore[union-attr]
+    pixels = len(shape) == 3 and obs.dtype == space.dtype == jnp.uint8
     return obs.astype(jnp.float32) / 255 if pixels else obs.astype(jnp.float32), batch
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.core.types import Key, Scalar
+from jaxrl.ops.values import ILLEGAL
 
 
 def linear_schedule(progress: jax.Array, start: Scalar, end: Scalar, fraction: Scalar) -> jax.Array:
@@ -22,16 +23,19 @@ def greedy(q_values: jax.Array) -> jax.Array:
     return jnp.argmax(q_values, -1).astype(jnp.int32)
 
 
-def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
+def epsilon_greedy(key: Key, q_values: jax.Array, epsilon: Scalar, masked: bool = False) -> jax.Array:
     """A uniform action with probability ε, else the first greedy one (Sutton & Barto, 2nd ed., section 2.2).
 
-    q_values: float32 [A]. Returns int32 []. One draw serves both choices: u < ε decides to explore, and u / ε, then
-    uniform on [0, 1), which action.
+    q_values: float32 [A]. masked: whether values may be `ILLEGAL`, whose actions are never taken. Returns int32 []. One draw
+    serves both choices: u < ε decides to explore, and u / ε, then uniform on [0, 1), which action.
     """
-    num_actions = q_values.shape[-1]
+    legal = q_values > ILLEGAL / 2
+    num_actions = legal.sum() if masked else q_values.shape[-1]
     u = jax.random.uniform(key, dtype=jnp.float32)
-    explored = (u / jnp.maximum(epsilon, 1e-30) * num_actions).astype(jnp.int32)
-    return jnp.where(u < epsilon, jnp.minimum(explored, num_actions - 1), greedy(q_values))
+    explored = jnp.minimum((u / jnp.maximum(epsilon, 1e-30) * num_actions).astype(jnp.int32), num_actions - 1)
+    if masked:  # the so-many-th of the legal ones
+        explored = jnp.argmax(jnp.cumsum(legal) > explored).astype(jnp.int32)
+    return jnp.where(u < epsilon, explored, greedy(q_values))
 
 
 def epsilon_greedy_probs(q_values: jax.Array, epsilon: Scalar) -> jax.Array:

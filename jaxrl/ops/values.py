@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+ILLEGAL = -1e9  # the value, and the logit, of an action that the mask forbids: less than half of it is no other's
+
 
 def at_action(values: jax.Array, action: jax.Array) -> jax.Array:
     """`values` [..., A, ...] at `action` int [...], whose axes are the leading ones: float32 without the axis A.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, one_array
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product
 
 INF = np.inf
 NESTED = Box((2,), (-1.0, 0.0), (1.0, 5.0))
@@ -100,8 +100,3 @@ def test_an_element_of_a_product_comes_apart_and_together(space):
     assert jax.tree.all(jax.tree.map(np.array_equal, space.join(space.parts(x)), x))
     assert bool(space.contains(x)) and not bool(space.contains(space.join([gear, throttle + 1])))
     assert {space: 1}[space] == 1  # hashable
-
-
-def test_a_product_is_not_one_array():
-    with pytest.raises(ValueError, match=r"\(Discrete\(3\), Discrete\(2\)\) is not one array.*flatten"):
-        one_array(Product((Discrete(3), Discrete(2))))

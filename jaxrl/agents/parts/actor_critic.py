@@ -17,6 +17,7 @@ from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, Range, hyperparameters
+from jaxrl.core.spaces import check_mask
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.actor_critic import ActorCritic, Output
 from jaxrl.networks.initializers import orthogonal
@@ -79,6 +80,7 @@ class State(NamedTuple):
 def network_for(spec: EnvSpec, config: Config, agent: str) -> ActorCritic:
     """The network for an environment. Raises ValueError where it does not fit the spaces."""
     check_space(spec.action_space, config.box_policy, agent)
+    check_mask(spec.observation_space, spec.action_space)
     layers = Layers(getattr(nn, config.activation), orthogonal(2**0.5))
     torso = torso_of(config.torso, spec.observation_space, config.hidden_sizes, layers, config.window)
     return ActorCritic(spec.action_space, torso, config.box_policy, config.shared_torso)

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxrl.core import trees
+from jaxrl.core.checks import element
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Fraction, hyperparameters
-from jaxrl.core.spaces import Discrete, one_array
+from jaxrl.core.spaces import Discrete, Product, check_mask, has_mask
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Scalar, Transition
 from jaxrl.networks.memory import peek
 from jaxrl.ops import exploration
@@ -36,9 +37,10 @@ class EpsilonSchedule:
 
 
 def discrete_actions(spec: EnvSpec, agent: str) -> int:
-    """The number of actions. Raises ValueError where they are not discrete."""
+    """The number of actions. Raises ValueError where they are not discrete, or the action mask is not theirs."""
     if not isinstance(spec.action_space, Discrete):
         raise InputError(f"agent {agent!r} needs discrete actions; {spec.id} has {spec.action_space}")
+    check_mask(spec.observation_space, spec.action_space)
     return spec.action_space.n
 
 
@@ -49,10 +51,12 @@ def discrete_observations(spec: EnvSpec, agent: str) -> int:
     return spec.observation_space.n
 
 
-def example_obs(spec: EnvSpec, dtype: Any = None) -> jax.Array:
-    """A zero observation of the spec's shape, for tracing shapes."""
-    space = one_array(spec.observation_space)
-    return jnp.zeros(space.shape, dtype or space.dtype)
+def example_obs(spec: EnvSpec, dtype: Any = None, batch: tuple[int, ...] = ()) -> PyTree:
+    """Observations of zeros, leaves [*batch, ...], for tracing shapes. dtype: of one that is one array, None for its own."""
+    example = element(spec.observation_space)
+    if dtype and not isinstance(spec.observation_space, Product):
+        example = jax.ShapeDtypeStruct(example.shape, jnp.dtype(dtype))
+    return jax.tree.map(lambda x: jnp.zeros((*batch, *x.shape), x.dtype), example)
 
 
 def zero_transitions(spec: EnvSpec, dtype: Any = None, shape: tuple[int, ...] = ()) -> Transition:
@@ -96,7 +100,7 @@ def first_params(network: Any, spec: EnvSpec, key: Key, params: PyTree) -> PyTre
     """
     if params is not None:
         return params
-    return network.init(key, network.initial(1), example_obs(spec)[None, None], jnp.ones((1, 1), bool))
+    return network.init(key, network.initial(1), example_obs(spec, batch=(1, 1)), jnp.ones((1, 1), bool))
 
 
 def one_step(network: Any, params: PyTree, memory: PyTree, obs: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
@@ -145,15 +149,15 @@ def epsilon_greedy_agent(
 
     def sample(hp: EpsilonSchedule, out: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, PyTree]:
         q = out[..., 0]
-        return epsilon_greedy_actions(key, q, hp.epsilon(clock)), extras_of(q)
+        return epsilon_greedy_actions(key, q, hp.epsilon(clock), has_mask(network.space)), extras_of(q)
 
     return network_agent(network, init, learn, params_of, sample, lambda out: exploration.greedy(out[..., 0]))
 
 
-def epsilon_greedy_actions(key: Key, q_values: jax.Array, epsilon: Scalar) -> jax.Array:
+def epsilon_greedy_actions(key: Key, q_values: jax.Array, epsilon: Scalar, masked: bool = False) -> jax.Array:
     """ε-greedy actions int32 [N] of N environments, each by a key of its own; q_values float32 [N, A]."""
     keys = jax.random.split(key, len(q_values))
-    return jax.vmap(exploration.epsilon_greedy, (0, 0, None))(keys, q_values, epsilon)
+    return jax.vmap(partial(exploration.epsilon_greedy, masked=masked), (0, 0, None))(keys, q_values, epsilon)
 
 
 def unroll(
@@ -164,7 +168,7 @@ def unroll(
     apply: (params, memory, obs [T, N, ...], first [T, N]) -> (out [T, N, ...], memory). memory: before the first step,
     leaves [N, ...]. Each next_obs is seen with the memory after its step.
     """
-    obs = jnp.concatenate([steps.obs, steps.next_obs[-1:]])
+    obs = jax.tree.map(lambda x, after: jnp.concatenate([x, after[-1:]]), steps.obs, steps.next_obs)
     first = jnp.concatenate([steps.first, jnp.zeros_like(steps.first[-1:])])
     out, _ = apply(params, memory, obs, first)
     fixed = partial(apply, jax.lax.stop_gradient(params))

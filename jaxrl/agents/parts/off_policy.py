@@ -14,10 +14,11 @@ import optax
 from jaxrl.agents.parts.common import example_obs, gradient_steps, zero_transitions
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
-from jaxrl.core.spaces import Box
+from jaxrl.core.spaces import Box, check_mask, legal_actions
 from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
+from jaxrl.networks.policy import masked
 from jaxrl.networks.torsos import Torso, TorsoSetting, remembers, torso_of
-from jaxrl.ops import boxes
+from jaxrl.ops import boxes, exploration
 from jaxrl.replay import ring, uniform
 from jaxrl.replay.ring import Batch, Replay
 
@@ -64,6 +65,7 @@ def check_torso(spec: EnvSpec, torso: Any, agent: str, instead: str) -> None:
     if remembers(torso):
         raise InputError(f"torso = {torso} has a memory, but agent {agent!r} replays single steps; use agent {instead!r}")
     torso_of(torso, spec.observation_space, ())
+    check_mask(spec.observation_space, spec.action_space)
 
 
 def is_bounded_box(space: Any) -> bool:
@@ -80,14 +82,15 @@ class Actor(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> Any:
-        features = Torso(self.spec.observation_space, self.config.torso, self.config.hidden_sizes)(obs)
-        return self.head()(features)
+        space = self.spec.observation_space
+        out = self.head()(Torso(space, self.config.torso, self.config.hidden_sizes)(obs))
+        return masked(out, legal_actions(space, obs))
 
 
-def example_inputs(spec: EnvSpec) -> tuple[jax.Array, jax.Array]:
+def example_inputs(spec: EnvSpec) -> tuple[PyTree, jax.Array]:
     """An observation [1, ...] and an action [1, ...] of zeros, for tracing networks."""
     space: Any = spec.action_space
-    return example_obs(spec)[None], jnp.zeros((1, *space.shape), space.dtype)
+    return example_obs(spec, batch=(1,)), jnp.zeros((1, *space.shape), space.dtype)
 
 
 def adam(hp: Any, step_size: Scalar) -> optax.GradientTransformation:
@@ -112,10 +115,13 @@ def push(replay: Replay, rollout: Rollout) -> Replay:
     return ring.push(replay, steps._replace(first=(), extras=()))
 
 
-def random_at_first(spec: EnvSpec, config: Config, clock: Clock, key: Key, action: PyTree) -> PyTree:
-    """`action` [N], but uniform draws up to `learning_starts`."""
+def random_at_first(spec: EnvSpec, config: Config, clock: Clock, key: Key, obs: PyTree, action: PyTree) -> PyTree:
+    """`action` [N], but uniform draws up to `learning_starts`; legal ones where obs [N, ...] has a mask."""
     keys = jax.random.split(key, len(jax.tree.leaves(action)[0]))
-    drawn = jax.vmap(spec.action_space.sample)(keys)
+    if (legal := legal_actions(spec.observation_space, obs)) is None:
+        drawn = jax.vmap(spec.action_space.sample)(keys)
+    else:
+        drawn = jax.vmap(exploration.sample)(keys, legal.astype(jnp.float32))
     return jax.tree.map(lambda x, y: jnp.where(clock.env_steps <= config.learning_starts, x, y), drawn, action)
 
 

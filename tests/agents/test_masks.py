@@ -1,0 +1,184 @@
+"""Observations of several parts, and action masks: what is forbidden is never done, and what is seen is learnt from."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxrl
+from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete, Product
+from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep
+from jaxrl.networks.torsos import MLP, Torso, torso_of
+from jaxrl.ops import exploration
+from jaxrl.ops.values import ILLEGAL
+from tests.small import QUICK, RAINBOW, of_config, small_trainer
+
+A = 5
+SPACE = Product.of(numbers=Box((A,)), room=Discrete(3), picture=Box((6, 6, 1), 0, 255, jnp.uint8),
+                   action_mask=Box((A,), 0, 1, jnp.bool_))  # fmt: skip
+CASES = {
+    "dqn": {}, "rainbow": RAINBOW, "quantile": {"distributional": "quantile"}, "boltzmann": {"exploration": "boltzmann"},
+    "pqn": {}, "r2d2": {}, "ppo": {}, "gru": {"torso": "gru", "num_minibatches": 2}, "a2c": {"shared_torso": True},
+    "reinforce": {}, "sac": {},
+}  # fmt: skip
+OF = {"rainbow": "dqn", "quantile": "dqn", "boltzmann": "dqn", "gru": "ppo"}
+
+
+def choice(length=10):
+    """A number for each action: that of the largest legal one earns 1, an illegal one costs 1000. Episodes of a length."""
+
+    def look(key):
+        number_key, mask_key, room_key, picture_key = jax.random.split(key, 4)
+        legal = jax.random.bernoulli(mask_key, 0.4, (A,))
+        legal = legal | (jnp.arange(A) == jax.random.randint(mask_key, (), 0, A))
+        picture = jax.random.randint(picture_key, (6, 6, 1), 0, 256).astype(jnp.uint8)
+        room = jax.random.randint(room_key, (), 0, 3)
+        return {"numbers": jax.random.normal(number_key, (A,)), "room": room, "picture": picture, "action_mask": legal}
+
+    def reset(key, params):
+        obs = look(key)
+        return (jnp.int32(0), obs), obs
+
+    def step(key, state, action, params):
+        count, obs = state
+        best = jnp.argmax(jnp.where(obs["action_mask"], obs["numbers"], -jnp.inf))
+        illegal = ~obs["action_mask"][action]
+        after = look(key)
+        reward = (action == best).astype(jnp.float32) - 1000 * illegal
+        out = EnvStep(after, reward, count + 1 >= length, jnp.bool_(False), {"illegal": illegal.astype(jnp.float32)})
+        return (count + 1, after), out
+
+    return Env(EnvSpec("Choice", SPACE, Discrete(A)), (), reset, step)
+
+
+def vector(env):
+    """Without the picture, which only costs time."""
+    names = [name for name in SPACE.names if name != "picture"]
+    space = Product.of(**{name: SPACE.spaces[SPACE.names.index(name)] for name in names})
+    less = lambda obs: {name: obs[name] for name in names}  # noqa: E731
+
+    def reset(key, params):
+        state, obs = env.reset(key, params)
+        return state, less(obs)
+
+    def step(*args):
+        state, out = env.step(*args)
+        return state, out._replace(obs=less(out.obs))
+
+    return env._replace(spec=EnvSpec("Vector", space, Discrete(A)), reset=reset, step=step)
+
+
+def trainer_of(case, **kwargs):
+    agent = OF.get(case, case)
+    return small_trainer(agent, choice(), config=of_config(agent, CASES[case]), **kwargs)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_illegal_actions_are_never_taken(case):
+    """In training, in evaluations, and in 100,000 decisions of the behaviour policy before and after it has learnt."""
+    trainer = trainer_of(case, total_steps=1500)
+    agent, n = trainer.agent, 2000
+    look = choice().reset
+
+    def decisions(state, key):
+        def some(key):
+            obs = jax.vmap(lambda k: look(k, ())[1])(jax.random.split(key, n))
+            first, memory = jnp.ones(n, bool), agent.memory(n)
+            clock = Clock(state.iteration * trainer.steps_per_iteration, jnp.float32(0))
+            action = agent.act(state.hparams, state.agent, memory, obs, first, clock, key)[0]
+            greedy = agent.greedy(state.hparams, state.agent, memory, obs, first, key)[0]
+            legal = [jnp.take_along_axis(obs["action_mask"], a[:, None], 1).all() for a in (action, greedy)]
+            return jnp.stack(legal)
+
+        return jax.lax.map(some, jax.random.split(key, 25))
+
+    def run(key):
+        start = trainer.init(key)
+        end, rows = trainer.train(key)
+        return rows, jaxrl.evaluate(trainer, end, key, episodes=20), decisions(start, key), decisions(end, key)
+
+    rows, evaluation, before, after = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
+    assert (rows["illegal"] == 0).all() and (evaluation.returns >= 0).all() and before.all() and after.all()
+    assert not rows["diverged"].any()
+
+
+@pytest.mark.parametrize(("agent", "steps"), [("ppo", 30_000), ("dqn", 15_000), ("sac", 6_000)])
+def test_what_is_seen_beside_the_mask_is_learnt(agent, steps):
+    """At random among legal ones an agent gets about 5 of 10; without the numbers it could not get more than that."""
+    config = {"num_envs": 8, "hidden_sizes": (64,), "learning_starts": 500, "replay_capacity": 10_000, "rollout_length": 16}
+    config |= {"sac": {"rollout_length": 1}, "dqn": {"rollout_length": 1}}.get(agent, {})
+    hparams = {"learning_rate": 3e-3, "gamma": 0.0}
+    trainer = jaxrl.make_trainer(
+        agent, vector(choice()), total_steps=steps, config=of_config(agent, config), hparams=hparams
+    )
+    state, _ = jax.jit(trainer.train)(jax.random.key(0))
+    assert jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=64).returns.mean() > 7.5
+
+
+def test_parts_have_torsos_of_their_own():
+    """Features are those of an MLP for each vector and of a CNN for the picture, joined; the mask is not among them."""
+    torso = Torso(SPACE, "auto", (7,))
+    obs = jax.vmap(lambda key: choice().reset(key, ())[1])(jax.random.split(jax.random.key(0), 4))
+    params = torso.init(jax.random.key(1), obs)
+    features = torso.apply(params, obs)
+    assert features.shape == (4, 21)
+    inner = params["params"]
+    for i, x in ((0, obs["numbers"]), (1, jax.nn.one_hot(obs["room"], 3))):
+        mlp = MLP((7,)).apply({"params": inner[f"Torso_{i}"]["MLP_0"]}, x)
+        np.testing.assert_allclose(features[:, 7 * i : 7 * i + 7], mlp, rtol=1e-6)
+    assert "MinAtarCNN_0" in inner["Torso_2"]
+    other = torso.apply(params, obs | {"action_mask": ~obs["action_mask"]})
+    np.testing.assert_array_equal(features, other)
+
+
+def test_tuples_and_modules_of_ones_own():
+    class Own(jaxrl.networks.torsos.nn.Module):
+        def __call__(self, obs):
+            return jnp.concatenate([obs["numbers"], obs["picture"].reshape(len(obs["room"]), -1)], -1)
+
+    made = torso_of(Own(), SPACE, ())
+    obs = choice().reset(jax.random.key(0), ())[1]
+    features = made.apply({}, (), jax.tree.map(lambda x: x[None], obs))[0]
+    np.testing.assert_allclose(features[0, A:], obs["picture"].reshape(-1) / 255, rtol=1e-6)
+    pair = Product((Box((2,)), Discrete(3)))
+    params = Torso(pair, "mlp", (4,)).init(jax.random.key(0), (jnp.ones((1, 2)), jnp.zeros(1, jnp.int32)))
+    assert len(params["params"]) == 2
+
+
+def test_exploration_is_uniform_over_what_is_legal():
+    q = jnp.array([0.3, ILLEGAL, 0.1, 0.9, ILLEGAL])
+    keys = jax.random.split(jax.random.key(0), 9000)
+    drawn = jax.vmap(lambda key: exploration.epsilon_greedy(key, q, 1.0, masked=True))(keys)
+    counts = np.bincount(drawn, minlength=A)
+    assert counts[1] == counts[4] == 0 and stats.chisquare(counts[[0, 2, 3]]).pvalue > 1e-3
+    free = jnp.array([0.3, 0.2, 0.1, 0.9, 0.5])
+    for epsilon in (0.0, 0.4, 1.0):
+        pair = [jax.vmap(lambda k, m=m, e=epsilon: exploration.epsilon_greedy(k, free, e, masked=m))(keys) for m in (0, 1)]
+        np.testing.assert_array_equal(*pair)
+
+
+@pytest.mark.parametrize(
+    ("agent", "mask", "action_space"),
+    [("ppo", Box((A,)), Box((2,), -1.0, 1.0)), ("ppo", Box((3,)), Discrete(A)), ("dqn", Box((3,)), Discrete(A)),
+     ("sac", Box((3,)), Discrete(A)), ("td3", Box((2,)), Box((2,), -1.0, 1.0))],
+)  # fmt: skip
+def test_a_mask_that_is_not_of_the_actions_is_refused(agent, mask, action_space):
+    env = choice()
+    space = Product.of(numbers=Box((A,)), action_mask=mask)
+    spec = EnvSpec("Odd", space, action_space)
+    with pytest.raises(InputError, match=r"action_mask of shape .* is none of .*: it needs one entry for each action"):
+        small_trainer(agent, env._replace(spec=spec))
+
+
+def test_an_agent_that_knows_no_masks_says_so():
+    with pytest.raises(
+        InputError, match="'neural_bandit' knows no action masks, and Choice has one; use agent 'dqn' or 'ppo'"
+    ):
+        small_trainer("neural_bandit", choice())
+
+
+def test_check_tries_legal_actions_only():
+    metrics = next(line.text for line in jaxrl.check_env(choice()).lines if line.text.startswith("metrics"))
+    assert metrics == "metrics: illegal 0"
