@@ -61,10 +61,10 @@ def flags(agent, steps):
     ]
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=120, pause=0.01):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         if process.poll() is not None:
             return
-        time.sleep(0.01)
+        time.sleep(pause)

@@ -71,16 +71,18 @@ def vector(env):
 
 
 def trainer_of(case, **kwargs):
-    agent = OF.get(case, case)
-    return small_trainer(agent, choice(), config=of_config(agent, CASES[case]), **kwargs)
+    """With the picture, whose network takes long to compile, for two of them."""
+    agent, env = OF.get(case, case), choice()
+    return small_trainer(
+        agent, env if case in ("dqn", "a2c") else vector(env), config=of_config(agent, CASES[case]), **kwargs
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_illegal_actions_are_never_taken(case):
     """In training, in evaluations, and in 100,000 decisions of the behaviour policy before and after it has learnt."""
     trainer = trainer_of(case, total_steps=1500)
-    agent, n = trainer.agent, 2000
-    look = choice().reset
+    agent, n, look = trainer.agent, 2000, trainer.env.reset
 
     def decisions(state, key):
         def some(key):

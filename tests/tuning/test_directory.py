@@ -88,10 +88,10 @@ def test_a_signal_stops_a_tuning_which_keeps_what_was_told(number, tmp_path):
     out = tmp_path / "stopped"
     process = subprocess.Popen(command(*SEARCH, "--trials", 6, "--total-steps", 400_000, "--out", out),
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
-    wait_for(lambda: (out / "study.db").exists() and told(out), process)
+    wait_for(lambda: (out / "study.db").exists() and told(out), process, pause=0.2)  # a reader keeps the writer waiting
     process.send_signal(number)
     printed = process.communicate(timeout=120)[1]
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, printed
     assert printed.splitlines()[-1].endswith(f"go on with: jaxrl resume {out}")
     before = told(out)
     assert 2 <= len(before) < 6 and not (out / "summary.json").exists()
