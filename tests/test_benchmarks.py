@@ -62,7 +62,7 @@ def test_every_benchmark_is_listed(capsys):
 @pytest.mark.parametrize("name", program.NAMES)
 def test_every_benchmark_runs(name, keep_platform, monkeypatch):
     """A smoke: every part gives rows, which are plain values and tell their works apart; nothing is kept."""
-    monkeypatch.setattr(processes, "one_device", lambda: None)  # it is for a process of its own
+    monkeypatch.setattr(processes, "one_device", lambda *_: None)  # it is for a process of its own
     monkeypatch.setattr(result_files, "save", lambda *_: pytest.fail("a smoke keeps nothing"))
     module = importlib.import_module(f"benchmarks.measure.{name}")
     smokes = getattr(module, "SMOKES", module.PARTS)

@@ -43,9 +43,12 @@ def last_line(words: list[str], limit: float) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one_device() -> None:
-    """As a library user finds JAX: a single CPU device, no compilation cache. To be called before anything compiles."""
-    platform.configure(1)
+def one_device(configured: bool = True) -> None:
+    """A single CPU device, no compilation cache; not `configured`, as a library user finds JAX who did not call
+    `jaxrl.configure()`. To be called before anything compiles.
+    """
+    if configured:
+        platform.configure(1)
     jax.config.update("jax_enable_compilation_cache", False)
 
 

@@ -81,3 +81,4 @@ def on_devices(count: int, smoke: bool) -> dict[str, Any]:
 
 
 PARTS = {"members": members, "envs": envs, "devices": devices}
+SMOKES = ("envs", "devices")

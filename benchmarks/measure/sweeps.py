@@ -92,3 +92,4 @@ def tuning(smoke: bool) -> Iterator[Row]:
 
 
 PARTS = {"beside": beside_rejax, "programs": programs, "tuning": tuning}
+SMOKES = ("beside", "tuning")

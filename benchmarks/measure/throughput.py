@@ -51,9 +51,7 @@ def ours(
         rate = resolve(agent, env, **settings).hparams.learning_rate
         sweep = partial(jaxrl.sweep, agent, env, grid={"learning_rate": [rate]}, seeds=seeds, total_steps=steps, **settings)
         return {"steps_per_s": max(run.plan.env_steps / run.run_s for run in (sweep() for _ in range(repeats)))}
-    if configured:
-        processes.one_device()
-    jax.config.update("jax_enable_compilation_cache", False)
+    processes.one_device(configured)
     trainer = jaxrl.make_trainer(agent, env, total_steps=steps, **settings)
     train, key = jax.jit(trainer.train).lower(jax.random.key(0)).compile(), jax.random.key(0)
     return {"steps_per_s": trainer.total_steps / min(timing.seconds(train, key) for _ in range(repeats))}

@@ -128,13 +128,13 @@ class Listener:
     """
 
     def __init__(self, callback: Any) -> None:
-        self.name = callback if isinstance(callback, str) else ""
+        self.name = callback if lookup.is_name(callback) else ""
         self.callback = make(callback)
         self.every = int(getattr(self.callback, "every", 0))
         self.pending: list[Chunk] = []
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call one of its methods. Raises InputError for what a callback raises that was given by name."""
+        """Call one of its methods. Raises InputError for what own code raises that was given by name."""
         found = getattr(self.callback, name, None)
         if found is None:
             return getattr(Callback, name)(self, *args)

@@ -87,8 +87,8 @@ class Checkpoints:
         """The newest intact (state, meta), or None where none was ever written.
 
         template: arrays or ShapeDtypeStructs of the state's structure, shapes and dtypes. wanted: whether the one of an
-        iteration will do. A damaged checkpoint is named in a
-        warning and passed over. Raises InputError where all are damaged, or the newest intact one is another program's.
+        iteration will do. A damaged checkpoint is named in a warning and passed over. Raises InputError where all are
+        damaged, or the newest intact one is another program's.
         """
         iterations = sorted(filter(wanted, _iterations(self.directory)), reverse=True)
         for iteration in iterations:

@@ -26,6 +26,7 @@ from jaxrl.show.drawings import ACCENT, HEIGHT, INK, PAPER, WIDTH
 
 CAPTION = 44  # pixels above the drawing
 MAX_FRAMES = 200
+MAX_SIMULATED = 500  # steps of a simulator on the host, whose frames are all kept
 HELD = 1500  # milliseconds for which the end of the episode is shown
 NUMBERS = 4  # of an action, in the caption
 QUIET = "#5f6c7b"
@@ -52,7 +53,7 @@ def record(trainer: Trainer, state: TrainState, key: Key, max_steps: int = 1000)
     if not isinstance(trainer.env, Env):
         if trainer.env.host is None or trainer.env.host.filmed is None:
             raise InputError(f"{trainer.env.spec.id} cannot be recorded: it is a VecEnv without pictures")
-        return _recorded_on_host(trainer, state, trainer.env.host.filmed(), key, max_steps)
+        return _recorded_on_host(trainer, state, trainer.env.host.filmed(), key, min(max_steps, MAX_SIMULATED))
     env = checked(trainer.env)
     reset_key, step_key = jax.random.split(key)
 
@@ -86,7 +87,7 @@ def _recorded_on_host(trainer: Trainer, state: TrainState, simulator: Any, key: 
     """`record` of a simulator as `Host.filmed` makes it."""
     policy, memory = Policy(trainer, state), None
     obs = simulator.reset(np.asarray(jax.random.randint(key, (1,), 0, 2**31 - 1), np.int64))
-    frames, seen, end = [simulator.frame()], [trees.member(obs, 0)], "goes on"
+    frames, seen, end = [_small(simulator.frame())], [trees.member(obs, 0)], "goes on"
     actions: list[Any] = []
     rewards: list[Any] = []
     while end == "goes on" and len(actions) < max_steps:
@@ -95,7 +96,7 @@ def _recorded_on_host(trainer: Trainer, state: TrainState, simulator: Any, key: 
         row = simulator.receive()
         obs, ended = row.obs, bool(row.terminated[0] | row.truncated[0])
         end = "goes on" if not ended else "terminated" if row.terminated[0] else "truncated"
-        frames.append(frames[-1] if ended else simulator.frame())  # what it shows then is the next episode's
+        frames.append(frames[-1] if ended else _small(simulator.frame()))  # what it shows then is the next episode's
         seen.append(trees.member(row.next_obs, 0))
         actions.append(trees.member(action, 0))
         rewards.append(row.reward[0])
@@ -103,6 +104,15 @@ def _recorded_on_host(trainer: Trainer, state: TrainState, simulator: Any, key: 
     frames = [] if frames[0] is None else frames
     states, *rest = (jax.tree.map(lambda *x: np.stack(x), *each) if each else None for each in (frames, seen, actions))
     return Recording(states, *rest, np.array(rewards, np.float32), end)  # type: ignore[arg-type, call-arg]
+
+
+def _small(frame: np.ndarray | None) -> np.ndarray | None:
+    """A simulator's frame, not larger than a film shows it."""
+    if frame is None:
+        return None
+    image = Image.fromarray(frame)
+    image.thumbnail((WIDTH, HEIGHT))
+    return np.asarray(image)
 
 
 class Film(NamedTuple):

@@ -46,14 +46,15 @@ PAIRS = [(agent, env) for agent in AGENTS for env in ONCE.get(agent, suitable(ag
 def test_trains_in_every_suitable_environment(agent, env):
     """Under jax_debug_nans, which refuses any NaN among the results: also means without a count have a value then."""
     trainer = small_trainer(agent, env, total_steps=300)
+    kinds = 2 if (agent, env) == next(pair for pair in PAIRS if pair[0] == agent) else 1  # sampled too, once for each agent
 
     def run(key):
         state, metrics = trainer.train(key)
-        greedy, sampled = (  # of other numbers of episodes than environments
+        evaluations = [  # of other numbers of episodes than environments
             jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=n, greedy=greedy, max_steps=300)
-            for n, greedy in ((3, True), (5, False))
-        )
-        return state, metrics, greedy, sampled
+            for n, greedy in ((3, True), (5, False))[:kinds]
+        ]
+        return state, metrics, *evaluations
 
     with jax.debug_nans(True):
         state, metrics, *results = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
@@ -63,7 +64,7 @@ def test_trains_in_every_suitable_environment(agent, env):
     assert trainer.total_steps >= 300 > trainer.total_steps - trainer.steps_per_iteration
     assert not np.any(metrics["diverged"]) and all(np.isfinite(x).all() for x in metrics.values())
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(checkpoint.to_host(state.agent)) if x.dtype.kind == "f")
-    for result, episodes in zip(results, (3, 5), strict=True):
+    for result, episodes in zip(results, (3, 5)[:kinds], strict=True):
         assert result.returns.shape == result.lengths.shape == (episodes,)
         assert np.all(result.lengths >= 1) and np.isfinite(result.returns).all()
 

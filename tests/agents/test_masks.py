@@ -80,7 +80,7 @@ def trainer_of(case, **kwargs):
 
 @pytest.mark.parametrize("case", CASES)
 def test_illegal_actions_are_never_taken(case):
-    """In training, in evaluations, and in 100,000 decisions of the behaviour policy before and after it has learnt."""
+    """In training, from its first step on, and in 50,000 decisions of the behaviour and the greedy policy after it."""
     trainer = trainer_of(case, total_steps=1500)
     agent, n, look = trainer.agent, 2000, trainer.env.reset
 
@@ -97,12 +97,11 @@ def test_illegal_actions_are_never_taken(case):
         return jax.lax.map(some, jax.random.split(key, 25))
 
     def run(key):
-        start = trainer.init(key)
-        end, rows = trainer.train(key)
-        return rows, jaxrl.evaluate(trainer, end, key, episodes=20), decisions(start, key), decisions(end, key)
+        state, rows = trainer.train(key)
+        return rows, decisions(state, key)
 
-    rows, evaluation, before, after = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
-    assert (rows["illegal"] == 0).all() and (evaluation.returns >= 0).all() and before.all() and after.all()
+    rows, legal = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
+    assert (rows["illegal"] == 0).all() and legal.all()
     assert not rows["diverged"].any()
 
 

@@ -63,20 +63,27 @@ def vec_env(simulators: Simulators, num_envs: int, steps: int = 0) -> VecEnv:
         return io_callback(on_host, (handle, *_each((obs_like, out), members)), handle, action)
 
     @_members_together
-    def release(handle: Handle) -> jax.Array:
+    def release(numbers: jax.Array) -> jax.Array:
         def on_host(numbers: jax.Array) -> np.ndarray:
             simulators.release(np.asarray(numbers))
             return np.zeros(numbers.shape, np.int32)
 
-        return io_callback(on_host, jax.ShapeDtypeStruct(handle.number.shape, jnp.int32), handle.number)
+        return io_callback(on_host, jax.ShapeDtypeStruct(numbers.shape, jnp.int32), numbers)
+
+    def failure() -> Exception | None:
+        found = simulators.failure()
+        for device in jax.local_devices() if found else ():  # a call that ends well: else JAX raises again as Python ends
+            with jax.default_device(device):
+                jax.block_until_ready(release(jnp.int32(IDLE)))
+        return found
 
     host = Host(
         lambda width, steps: vec_env(simulators, width, steps),
         restart_every,
-        release,
+        lambda state: release(state.number),
         lambda state: state._replace(number=np.full_like(state.number, STORED)),
         lambda state: state._replace(number=np.full_like(state.number, IDLE)),
-        simulators.failure,
+        failure,
         simulators.filmed,
     )
     return VecEnv(spec, (), num_envs, init, lambda key, params: (), step, host)
