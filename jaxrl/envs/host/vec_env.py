@@ -62,6 +62,12 @@ def vec_env(simulators: Simulators, num_envs: int, steps: int = 0) -> VecEnv:
         out = EnvStep(obs_like, reward, flag, flag, {}, flag, flag)
         return io_callback(on_host, (handle, *_each((obs_like, out), members)), handle, action)
 
+    return VecEnv(spec, (), num_envs, init, lambda key, params: (), step, _host(simulators, restart_every))
+
+
+def _host(simulators: Simulators, restart_every: int) -> Host:
+    """What the simulators offer beside; see `Host`."""
+
     @_members_together
     def release(numbers: jax.Array) -> jax.Array:
         def on_host(numbers: jax.Array) -> np.ndarray:
@@ -77,7 +83,7 @@ def vec_env(simulators: Simulators, num_envs: int, steps: int = 0) -> VecEnv:
                 jax.block_until_ready(release(jnp.int32(IDLE)))
         return found
 
-    host = Host(
+    return Host(
         lambda width, steps: vec_env(simulators, width, steps),
         restart_every,
         lambda state: release(state.number),
@@ -86,7 +92,6 @@ def vec_env(simulators: Simulators, num_envs: int, steps: int = 0) -> VecEnv:
         failure,
         simulators.filmed,
     )
-    return VecEnv(spec, (), num_envs, init, lambda key, params: (), step, host)
 
 
 def _seeds(keys: Key) -> jax.Array:
