@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl.core import checks, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
-from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, check_mask, legal_actions
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, check_mask
 from jaxrl.core.types import Clock, Env, PyTree, VecEnv
 from jaxrl.core.vectorize import batch_of
 from jaxrl.experiment import lookup, registry
@@ -117,11 +117,7 @@ def _random_steps(vec: VecEnv, params: PyTree) -> tuple[PyTree, PyTree, Any]:
     n = vec.num_envs
 
     def one_step(carry: tuple[PyTree, PyTree, PyTree], keys: Any) -> tuple[tuple[PyTree, PyTree, PyTree], Any]:
-        legal = legal_actions(vec.spec.observation_space, carry[2])
-        if legal is None:
-            action = jax.vmap(vec.spec.action_space.sample)(keys[0])
-        else:
-            action = jax.vmap(exploration.sample)(keys[0], legal.astype(jnp.float32))
+        action = exploration.random_actions(keys[0], vec.spec.observation_space, vec.spec.action_space, carry[2])
         state, obs, pool, out = vec.step(keys[1], *carry[:2], action, params)
         return (state, pool, obs), out
 

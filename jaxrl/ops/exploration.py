@@ -5,7 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl.core.types import Key, Scalar
+from jaxrl.core.spaces import Space, legal_actions
+from jaxrl.core.types import Key, PyTree, Scalar
 from jaxrl.ops.values import ILLEGAL
 
 
@@ -54,6 +55,12 @@ def sample(key: Key, probs: jax.Array) -> jax.Array:
     cumulative = jnp.cumsum(probs)
     u = jax.random.uniform(key, dtype=jnp.float32) * cumulative[-1]
     return jnp.sum(u >= cumulative[:-1], dtype=jnp.int32)
+
+
+def random_actions(keys: Key, observation_space: Space, action_space: Space, obs: PyTree) -> PyTree:
+    """A uniform draw for each key [N]: of all actions, or of the legal ones where obs [N, ...] has an action mask."""
+    legal = legal_actions(observation_space, obs)
+    return jax.vmap(action_space.sample)(keys) if legal is None else jax.vmap(sample)(keys, legal.astype(jnp.float32))
 
 
 def random_argmax(key: Key, x: jax.Array) -> jax.Array:

@@ -130,9 +130,12 @@ class Plan:
         host = self.program_list[0].compiled.trainer.vec.host
         if not host:
             return ""
+        what = f"{self.base.env} is simulated on the host"
+        if not host.restart_every:
+            return f"{what}, and never starts anew (restart_every = 0): it has no checkpoint to go on from"
         return (
-            f"{self.base.env} is simulated on the host: sameness and exact resume hold as far as a simulator's numbers "
-            f"follow from its seed; all start anew every {host.restart_every:,} steps of each, where checkpoints are"
+            f"{what}: sameness and exact resume hold as far as a simulator's numbers follow from its seed; "
+            f"all start anew every {host.restart_every:,} steps of each, where checkpoints are"
         )
 
     def lines(self) -> list[str]:

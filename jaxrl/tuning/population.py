@@ -76,7 +76,9 @@ class PopulationResult(RunResult):
 
 
 def check(plan: TuningPlan) -> None:
-    """Raises ValueError where what is varied cannot be perturbed, or there are more rounds than iterations."""
+    """Raises ValueError where what is varied cannot be perturbed, rounds are more than iterations, or cannot be stored."""
+    if getattr(plan.base.environment, "host", None):
+        raise InputError(f"{plan.base.env} is simulated on the host, where a population's rounds cannot be gone on with")
     known = search_space.fields(plan.base)
     for name, axis in plan.axes.items():
         if not isinstance(axis, Span) or known[name].kind != "hparams":

@@ -4,16 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 import jaxrl
+from jaxrl.agents import r2d2
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep
+from jaxrl.networks.actor_critic import ActorCritic
 from jaxrl.networks.torsos import MLP, Torso, torso_of
 from jaxrl.ops import exploration
 from jaxrl.ops.values import ILLEGAL
-from tests.small import QUICK, RAINBOW, of_config, small_trainer
+from tests.small import QUICK, RAINBOW, hparam_names, of_config, small_trainer
 
 A = 5
 SPACE = Product.of(numbers=Box((A,)), room=Discrete(3), picture=Box((6, 6, 1), 0, 255, jnp.uint8),
@@ -30,9 +32,9 @@ def choice(length=10):
     """A number for each action: that of the largest legal one earns 1, an illegal one costs 1000. Episodes of a length."""
 
     def look(key):
-        number_key, mask_key, room_key, picture_key = jax.random.split(key, 4)
+        number_key, mask_key, one_key, room_key, picture_key = jax.random.split(key, 5)
         legal = jax.random.bernoulli(mask_key, 0.4, (A,))
-        legal = legal | (jnp.arange(A) == jax.random.randint(mask_key, (), 0, A))
+        legal = legal | (jnp.arange(A) == jax.random.randint(one_key, (), 0, A))
         picture = jax.random.randint(picture_key, (6, 6, 1), 0, 256).astype(jnp.uint8)
         room = jax.random.randint(room_key, (), 0, 3)
         return {"numbers": jax.random.normal(number_key, (A,)), "room": room, "picture": picture, "action_mask": legal}
@@ -116,6 +118,77 @@ def test_what_is_seen_beside_the_mask_is_learnt(agent, steps):
     )
     state, _ = jax.jit(trainer.train)(jax.random.key(0))
     assert jaxrl.evaluate(trainer, state, jax.random.key(1), episodes=64).returns.mean() > 7.5
+
+
+def twins():
+    """A and B lead to X, where action 0 earns 1 and action 1 earns 10; who comes from A may not take action 1.
+
+    Networks see the same X. So with γ = ½ Q(A, ·) = ½ and Q(B, ·) = 5; a maximum over all actions makes 5 of both.
+    """
+    space = Product.of(where=Discrete(3), action_mask=Box((2,), 0, 1, jnp.bool_))
+
+    def look(where, came_from):
+        return {"where": where, "action_mask": jnp.array([True, False]) | (where < 2) | (came_from == 1)}
+
+    def reset(key, params):
+        where = jax.random.randint(key, (), 0, 2)
+        return (where, where), look(where, where)
+
+    def step(key, state, action, params):
+        where, came_from = state
+        at_x = where == 2
+        out = EnvStep(look(jnp.int32(2), came_from), jnp.where(at_x, 1.0 + 9.0 * action, 0.0), at_x, jnp.bool_(False))
+        return (jnp.int32(2), came_from), out
+
+    return Env(EnvSpec("Twins", space, Discrete(2)), (), reset, step)
+
+
+@pytest.mark.parametrize("case", ["dqn", "double", "c51", "quantile", "pqn", "sac", "r2d2"])
+def test_targets_take_the_maximum_over_what_is_legal(case):
+    agent = {"double": "dqn", "c51": "dqn"}.get(case, OF.get(case, case))
+    config = {"num_envs": 8, "hidden_sizes": (32, 32), "learning_starts": 200, "replay_capacity": 4000, "batch_size": 64,
+              "auto_temperature": False, "num_minibatches": 4, "torso": "mlp"}  # fmt: skip
+    config |= {
+        "double": {"double": True},
+        "c51": {"distributional": "c51", "num_atoms": 21},
+        "r2d2": {"rescale_values": False, "n_step": 1},
+    }.get(case, CASES.get(case, {}))
+    config |= {"rollout_length": 16} if agent == "pqn" else {"rollout_length": 4, "burn_in": 0} if agent == "r2d2" else {}
+    hparams = {"gamma": 0.5, "learning_rate": 3e-3, "epsilon_start": 1.0, "epsilon_end": 1.0, "temperature": 1e-3,
+               "return_lambda": 0.0, "v_min": 0.0, "v_max": 10.0, "target_entropy": 0.0}  # fmt: skip
+    hparams = {name: value for name, value in hparams.items() if name in hparam_names(agent)}
+    trainer = jaxrl.make_trainer(
+        agent, twins(), total_steps=16_000, config=of_config(agent, config), hparams=hparams, preset="none"
+    )
+    state, _ = jax.jit(trainer.train)(jax.random.key(0))
+    obs = {"where": jnp.arange(2), "action_mask": jnp.ones((2, 2), bool)}
+    if agent == "r2d2":
+        network = r2d2.q_network(trainer.env.spec, r2d2.Config(hidden_sizes=(32, 32), torso="mlp"))
+        q = network.apply(state.agent.learner.params, (), obs)[0][..., 0]
+    else:
+        q = trainer.agent.values(state.hparams, state.agent, obs)
+    best = [q.max(-1)] if agent == "sac" else [q[:, 0], q[:, 1]]  # SAC, so cold, tries only one of two equal actions
+    for value in best:
+        np.testing.assert_allclose(value, [0.5, 5.0], atol=0.4)
+
+
+def test_log_probabilities_and_entropy_are_of_legal_actions():
+    """The network's logits without a forbidden action, by NumPy."""
+    torso = torso_of("mlp", SPACE, (8,))
+    network = ActorCritic(Discrete(A), torso)
+    obs = jax.vmap(lambda key: choice().reset(key, ())[1])(jax.random.split(jax.random.key(2), 6))
+    params = network.init(jax.random.key(0), (), obs)
+    params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(x.size), x.shape), params)
+    free = obs | {"action_mask": jnp.ones((6, A), bool)}
+    logits = np.asarray(network.apply(params, (), free)[0].policy.logits, float)
+    policy = network.apply(params, (), obs)[0].policy
+    for row, legal in enumerate(np.asarray(obs["action_mask"])):
+        probs = special.softmax(logits[row][legal])
+        actions = np.flatnonzero(legal)
+        one = jax.tree.map(lambda x, row=row: x[row], policy)
+        np.testing.assert_allclose([one.log_prob(a) for a in jnp.asarray(actions)], np.log(probs), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one.entropy(), stats.entropy(probs), rtol=1e-4, atol=1e-6)
+        assert one.mode() == actions[probs.argmax()]
 
 
 def test_parts_have_torsos_of_their_own():

@@ -1,6 +1,7 @@
 """Atari by ale-py: the loop's rows are the emulators' own."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,6 +52,41 @@ def test_rows_are_those_of_the_emulators(monkeypatch):
     assert ended >= WIDTH and out.valid.all()
     raw.close()
     simulators.close()
+
+
+def test_emulators_follow_from_their_seeds_over_a_restart_and_under_vmap():
+    """Sticky actions included: stepped again from a restart, as by another process; and two members folded into one call."""
+    every, key = 6, jax.random.key(7)
+    actions = np.asarray(jax.random.randint(key, (2 * every, WIDTH), 0, 4))
+
+    def played(vec, state, actions):
+        def one(state, action):
+            state, obs, _, out = vec.step(jax.random.split(key, WIDTH), state, (), action, ())
+            return state, (obs, out)
+
+        return jax.lax.scan(one, state, actions)
+
+    made = [ale.simulators("Breakout", fire_on_reset=True, noop_max=5, restart_every=every) for _ in range(2)]
+    vec, elsewhere = (vec_env(each, WIDTH, WIDTH) for each in made)
+    start = vec.init(key, ())[0]
+    middle, first = jax.device_get(jax.jit(lambda s: played(vec, s, actions[:every]))(start))
+    _, rest = jax.device_get(jax.jit(lambda s: played(vec, s, actions[every:]))(middle))
+    _, again = jax.device_get(jax.jit(lambda s: played(elsewhere, s, actions[every:]))(vec.host.stored(middle)))
+    jax.tree.map(np.testing.assert_array_equal, rest, again)
+    assert first[1].cut[-1].all() and (rest[0] != first[0]).any()
+    keys = jnp.stack([jax.random.key(8), key])
+    _, folded = jax.device_get(jax.jit(jax.vmap(lambda k: played(vec, vec.init(k, ())[0], actions)))(keys))
+    jax.tree.map(lambda x, *parts: np.testing.assert_array_equal(x[1], np.concatenate(parts)), folded, first, rest)
+    for each in made:
+        each.close()
+
+
+def test_an_action_that_there_is_not_is_named():
+    pool = ale.simulators("Breakout").new(1)
+    pool.reset(np.zeros(1, np.int64))
+    with pytest.raises(InputError, match="action 4 is none of 4"):
+        pool.send(np.int32([4]))
+    pool.close()
 
 
 def test_an_unknown_game_is_one_line():

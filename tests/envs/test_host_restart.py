@@ -15,6 +15,7 @@ from jaxrl.envs.host import gymnasium as host_gymnasium
 from jaxrl.envs.host.pool import Received, Simulators
 from jaxrl.envs.host.vec_env import vec_env
 from jaxrl.show import render
+from jaxrl.sweeps import plan as plans
 from tests.command_line import command, jaxrl_cli, jaxrl_process, wait_for
 from tests.small import assert_same_run, assert_trees_equal
 
@@ -144,7 +145,7 @@ def test_a_run_says_what_simulators_cannot_promise(whole):
     line = "gymnasium:FrozenLake-v1 is simulated on the host: sameness and exact resume hold as far as a simulator's numbers"
     assert line in done.stderr and "every 500 steps of each" in done.stderr
     assert json.loads((out / "config.json").read_text())["caveat"].startswith(line)
-    assert (out / "policy.gif").read_bytes()[:6] == b"GIF89a"  # of the simulator's own frames
+    assert (out / "policy.gif").read_bytes()[:6] == b"GIF89a"
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert sum(row["episodes"] for row in rows) > 100
 
@@ -225,5 +226,11 @@ def test_names_and_settings_are_checked():
         jaxrl.Experiment("ppo", "gymnasium:CartPole-v1", env_kwargs={"nonsense": 3})
     with pytest.raises(ValueError, match=r"'stack_frames\(2\)' is of an Env, and gymnasium:CartPole-v1 is a VecEnv"):
         jaxrl.Experiment("ppo", "gymnasium:CartPole-v1", env_transforms=["stack_frames(2)"])
+    with pytest.raises(ValueError, match="restart_every = -1 is out of range: must be >= 0"):
+        jaxrl.Experiment("ppo", "gymnasium:CartPole-v1", env_kwargs={"restart_every": -1})
+    with pytest.raises(ValueError, match="CartPole-v1 is simulated on the host, where a population's rounds cannot be gone"):
+        jaxrl.tune("ppo", "gymnasium:CartPole-v1", method="pbt", total_steps=1000)
+    never = plans.make_run(jaxrl.Experiment("ppo", "gymnasium:CartPole-v1", env_kwargs={"restart_every": 0}), 1, 0)
+    assert never.caveat.endswith("(restart_every = 0): it has no checkpoint to go on from")
     assert "gymnasium:CartPole-v1" in str(jaxrl.check_env("gymnasium:CartPole-v1"))
     assert host_gymnasium.simulators("CartPole-v1").filmed is not None

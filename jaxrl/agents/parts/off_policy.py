@@ -118,10 +118,7 @@ def push(replay: Replay, rollout: Rollout) -> Replay:
 def random_at_first(spec: EnvSpec, config: Config, clock: Clock, key: Key, obs: PyTree, action: PyTree) -> PyTree:
     """`action` [N], but uniform draws up to `learning_starts`; legal ones where obs [N, ...] has a mask."""
     keys = jax.random.split(key, len(jax.tree.leaves(action)[0]))
-    if (legal := legal_actions(spec.observation_space, obs)) is None:
-        drawn = jax.vmap(spec.action_space.sample)(keys)
-    else:
-        drawn = jax.vmap(exploration.sample)(keys, legal.astype(jnp.float32))
+    drawn = exploration.random_actions(keys, spec.observation_space, spec.action_space, obs)
     return jax.tree.map(lambda x, y: jnp.where(clock.env_steps <= config.learning_starts, x, y), drawn, action)
 
 

@@ -28,6 +28,7 @@ class AtariPool:
         from ale_py.vector_env import AtariVectorEnv
 
         self._envs = AtariVectorEnv(game, width, autoreset_mode="SameStep", **settings)
+        self._actions = int(self._envs.single_action_space.n)  # type: ignore[attr-defined]
         self._newest: Any = None
 
     def reset(self, seeds: np.ndarray) -> PyTree:
@@ -36,7 +37,9 @@ class AtariPool:
         return self._newest
 
     def send(self, action: PyTree) -> None:
-        """Begin a step."""
+        """Begin a step. Raises InputError for an action that there is not: ale-py would never answer."""
+        if ((action < 0) | (action >= self._actions)).any():
+            raise InputError(f"action {int(action[(action < 0) | (action >= self._actions)][0])} is none of {self._actions}")
         self._envs.send(np.asarray(action, np.int32))
 
     def receive(self) -> Received:

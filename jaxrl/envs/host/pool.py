@@ -18,13 +18,14 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 from jaxrl.core import checks
 from jaxrl.core.errors import InputError
+from jaxrl.core.settings import NonNegative, check
 from jaxrl.core.types import EnvSpec, EnvStep, PyTree
 
 RESTART_EVERY = 50_000  # steps of each simulator
@@ -90,7 +91,7 @@ class Simulators:
     """All pools of one kind in this process.
 
     spec: what they must give. new: (N) -> Pool. filmed: makes one simulator that can be seen. restart_every: see above;
-    0: never.
+    0: never. Raises InputError where that is no such number.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class Simulators:
         filmed: Callable[[], Filmed] | None = None,
         restart_every: int = RESTART_EVERY,
     ) -> None:
-        self.spec, self.new, self.filmed, self.restart_every = spec, new, filmed, restart_every
+        self.spec, self.new, self.filmed = spec, new, filmed
+        self.restart_every = check("restart_every", restart_every, Annotated[int, NonNegative])
         self._failure: InputError | None = None
         self._running: dict[int, Running] = {}
         self._numbers = itertools.count()
