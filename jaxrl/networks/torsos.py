@@ -15,6 +15,7 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.settings import OneOf, check
 from jaxrl.core.spaces import ArraySpace, Discrete, Product, Space, without_mask
 from jaxrl.core.types import PyTree
+from jaxrl.networks.conv import Conv
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.memory import GRU, LSTM, Transformer
 
@@ -51,42 +52,6 @@ class MLP(nn.Module):
         for size in self.hidden_sizes:
             x = self.layers.after(self.layers.dense(size, kernel_init=self.layers.kernel_init)(x))
         return x
-
-
-class Conv(nn.Module):
-    """A convolution without padding as one product with the image's patches: [..., H, W, C] -> [..., H', W', F].
-
-    XLA on CPU has no fast kernel for the grouped convolution that `vmap` over parameters makes of `nn.Conv`; of a product
-    it makes a batched product.
-    """
-
-    features: int
-    window: tuple[int, int]
-    kernel_init: Initializer = lecun_normal
-    stride: int = 1
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        (height, width), channels = self.window, x.shape[-1]
-        rows, columns = (x.shape[-3] - height) // self.stride + 1, (x.shape[-2] - width) // self.stride + 1
-        kernel = self.param("kernel", self.kernel_init, (height, width, channels, self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        kernel = kernel.reshape(height, width, -1)
-        if self.stride > 1:  # on cells of stride × stride pixels the stride is 1: far fewer slices to put together
-            height, width = -(-height // self.stride), -(-width // self.stride)
-            kernel = _cells(kernel, height, width, self.stride)
-            x = _cells(x, rows + height - 1, columns + width - 1, self.stride)
-        shifted = [x[..., i : i + rows, j : j + columns, :] for i in range(height) for j in range(width)]
-        y = jnp.concatenate(shifted, -1) @ kernel.reshape(-1, self.features)
-        return y + jnp.broadcast_to(bias, y.shape)
-
-
-def _cells(x: jax.Array, rows: int, columns: int, size: int) -> jax.Array:
-    """[..., H, W, C] -> [..., rows, columns, size² · C], cells of size × size pixels, the image cut or filled up with 0."""
-    batch, (height, width, channels) = x.shape[:-3], x.shape[-3:]
-    edges = [(0, 0, 0)] * len(batch) + [(0, rows * size - height, 0), (0, columns * size - width, 0), (0, 0, 0)]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), edges).reshape(*batch, rows, size, columns, size, channels)
-    return x.swapaxes(-4, -3).reshape(*batch, rows, columns, -1)
 
 
 class CNN(nn.Module):

@@ -16,7 +16,7 @@ from jaxrl.core.spaces import Box, Discrete
 from jaxrl.networks.initializers import orthogonal
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import MLP, Conv, Layers, Torso, resolve
+from jaxrl.networks.torsos import MLP, Layers, Torso, resolve
 
 VECTOR, GRID, IMAGE = Box((4,)), Box((5, 3)), Box((10, 8, 6), dtype=jnp.bool_)
 SCREEN = Box((84, 84, 4), 0, 255, jnp.uint8)
@@ -246,27 +246,6 @@ def test_layer_norm_torso_by_hand():
     mlp = MLP((2,), Layers(kernel_init=lambda key, shape, dtype: jnp.eye(2), layer_norm=True))
     result, _ = mlp.init_with_output(jax.random.key(0), jnp.array([1.0, 3.0]))
     np.testing.assert_allclose(result, [0.0, 1.0], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("batch", "side", "window", "stride"),
-    [
-        ((), 6, (3, 2), 1),
-        ((2, 3), 6, (3, 2), 1),
-        ((5,), 8, (4, 4), 2),
-        ((2, 3), 9, (5, 4), 3),
-        ((5,), 11, (5, 4), 3),
-        ((5,), 9, (2, 3), 4),
-    ],
-)
-def test_conv_equals_flax(batch, side, window, stride):
-    """As a product of patches, the same convolution as nn.Conv's, whether strides divide windows and images or not."""
-    x = jax.random.normal(jax.random.key(0), (*batch, side, 8, 3))
-    ours, flax = Conv(7, window, stride=stride), nn.Conv(7, window, stride, padding="VALID")
-    shapes, rng = jax.eval_shape(ours.init, jax.random.key(1), x), np.random.default_rng(0)
-    params = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape), p.dtype), shapes)  # a bias that shows
-    actual, expected = jax.jit(lambda *args: (ours.apply(*args), flax.apply(*args)))(params, x)
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_nature_cnn_against_lax():
