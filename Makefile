@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/cartpole
 
+# Tests start some hundred processes: each would compile every module anew where this is set, in twice the time of a start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: train test quick exact check lint docs clean
 
 # Python compiles what is imported; pip would compile everything, a third of its time. The stamp is remade when the
