@@ -230,6 +230,7 @@ def when_started(
 
     Let `learner` be parameters and optimiser state, never a replay buffer: `vmap` computes both branches and selects.
     """
+    step = jax.jit(step, inline=True)  # traced once for both branches, and then part of the program like any other code
 
     def wait(learner: PyTree, *args: PyTree) -> tuple[PyTree, PyTree]:
         nothing = jax.eval_shape(step, learner, *args)[1]
