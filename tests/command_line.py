@@ -28,14 +28,23 @@ def jaxrl_process(*words, code=0):
     return done
 
 
-def jaxrl_cli(*words, code=0):
-    """A command in this process; its backend is running, so its settings stay."""
+def jaxrl_cli(*words, code=0, pictures=False):
+    """A command in this process; its backend is running, so its settings stay. pictures: whether training draws some."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with mock.patch("jaxrl.devices.platform.configure"):
-            found = cli.main([*map(str, words)])
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.ExitStack() as patched:
+        patched.enter_context(mock.patch("jaxrl.devices.platform.configure"))
+        if not pictures:
+            patched.enter_context(without_pictures())
+        found = cli.main([*map(str, words)])
     assert found == code, err.getvalue()
     return subprocess.CompletedProcess(words, found, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def without_pictures():
+    """Training draws nothing: curves and films are most of the time of a small run, and the same for each."""
+    with mock.patch.multiple("jaxrl.show.pictures", draw=lambda *_: None, draw_tuning=lambda *_: None):
+        yield
 
 
 def flags(agent, steps):

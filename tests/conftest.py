@@ -73,6 +73,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
+@pytest.fixture(scope="module")
+def no_pictures():
+    """Training draws nothing in a module whose tests look at no picture."""
+    from tests.command_line import without_pictures
+
+    with without_pictures():
+        yield
+
+
 @pytest.fixture
 def keep_platform(monkeypatch):
     """For commands called in this process: its backend is running, so its settings stay."""

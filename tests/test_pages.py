@@ -1,5 +1,6 @@
 """README, docs/ and the notebooks: every block of code runs, every link leads somewhere, every public name is explained."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import jaxrl
 from jaxrl.experiment import registry
 from tests import pages
+from tests.command_line import without_pictures
 
 ROOT = pages.ROOT
 MARKDOWN = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,10 +28,8 @@ def name(page):
 def test_every_block_runs(page, keep_platform, monkeypatch):
     monkeypatch.setattr("jaxrl.configure", lambda: None)  # the backend of this process runs
     monkeypatch.setenv("MPLBACKEND", "agg")
-    if page.name != "README.md":  # a third of the time of a small run, and the same pictures for each
-        for name in ("draw", "draw_tuning"):
-            monkeypatch.setattr(f"jaxrl.show.pictures.{name}", lambda *_: None)
-    with jax.numpy_rank_promotion("allow"):
+    drawn = contextlib.nullcontext() if page.name == "README.md" else without_pictures()
+    with jax.numpy_rank_promotion("allow"), drawn:
         pages.run(page)
 
 

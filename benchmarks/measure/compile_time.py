@@ -19,10 +19,11 @@ import jax
 
 import jaxrl
 from benchmarks.harness import processes, timing
-from benchmarks.harness.runner import Row
+from benchmarks.harness.runner import ANY_WORK, Row
 from jaxrl.experiment import registry
 
 COMMAND = ["train", "dqn", "--env", "CartPole-v1", "--seeds", "4"]
+SMOKE = ["train", ANY_WORK[0], "--env", ANY_WORK[1]]
 
 
 def seconds(agent: str) -> dict[str, float]:
@@ -74,11 +75,12 @@ def first_line(words: list[str], out: Path) -> float:
 
 def start(smoke: bool) -> Iterator[Row]:
     """The command of `make train`, the first time with an empty cache."""
+    words = SMOKE if smoke else COMMAND
     with tempfile.TemporaryDirectory() as folder:
-        times = [first_line(COMMAND, Path(folder) / "run") for _ in range(1 if smoke else 6)]
+        times = [first_line(words, Path(folder) / "run") for _ in range(1 if smoke else 6)]
     cold, warm = times[0], times[1:] or times  # a smoke starts it once
     yield {
-        "command": " ".join(["jaxrl", *COMMAND]),
+        "command": " ".join(["jaxrl", *words]),
         "median_s": timing.median(warm),
         "runs_s": [round(s, 2) for s in warm],
         "first_run_s": round(cold, 2),

@@ -23,6 +23,7 @@ from jaxrl.core import trees
 from jaxrl.devices import platform
 from jaxrl.devices.layout import Layout
 from jaxrl.devices.programs import Programs
+from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import resolve
 from jaxrl.sweeps import plan as plans
 
@@ -41,14 +42,14 @@ def programs(smoke: bool) -> Iterator[Row]:
 def replay(smoke: bool) -> Iterator[Row]:
     """The state with a large replay less that with a small one, a transition."""
     small, large = (20, 40) if smoke else (10_000, 20_000)
-    for env in ("CartPole-v1", "Breakout-MinAtar", "SpaceInvaders-MinAtar"):
+    for env in ("CartPole-v1", "Breakout-MinAtar", "SpaceInvaders-MinAtar")[: 1 if smoke else None]:
 
         def held(capacity: int, env: str = env) -> int:
             trainer = jaxrl.make_trainer("dqn", env, preset="none", config={"replay_capacity": capacity})
             state = jax.eval_shape(trainer.init, jax.random.key(0))
             return trees.nbytes(state.agent.experience.replay)
 
-        shape = jaxrl.make_trainer("dqn", env, preset="none").env.spec.observation_space.shape  # type: ignore[union-attr]
+        shape = registry.find_env(env).spec.observation_space.shape
         bytes_each = (held(large) - held(small)) / (large - small)
         yield {
             "work": f"DQN {env}, a transition",

@@ -14,7 +14,7 @@ from typing import Any
 
 import jaxrl
 from benchmarks.harness import browser, processes, result_files, timing
-from benchmarks.harness.runner import Row
+from benchmarks.harness.runner import ANY_WORK, Row
 from jaxrl.core.errors import InputError
 
 ROUNDS = 5
@@ -29,9 +29,9 @@ def report(smoke: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         out, page = Path(folder) / "sweep", Path(folder) / "report.html"
         grid: dict[str, Any] = {"gamma": [0.98, 0.99]} if smoke else GRID
-        result = jaxrl.sweep(
-            "ppo", "CartPole-v1", grid=grid, seeds=2 if smoke else SEEDS, total_steps=2_000 if smoke else STEPS, out=out
-        )
+        agent, env = ANY_WORK if smoke else ("ppo", "CartPole-v1")
+        seeds, steps = (2, 2_000) if smoke else (SEEDS, STEPS)
+        result = jaxrl.sweep(agent, env, grid=grid, seeds=seeds, total_steps=steps, out=out)
         words = [*processes.JAXRL, "report", str(out), "--out", str(page)]
         written = [_seconds(words) for _ in range(1 if smoke else ROUNDS)]
         opened = [_opening(page) for _ in range(1 if smoke else ROUNDS)] if browser.available() else []

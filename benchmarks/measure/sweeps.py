@@ -16,7 +16,7 @@ import jax
 
 import jaxrl
 from benchmarks.harness import processes
-from benchmarks.harness.runner import Row
+from benchmarks.harness.runner import ANY_WORK, Row
 from benchmarks.peers import libraries
 from jaxrl.core import stats
 from jaxrl.devices import platform
@@ -29,19 +29,20 @@ ROUNDS = 2
 def beside_rejax(smoke: bool) -> Iterator[Row]:
     """Total steps/s of ours and of rejax, in turn; the median of the rounds."""
     steps = 1_000 if smoke else STEPS
-    runs = {"jaxrl": partial(processes.apart, smoke, ours, steps)}
+    agent, env = ANY_WORK if smoke else ("ppo", "CartPole-v1")
+    runs = {"jaxrl": partial(processes.apart, smoke, ours, agent, env, steps)}
     if not smoke:
         rates = ",".join(map(str, RATES))
         runs["rejax"] = partial(libraries.run, "rejax", "ppo", "CartPole-v1", steps, SEEDS, rates)
-    work = f"PPO CartPole-v1, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
+    work = f"{agent.upper()} {env}, {len(RATES)} learning rates × {SEEDS} seeds, {steps:,} steps each"
     yield {"work": work, **libraries.row(runs, {"rejax": 2.2}, 1 if smoke else ROUNDS)}
 
 
-def ours(steps: int) -> dict[str, float]:
+def ours(agent: str, env: str, steps: int) -> dict[str, float]:
     """The same sweep in this process, compilation apart."""
     platform.configure()
-    words: dict[str, Any] = {"grid": {"learning_rate": RATES}, "seeds": SEEDS, "total_steps": steps, "preset": "CartPole-v1"}
-    result = jaxrl.sweep("ppo", "CartPole-v1", **words)
+    words: dict[str, Any] = {"grid": {"learning_rate": RATES}, "seeds": SEEDS, "total_steps": steps, "preset": env}
+    result = jaxrl.sweep(agent, env, **words)
     return {"steps_per_s": result.plan.env_steps / result.run_s}
 
 
@@ -73,13 +74,14 @@ def tuning(smoke: bool) -> Iterator[Row]:
     begin = time.perf_counter()
     short: dict[str, Any] = {"trials": 2, "parallel": 2, "seeds": 1, "confirm": 2, "total_steps": 5_000}
     whole: dict[str, Any] = {"trials": 64, "parallel": 16, "seeds": 3, "confirm": 16}
-    found = jaxrl.tune("ppo", "Acrobot-v1", **(short if smoke else whole))
+    agent, env = ANY_WORK if smoke else ("ppo", "Acrobot-v1")
+    found = jaxrl.tune(agent, env, **(short if smoke else whole))
     assert isinstance(found, TuneResult) and found.confirmation is not None
     confirmed = found.confirmation
     best, preset = confirmed.final_return
     steps = confirmed.plan.program_list[0].compiled.trainer.total_steps
     yield {
-        "work": f"PPO Acrobot-v1, {steps:,} steps a run, 64 trials × 3 seeds",
+        "work": f"{agent.upper()} {env}, {steps:,} steps a run, 64 trials × 3 seeds",
         "best": {"setting": found.best, "mean": float(best.mean()), "interval": list(confirmed.interval(0))},
         "preset": {"mean": float(preset.mean()), "interval": list(confirmed.interval(1))},
         "per_seed": {"best": best.tolist(), "preset": preset.tolist()},

@@ -19,20 +19,20 @@ CHAIN_SETTINGS = {
     "dqn": (
         {"hidden_sizes": (32,), "learning_starts": 500, "target_update_every": 100},
         {"learning_rate": 3e-3, "learning_rate_anneal": 1.0},
-        40_000,
+        15_000,
     ),  # fmt: skip
-    "pqn": ({"hidden_sizes": (32,), "num_envs": 4, "rollout_length": 8}, {"learning_rate": 1e-2}, 40_000),
-    "reinforce": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 40_000),
-    "a2c": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 40_000),
-    "ppo": (ON_POLICY[0] | {"num_minibatches": 2}, ON_POLICY[1] | {"learning_rate": 5e-3}, 40_000),
+    "pqn": ({"hidden_sizes": (32,), "num_envs": 4, "rollout_length": 8}, {"learning_rate": 1e-2}, 15_000),
+    "reinforce": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 15_000),
+    "a2c": (ON_POLICY[0], ON_POLICY[1] | {"learning_rate": 1e-2}, 15_000),
+    "ppo": (ON_POLICY[0] | {"num_minibatches": 2}, ON_POLICY[1] | {"learning_rate": 5e-3}, 15_000),
     # Entropy would be worth something, were the temperature not next to nothing.
-    "sac": (OFF_POLICY | {"auto_temperature": False}, {"learning_rate": 3e-3, "temperature": 1e-6, "tau": 0.05}, 20_000),
+    "sac": (OFF_POLICY | {"auto_temperature": False}, {"learning_rate": 3e-3, "temperature": 1e-6, "tau": 0.05}, 10_000),
     "r2d2": (
         OFF_POLICY | {"rollout_length": 7, "burn_in": 3, "n_step": 3, "target_update_every": 100},
         {"learning_rate": 5e-3, "learning_rate_anneal": 1.0},
         20_000,
     ),
-    "td3": (OFF_POLICY, {"learning_rate": 3e-3, "tau": 0.05}, 20_000),
+    "td3": (OFF_POLICY, {"learning_rate": 3e-3, "tau": 0.05}, 10_000),
 }
 TABULAR = ({}, {"learning_rate": 0.1}, 20_000)
 CHAIN_CASES = {agent: (agent, {}) for agent in AGENTS if "gamma" in hparam_names(agent)} | {

@@ -9,7 +9,7 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 
-pytestmark = pytest.mark.usefixtures("keep_platform")
+pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 
 SMALL = {"total_steps": 2_000, "preset": "none"}
 DOCUMENTS = ("config.json", "summary.json")

@@ -136,7 +136,7 @@ def test_members_that_fill_up_step_no_simulators():
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("host") / "whole"
-    done = jaxrl_cli("train", *LAKE, "--out", out)
+    done = jaxrl_cli("train", *LAKE, "--out", out, pictures=True)
     return out, done
 
 

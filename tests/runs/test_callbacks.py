@@ -20,7 +20,7 @@ from tests.command_line import command, jaxrl_cli
 from tests.plans import ITERATIONS, PER, STEPS, Looks, Stops, small_plan, with_callbacks
 from tests.small import assert_trees_equal
 
-pytestmark = pytest.mark.usefixtures("keep_platform")
+pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 EVERY = 4 * PER  # between evaluations
 
 

@@ -18,19 +18,21 @@ from jaxrl.sweeps import reading
 from tests.command_line import command, flags, jaxrl_cli, wait_for
 from tests.small import assert_same_run
 
-STEPS = 60_000
+STEPS = {"q_learning": 60_000, "dqn": 30_000}  # so that a run lasts some seconds
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """One whole run for each agent, made when first asked for; q_learning's saves a checkpoint after every chunk."""
+    """One whole run for each agent, made when first asked for; q_learning's is drawn, with checkpoints after every chunk."""
     made = {}
 
     def of(agent):
         if agent not in made:
             made[agent] = tmp_path_factory.mktemp(agent) / "whole"
-            often = ["--checkpoint-every", 0] if agent == "q_learning" else []
-            jaxrl_cli(*flags(agent, STEPS), "--out", made[agent], "--eval-every", STEPS // 3, *often)
+            table, steps = agent == "q_learning", STEPS[agent]
+            often = ["--checkpoint-every", 0] if table else []
+            words = [*flags(agent, steps), "--out", made[agent], "--eval-every", steps // 3, *often]
+            jaxrl_cli(*words, pictures=table)
         return made[agent]
 
     return of
@@ -39,12 +41,12 @@ def uninterrupted(tmp_path_factory):
 def test_killed_at_a_random_moment_and_resumed_is_the_same_run(uninterrupted, tmp_path):
     """kill -9 twice, with checkpoints far more often than in the uninterrupted run, and other chunk lengths."""
     whole, out = uninterrupted("dqn"), tmp_path / "killed"
-    words = [*flags("dqn", STEPS), "--out", out, "--eval-every", STEPS // 3, "--checkpoint-every", 0.05]
+    words = [*flags("dqn", STEPS["dqn"]), "--out", out, "--eval-every", STEPS["dqn"] // 3, "--checkpoint-every", 0.05]
     for attempt in range(2):
         process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         steps = list((out / "checkpoints").glob("*")) if attempt else []
         wait_for(lambda: sorted((out / "checkpoints").glob("[0-9]*")) != sorted(steps), process)  # noqa: B023
-        time.sleep(random.random() * 0.7)
+        time.sleep(random.random() * 0.5)
         process.kill()
         process.wait()
         words = ["resume", out, "--checkpoint-every", 0.05]
@@ -53,12 +55,12 @@ def test_killed_at_a_random_moment_and_resumed_is_the_same_run(uninterrupted, tm
 
 
 def test_evaluations_come_at_fixed_steps_and_are_timed_apart(uninterrupted):
-    """At the first iteration that reaches a multiple of 20,000 steps; their seconds are no part of the training's."""
+    """At the first iteration that reaches a multiple of 10,000 steps; their seconds are no part of the training's."""
     whole = uninterrupted("dqn")
     rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     evaluated = [row["env_steps"] for row in rows if "eval_return" in row]
     per = rows[0]["env_steps"]
-    assert evaluated == [-(-every // per) * per for every in (20_000, 40_000, 60_000) for _ in range(3)]
+    assert evaluated == [-(-every // per) * per for every in (10_000, 20_000, 30_000) for _ in range(3)]
     timing = [json.loads(line) for line in (whole / "timing.jsonl").read_text().splitlines()]
     assert [row["env_steps"] for row in timing if "eval_seconds" in row] == evaluated[::3]
     summary = json.loads((whole / "summary.json").read_text())
@@ -70,7 +72,7 @@ def test_evaluations_come_at_fixed_steps_and_are_timed_apart(uninterrupted):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_checkpoint_and_say_how_to_resume(number, uninterrupted, tmp_path):
     agent, out = "q_learning", tmp_path / "stopped"
-    words = [*flags(agent, STEPS), "--out", out, "--eval-every", STEPS // 3]
+    words = [*flags(agent, STEPS[agent]), "--out", out, "--eval-every", STEPS[agent] // 3]
     process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: (out / "timing.jsonl").exists(), process)
     process.send_signal(number)
@@ -146,20 +148,21 @@ def test_run_directory_says_everything(uninterrupted):
     assert config["members"] == [{"seed": 5}, {"seed": 6}, {"seed": 7}] and config["program"]["form"] == "vmap"
     assert config["device"]["platform"] == "cpu" and "git_commit" in config
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    iterations = STEPS // lines[0]["env_steps"] + (STEPS % lines[0]["env_steps"] > 0)
+    steps = STEPS["q_learning"]
+    iterations = steps // lines[0]["env_steps"] + (steps % lines[0]["env_steps"] > 0)
     assert [(r["iteration"], r["seed"]) for r in lines] == [(i, s) for i in range(iterations) for s in (5, 6, 7)]
     evaluated = sorted({r["env_steps"] for r in lines if "eval_return" in r})
     per = lines[0]["env_steps"]
-    assert evaluated == [-(-(k * STEPS // 3) // per) * per for k in (1, 2, 3)]  # the first boundary at or past each
+    assert evaluated == [-(-(k * steps // 3) // per) * per for k in (1, 2, 3)]  # the first boundary at or past each
     summary = json.loads((out / "summary.json").read_text())
     assert summary["env_steps"] == 3 * lines[-1]["env_steps"]
 
 
 def test_a_members_rows_do_not_depend_on_the_run_they_are_in(uninterrupted, tmp_path):
     """Seeds 6 and 7 of a run of 5, 6, 7 (two devices, one padded) equal a run of 6, 7 (two devices)."""
-    words = flags("q_learning", STEPS)
+    words = flags("q_learning", STEPS["q_learning"])
     words[words.index("--seeds") + 1], words[words.index("--seed") + 1] = 2, 6
-    jaxrl_cli(*words, "--out", tmp_path / "two", "--eval-every", STEPS // 3)
+    jaxrl_cli(*words, "--out", tmp_path / "two", "--eval-every", STEPS["q_learning"] // 3)
     rows = [json.loads(x) for x in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     whole = (uninterrupted("q_learning") / "metrics.jsonl").read_text().splitlines()
     assert rows == [r for r in map(json.loads, whole) if r["seed"] in (6, 7)]

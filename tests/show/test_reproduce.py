@@ -11,7 +11,7 @@ from jaxrl.show import reproduce
 from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import reading
 
-pytestmark = pytest.mark.usefixtures("keep_platform")
+pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 
 
 def again(command, out):

@@ -17,7 +17,7 @@ from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
 from tests.plans import PER, STEPS, small_plan
 
-pytestmark = pytest.mark.usefixtures("keep_platform")
+pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def told(out):
 def test_a_signal_stops_a_tuning_which_keeps_what_was_told(number, tmp_path):
     """Stopped in its second batch or later: told trials stay as they are, the others are tried anew, up to as many."""
     out = tmp_path / "stopped"
-    process = subprocess.Popen(command(*SEARCH, "--trials", 6, "--total-steps", 400_000, "--out", out),
+    process = subprocess.Popen(command(*SEARCH, "--trials", 6, "--total-steps", 100_000, "--out", out),
                                stderr=subprocess.PIPE, text=True)  # fmt: skip
     wait_for(lambda: (out / "study.db").exists() and told(out), process, pause=0.2)  # a reader keeps the writer waiting
     process.send_signal(number)
