@@ -49,7 +49,7 @@ def replay(smoke: bool) -> Iterator[Row]:
             state = jax.eval_shape(trainer.init, jax.random.key(0))
             return trees.nbytes(state.agent.experience.replay)
 
-        shape = registry.find_env(env).spec.observation_space.shape
+        shape = registry.find_env(env).spec.observation_space.shape  # type: ignore[union-attr]
         bytes_each = (held(large) - held(small)) / (large - small)
         yield {
             "work": f"DQN {env}, a transition",

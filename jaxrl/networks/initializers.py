@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -28,14 +29,20 @@ def orthogonal(scale: float = 1.0) -> Callable[..., jax.Array]:
     """
 
     def init(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        rows, columns = math.prod(shape[:-1]), shape[-1]
-        x = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
-        x = x / jnp.sqrt(jnp.sum(x * x))  # Frobenius norm ≥ largest singular value
-
-        def newton_schulz(_: int, x: jax.Array) -> jax.Array:
-            return 1.5 * x - 0.5 * x @ (x.T @ x)
-
-        x = jax.lax.fori_loop(0, ITERATIONS, newton_schulz, x)
-        return (scale * (x if rows >= columns else x.T)).reshape(shape).astype(dtype)
+        return _orthogonal(key, tuple(shape), dtype, scale)
 
     return init
+
+
+# Flax traces an initialiser whenever a network is applied, to compare shapes; so it is traced once for each shape.
+@functools.partial(jax.jit, static_argnums=(1, 2, 3), inline=True)
+def _orthogonal(key: Key, shape: tuple[int, ...], dtype: Any, scale: float) -> jax.Array:
+    rows, columns = math.prod(shape[:-1]), shape[-1]
+    x = jax.random.normal(key, (max(rows, columns), min(rows, columns)), jnp.float32)
+    x = x / jnp.sqrt(jnp.sum(x * x))  # Frobenius norm ≥ largest singular value
+
+    def newton_schulz(_: int, x: jax.Array) -> jax.Array:
+        return 1.5 * x - 0.5 * x @ (x.T @ x)
+
+    x = jax.lax.fori_loop(0, ITERATIONS, newton_schulz, x)
+    return (scale * (x if rows >= columns else x.T)).reshape(shape).astype(dtype)
