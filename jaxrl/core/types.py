@@ -39,12 +39,24 @@ class Grid:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stack:
+    """That an observation is the last `size` frames, joined along its last axis, oldest first.
+
+    blank: in an episode's first observation all but the newest are zeros; else they are the same as the newest.
+    """
+
+    size: int
+    blank: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class EnvSpec:
     """What is static about an environment.
 
     storage_dtype: a narrower dtype that holds observations exactly (say "bool"), for replay; None keeps their own.
     render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `show.drawings`.
     grid: of a grid world; None of anything else.
+    stack: how observations follow from frames, of which replay then stores each once; None where they do not.
     """
 
     id: str
@@ -53,6 +65,7 @@ class EnvSpec:
     storage_dtype: str | None = None
     render: Callable[[PyTree, PyTree], Any] | None = None
     grid: Grid | None = None
+    stack: Stack | None = None
 
     def __str__(self) -> str:
         return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"

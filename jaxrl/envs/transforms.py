@@ -27,7 +27,7 @@ from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, Range, check
 from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, clip
-from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar
+from jaxrl.core.types import Env, EnvSpec, EnvStep, Key, PyTree, Scalar, Stack
 
 
 class ShapeState(NamedTuple):
@@ -157,7 +157,7 @@ def stack_frames(env: Env, n: int) -> Env:
         raise InputError(f"stack_frames takes observations of a Box, not {space}; apply flatten first")
     frame = (*space.shape, 1) if len(space.shape) in (0, 2) else space.shape
     low, high = (np.concatenate([bound.reshape(frame)] * n, -1) for bound in _bounds(space))
-    spec = dataclasses.replace(spec, observation_space=Box.between(low, high, space.dtype))
+    spec = dataclasses.replace(spec, observation_space=Box.between(low, high, space.dtype), stack=Stack(n))
 
     def reset(key: Key, params: PyTree) -> tuple[StackState, jax.Array]:
         state, obs = env.reset(key, params)
@@ -195,6 +195,7 @@ def _as_vector(env: Env, spec: EnvSpec) -> Env:
         observation_space=Box.between(low, high, jnp.float32),
         storage_dtype=storage.name if storage.itemsize < 4 else None,
         grid=None,  # which is of discrete observations
+        stack=None,
     )
 
     def vector(obs: PyTree) -> jax.Array:

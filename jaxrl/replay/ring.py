@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.trees import pytree, shared, static
-from jaxrl.core.types import Key, PyTree, Scalar, Transition
+from jaxrl.core.types import EnvSpec, Key, PyTree, Scalar, Transition
 from jaxrl.ops.returns import n_step_return
+from jaxrl.replay import frames
+from jaxrl.replay.frames import Frames
 
 
 @pytree
@@ -45,12 +47,13 @@ class Bits:
 class Replay(NamedTuple):
     """data: leaves [rows, N, ...], arrays of booleans as `Bits`. position: int32 [], the row to write next.
 
-    filled: int32 [], rows written, at most all of them.
+    filled: int32 [], rows written, at most all of them. frames: of observations that stack some; data then refers to them.
     """
 
     data: PyTree
     position: jax.Array
     filled: jax.Array
+    frames: Frames | tuple[()] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,7 +127,9 @@ def push(replay: Replay, steps: PyTree) -> Replay:
         return jax.lax.dynamic_update_slice_in_dim(buffer, x.astype(buffer.dtype), replay.position, 0)
 
     data = jax.tree.map(write, replay.data, steps, is_leaf=lambda x: isinstance(x, Bits))
-    return Replay(data, (replay.position + length) % rows, jnp.minimum(replay.filled + length, rows))
+    return replay._replace(
+        data=data, position=(replay.position + length) % rows, filled=jnp.minimum(replay.filled + length, rows)
+    )
 
 
 def take(buffers: PyTree, slots: jax.Array) -> PyTree:
@@ -139,6 +144,25 @@ def take(buffers: PyTree, slots: jax.Array) -> PyTree:
     return shared(jax.tree.map(read, buffers, is_leaf=lambda x: isinstance(x, Bits)))
 
 
+def init_transitions(spec: EnvSpec, example: Any, *sizes: int) -> Replay:
+    """An empty buffer of transitions like `example`; where observations stack frames, each frame is stored once.
+
+    sizes: as `init` has them. Booleans are stored whole: eight to a byte, stacks are as small.
+    """
+    if spec.stack is None or example.obs.dtype == bool:
+        return init(example, *sizes)
+    replay = init(example._replace(obs=frames.EXAMPLE, next_obs=()), *sizes)
+    return replay._replace(frames=frames.init(example.obs, spec.stack, *replay.shape))
+
+
+def push_transitions(replay: Replay, steps: Any) -> Replay:
+    """As `push`, of a rollout (`Transition`) into a buffer that `init_transitions` made."""
+    if not isinstance(replay.frames, Frames):
+        return push(replay, steps._replace(first=()))
+    written, reference = frames.push(replay.frames, steps)
+    return push(replay._replace(frames=written), steps._replace(first=(), obs=reference, next_obs=()))
+
+
 def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) -> Batch:
     """The n-step transitions that begin at `slots` [B], cut where an episode ends. replay.data: `Transition`."""
     rows, num_envs = replay.shape
@@ -148,4 +172,9 @@ def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) ->
     n = jax.vmap(n_step_return, (0, None, 0, 0))(reward, gamma, terminated, truncated)
     obs, action, valid = take((data.obs, data.action, data.valid), slots)
     last = (slots + n.last * num_envs) % (rows * num_envs)
-    return Batch(obs, action, n.ret, n.discount, take(data.next_obs, last), valid)
+    if not isinstance(replay.frames, Frames):
+        return Batch(obs, action, n.ret, n.discount, take(data.next_obs, last), valid)
+    env, after = slots % num_envs, frames.a_step_later(replay.frames, take(data.obs, last))
+    valid = valid & frames.stored(replay.frames, obs, env)
+    obs, next_obs = (frames.read(replay.frames, at, env) for at in (obs, after))
+    return Batch(obs, action, n.ret, n.discount, next_obs, valid)

@@ -106,13 +106,14 @@ def actor_adam(hp: HParams) -> optax.GradientTransformation:
 def empty_replay(spec: EnvSpec, config: Any, n_step: int = 1) -> Replay:
     """A replay of the environment's transitions."""
     example: Any = zero_transitions(spec, spec.storage_dtype)
-    return ring.init(example._replace(first=()), config.replay_capacity, config.num_envs, config.rollout_length, n_step)
+    sizes = (config.replay_capacity, config.num_envs, config.rollout_length, n_step)
+    return ring.init_transitions(spec, example._replace(first=()), *sizes)
 
 
 def push(replay: Replay, rollout: Rollout) -> Replay:
     """The replay with a rollout's transitions, but for `first` and `extras`."""
     steps: Any = rollout.steps
-    return ring.push(replay, steps._replace(first=(), extras=()))
+    return ring.push_transitions(replay, steps._replace(extras=()))
 
 
 def random_at_first(spec: EnvSpec, config: Config, clock: Clock, key: Key, obs: PyTree, action: PyTree) -> PyTree:

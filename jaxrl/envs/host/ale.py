@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.core.types import EnvSpec, PyTree
+from jaxrl.core.types import EnvSpec, PyTree, Stack
 from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, shown
 
 SIZE = 84
@@ -109,6 +109,13 @@ def simulators(
     example = AtariVectorEnv(name, 1, **settings)
     actions = int(example.single_action_space.n)  # type: ignore[attr-defined]
     example.close()
-    spec = EnvSpec(f"ale:{game}", Box((SIZE, SIZE, stack), 0, 255, np.uint8), Discrete(actions), "uint8", shown)
+    spec = EnvSpec(
+        f"ale:{game}",
+        Box((SIZE, SIZE, stack), 0, 255, np.uint8),
+        Discrete(actions),
+        "uint8",
+        shown,
+        stack=Stack(stack, blank=True),
+    )
     new = partial(AtariPool, name, settings=settings)
     return Simulators(spec, new, partial(new, 1), restart_every)

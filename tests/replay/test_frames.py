@@ -1,0 +1,144 @@
+"""replay/frames.py: a replay that stores each frame once gives what one of whole observations gives."""
+
+import dataclasses
+import math
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxrl
+from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.types import EnvSpec, Stack, Transition
+from jaxrl.envs import transforms
+from jaxrl.experiment import registry
+from jaxrl.replay import ring
+from tests.small import assert_trees_equal, small_trainer
+
+N, T, FRAME = 3, 4, (5, 2)  # environments, steps of a rollout, a frame of two channels
+
+
+def history(stack, steps, ends, seed):
+    """Rollouts of random frames and episodes, stacked by hand: an episode ends at a step with probability `ends`."""
+    rng = np.random.default_rng(seed)
+    new_frame = lambda: rng.integers(1, 256, (N, *FRAME)).astype(np.uint8)  # noqa: E731
+
+    def begin(frame):
+        return [np.zeros_like(frame) if stack.blank else frame] * (stack.size - 1) + [frame]
+
+    seen, first, rows = [begin(f) for f in new_frame()], np.ones(N, bool), []
+    for _ in range(steps):
+        obs = np.stack([np.concatenate(frames, -1) for frames in seen])
+        seen = [[*frames[1:], f] for frames, f in zip(seen, new_frame(), strict=True)]
+        next_obs = np.stack([np.concatenate(frames, -1) for frames in seen])
+        ended, cut = rng.random(N) < ends, rng.random(N) < 0.5
+        action, reward = rng.integers(0, 4, N).astype(np.int32), rng.normal(size=N).astype(np.float32)
+        rows.append(Transition(obs, first, action, reward, ended & ~cut, ended & cut, next_obs, (), np.ones(N, bool)))
+        seen = [begin(f) if e else frames for frames, f, e in zip(seen, new_frame(), ended, strict=True)]
+        first = ended
+    whole = jax.tree.map(lambda *x: np.stack(x), *rows)
+    return [jax.tree.map(lambda x, i=i: jnp.asarray(x[i : i + T]), whole) for i in range(0, steps, T)]
+
+
+@pytest.mark.parametrize("stack", [Stack(4, blank=True), Stack(3), Stack(1)], ids=str)
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_batches_equal_those_of_whole_observations(stack, n_step):
+    """Every slot, before the ring is full and after it wrapped, whatever ended an episode."""
+    rollouts = history(stack, 60, 0.15, seed=n_step)
+    like = EnvSpec("", Box((5, 2 * stack.size), 0, 255, np.uint8), Discrete(4))
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), rollouts[0])._replace(first=())
+    push, read = jax.jit(ring.push_transitions), jax.jit(partial(ring.read_n_step, gamma=0.9, n_step=n_step))
+    replays = [
+        ring.init_transitions(spec, example, 72, N, T, n_step) for spec in (like, dataclasses.replace(like, stack=stack))
+    ]
+    left_out = 0
+    for count, rollout in enumerate(rollouts, 1):
+        replays = [push(replay, rollout) for replay in replays]
+        rows, oldest = int(replays[0].filled), int(replays[0].position) if count * T > 24 else 0
+        slots = (oldest * N + jnp.arange((rows - n_step + 1) * N, dtype=jnp.int32)) % (24 * N)
+        whole, frames = (read(replay, slots) for replay in replays)
+        left_out += int((~frames.valid).sum())
+        hold = lambda batch, valid=frames.valid: jax.tree.map(lambda x: x[valid], batch)  # noqa: E731
+        assert_trees_equal(hold(frames), hold(whole))
+        # 24 rows have no slack but a stack's, and each end of an episode takes a frame. No younger row is left out.
+        assert frames.valid[-rows // 2 * N :].all()
+    assert left_out < 0.1 * 60 * 24 * N / T
+
+
+def test_what_has_lost_its_frames_is_not_valid():
+    """Episodes of one step take two frames a row: the older half of the rows is left out, and nothing else."""
+    rollouts = history(Stack(2), 128, 1.0, seed=0)
+    spec = EnvSpec("", Box((5, 4), 0, 255, np.uint8), Discrete(4), stack=Stack(2))
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), rollouts[0])._replace(first=())
+    replay = ring.init_transitions(spec, example, 64 * N, N, T)
+    for rollout in rollouts:
+        replay = ring.push_transitions(replay, rollout)
+    valid = ring.read_n_step(replay, jnp.arange(64 * N, dtype=jnp.int32), 0.9, 1).valid.reshape(64, N)
+    frames = replay.frames.ring.shape[0]
+    assert frames == 64 + 1 + 2 + 1
+    np.testing.assert_array_equal(valid.sum(0), [frames // 2] * N)
+    assert valid[-(frames // 2) :].all()  # position is 0: the last rows are the newest
+
+
+def test_bytes_of_a_transition_of_atari():
+    """A frame of 84 × 84 and a 64th; action, reward and reference 13 bytes, three flags."""
+    spec = EnvSpec("", Box((84, 84, 4), 0, 255, np.uint8), Discrete(4), stack=Stack(4))
+    example = Transition(jnp.zeros((84, 84, 4), jnp.uint8), (), jnp.int32(0), jnp.float32(0), *[jnp.bool_(False)] * 2,
+                         jnp.zeros((84, 84, 4), jnp.uint8), (), jnp.bool_(False))  # fmt: skip
+    replay = jax.eval_shape(lambda: ring.init_transitions(spec, example, 1_000_000, 8, 4))
+    total = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(replay))
+    assert total / 1_000_000 <= 7_200 and total <= 8e9
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_the_compiled_program_never_copies_the_frames(members):
+    rollouts = history(Stack(4), T, 0.5, seed=0)
+    spec = EnvSpec("", Box((5, 8), 0, 255, np.uint8), Discrete(4), stack=Stack(4))
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), rollouts[0])._replace(first=())
+    replay = ring.init_transitions(spec, example, 1000 * N, N, T)
+
+    def program(replay, slots):
+        def one(replay, slots):
+            replay = ring.push_transitions(replay, rollouts[0])
+            return replay, ring.read_n_step(replay, slots, 0.9, 1)
+
+        return jax.lax.scan(one, replay, slots)
+
+    args = (replay, jnp.zeros((5, 32), jnp.int32))
+    if members > 1:
+        program, args = jax.vmap(program), jax.tree.map(lambda x: jnp.stack([x] * members), args)
+    text = jax.jit(program, donate_argnums=0).lower(*args).compile().as_text()
+    size = members * math.prod(replay.frames.ring.shape)
+    found = re.findall(r"= u8\[([\d,]+)\]\S* ([\w-]+)\(", text)
+    large = {op for dims, op in found if math.prod(map(int, dims.split(","))) == size}
+    assert large and not large & {"copy", "copy-start", "select", "transpose", "concatenate", "broadcast"}, large
+
+
+@pytest.mark.parametrize(("agent", "env", "config"), [
+    ("dqn", "CartPole-v1", {"n_step": 2, "prioritized": True}),
+    ("sac", "Pendulum-v1", {}),
+])  # fmt: skip
+def test_training_has_the_same_bits(agent, env, config):
+    """Episodes here are longer than 64 steps or fit the slack's stack, so no transition is left out."""
+    stacked = transforms.stack_frames(registry.find_env(env), 3)
+    whole = stacked._replace(spec=dataclasses.replace(stacked.spec, stack=None))
+    trainers = [
+        small_trainer(agent, e, total_steps=400, config=config | {"replay_capacity": 4000}) for e in (stacked, whole)
+    ]
+    (state, metrics), (expected, expected_metrics) = (jax.jit(t.train)(jax.random.key(0)) for t in trainers)
+    assert_trees_equal((state.agent.learner, metrics), (expected.agent.learner, expected_metrics))
+    (replay,) = [x for x in jax.tree.leaves(state.agent.experience, is_leaf=lambda x: isinstance(x, ring.Replay))
+                 if isinstance(x, ring.Replay)]  # fmt: skip
+    assert replay.data.next_obs == () and replay.frames.ring.shape[-1] == 4 - (agent == "sac")
+
+
+def test_transforms_that_change_observations_store_them_whole():
+    env = transforms.stack_frames(registry.find_env("CartPole-v1"), 2)
+    assert env.spec.stack == Stack(2) and transforms.scale_rewards(env, 0.1).spec.stack == Stack(2)
+    assert transforms.flatten(env).spec.stack is None
+    assert transforms.stack_frames(env, 3).spec.stack == Stack(3)
+    masks = jaxrl.make_trainer("dqn", transforms.stack_frames(registry.find_env("Breakout-MinAtar"), 2), preset="none")
+    assert jax.eval_shape(masks.init, jax.random.key(0)).agent.experience.replay.frames == ()  # booleans are packed
