@@ -10,8 +10,10 @@ ale_py = pytest.importorskip("ale_py")
 from ale_py.vector_env import AtariVectorEnv  # noqa: E402
 
 from jaxrl.core.errors import InputError  # noqa: E402
+from jaxrl.core.types import Transition  # noqa: E402
 from jaxrl.envs.host import ale  # noqa: E402
 from jaxrl.envs.host.vec_env import vec_env  # noqa: E402
+from jaxrl.replay import ring  # noqa: E402
 
 WIDTH, STEPS = 2, 25
 
@@ -52,6 +54,32 @@ def test_rows_are_those_of_the_emulators(monkeypatch):
     assert ended >= WIDTH and out.valid.all()
     raw.close()
     simulators.close()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_frames": 60}, {"life_loss": True, "fire_on_reset": True, "noop_max": 20}], ids=str
+)
+def test_a_replay_that_stores_frames_once_gives_the_emulators_observations(settings):
+    """Also of first and last ones, after a truncation or a lost life, which follow from frames as `EnvSpec.stack` says."""
+    simulators, rng = ale.simulators("Breakout", **settings), np.random.default_rng(0)
+    pool, rows, first, steps = simulators.new(WIDTH), [], np.ones(WIDTH, bool), 120
+    obs = pool.reset(np.arange(WIDTH))
+    for _ in range(steps):
+        action = rng.integers(0, 4, WIDTH).astype(np.int32)
+        pool.send(action)
+        got = pool.receive()
+        rows.append(Transition(obs, first, action, got.reward, got.terminated, got.truncated, got.next_obs, (), got.valid))
+        obs, first = got.obs, got.terminated | got.truncated
+    pool.close()
+    whole = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *rows)
+    assert int(whole.first.sum()) > 2 * WIDTH
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), whole)._replace(first=())
+    replay = ring.push_transitions(ring.init_transitions(simulators.spec, example, 8 * steps * WIDTH, WIDTH, steps), whole)
+    assert replay.data.next_obs == () and replay.frames.ring.shape[2:] == (84, 84, 1)
+    batch = ring.read_n_step(replay, jnp.arange(steps * WIDTH, dtype=jnp.int32), 0.99, 1)
+    assert batch.valid.all()
+    np.testing.assert_array_equal(batch.obs, whole.obs.reshape(-1, 84, 84, 4))
+    np.testing.assert_array_equal(batch.next_obs, whole.next_obs.reshape(-1, 84, 84, 4))
 
 
 def test_emulators_follow_from_their_seeds_over_a_restart_and_under_vmap():
