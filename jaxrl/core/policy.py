@@ -52,11 +52,12 @@ class Policy:
         """obs with a batch axis, in the space's dtypes, and how many there are; None for one by itself."""
         likes: list[Any] = jax.tree.leaves(self._element)
         structure: Any = jax.tree.structure(self._element)
-        if not isinstance(self._element, jax.ShapeDtypeStruct) and jax.tree.structure(obs) != structure:
-            raise InputError(f"an observation of {self.spec.id} is {structure}, not {jax.tree.structure(obs)}")
-        leaves = [
-            np.asarray(x) for x in ([obs] if isinstance(self._element, jax.ShapeDtypeStruct) else jax.tree.leaves(obs))
-        ]
+        single_part = isinstance(self._element, jax.ShapeDtypeStruct)
+        if not single_part and jax.tree.structure(obs) != structure:
+            raise InputError(f"an observation of {self.spec.id} is {_parts(self._element)}, not {_parts(obs)}")
+        leaves = [np.asarray(x) for x in ([obs] if single_part else jax.tree.leaves(obs))]
+        if any(x.dtype.kind not in "biuf" for x in leaves):
+            raise InputError(f"an observation of {self.spec.id} is of numbers, not {_parts(obs)}")
         single = leaves[0].ndim == len(likes[0].shape)
         size = 1 if single else (*leaves[0].shape, 0)[0]
         for x, like in zip(leaves, likes, strict=True):
@@ -76,3 +77,10 @@ class Policy:
             end = Clock(jnp.int32(self._trainer.total_steps), jnp.float32(1.0))
             action, memory, _ = agent.act(hparams, agent_state, memory, obs, first, end, key)
         return spaces.clip(self.spec.action_space, action), memory
+
+
+def _parts(obs: Any) -> str:
+    """An observation's structure in words: {a, b} of a dict, (int, str) of a tuple."""
+    if isinstance(obs, dict):
+        return "{" + ", ".join(map(str, obs)) + "}"
+    return f"({', '.join(_parts(x) for x in obs)})" if isinstance(obs, tuple | list) else type(obs).__name__

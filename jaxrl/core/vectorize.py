@@ -41,7 +41,8 @@ def pool_size(num_envs: int, steps: int) -> int:
 def vectorize(env: Env, num_envs: int, steps: int = MAX_POOL) -> VecEnv:
     """`num_envs` copies of `env` with auto-reset, actions clipped to the bounds of its action space.
 
-    steps: how many environment steps one pool serves. Raises InputError, when traced, for what an Env must not give.
+    Resets take their starts from a pool that `prepare` draws anew, once an iteration. steps: how many environment steps that
+    is. Raises InputError, when traced, for what an Env must not give.
     """
     env, size = checked(env), pool_size(num_envs, steps)
 

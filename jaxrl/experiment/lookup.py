@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError, nearest
 
 _names: dict[int, tuple[Any, str]] = {}  # what was found by name: id -> (the object, which so keeps its id, and its name)
@@ -187,7 +188,8 @@ def _load(file: Path) -> types.ModuleType:
         del sys.modules[name]
         if isinstance(error, ImportError):
             raise InputError(f"{file}: {error}") from error
-        raise
+        with checks.explained(str(file), (Exception,)):
+            raise
     return module
 
 
@@ -207,10 +209,11 @@ def _imported(text: str) -> types.ModuleType:
     if file := _recorded.get({}).get(where):
         depth = where.count(".") + (Path(file).name == "__init__.py")
         _see(Path(file).parents[min(depth, len(Path(file).parents) - 1)])
-    try:
-        return importlib.import_module(where)
-    except (ImportError, SyntaxError) as error:
-        raise InputError(f"{text}: {error}") from error
+    with checks.explained(where, (Exception,)):
+        try:
+            return importlib.import_module(where)
+        except (ImportError, SyntaxError) as error:
+            raise InputError(f"{text}: {error}") from error
 
 
 def _see(folder: Path) -> None:

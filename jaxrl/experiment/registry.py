@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import sys
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl import agents, envs
+from jaxrl.core import checks
 from jaxrl.core.errors import InputError, nearest, unknown
 from jaxrl.core.settings import check, read
 from jaxrl.core.types import Agent, Env, EnvSpec, PyTree, VecEnv
@@ -192,6 +193,24 @@ def _construct(env_id: str, make: Callable, signature_of: Callable, kwargs: dict
         if name not in valid and not any_name:
             raise unknown(f"argument of {env_id}", name, valid)
     kwargs = {name: _as_default(f"argument {name}", value, parameters.get(name)) for name, value in kwargs.items()}
+    if make is signature_of:  # a user's own
+        _check_whole(env_id, parameters, kwargs)
+        with checks.explained(f"making {env_id}", (Exception,)):
+            return _called(env_id, make, kwargs)
+    return _called(env_id, make, kwargs)
+
+
+def _check_whole(env_id: str, parameters: Mapping[str, inspect.Parameter], kwargs: Collection[str]) -> None:
+    """Raises InputError naming what a user's function needs and was not given."""
+    optional = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    missing = [n for n, p in parameters.items() if p.default is p.empty and p.kind not in optional and n not in kwargs]
+    if missing:
+        given = " ".join(f"--env-kwarg {name}=..." for name in missing)
+        raise InputError(f"env {env_id} needs {', '.join(missing)}: {given} (env_kwargs)")
+
+
+def _called(env_id: str, make: Callable, kwargs: dict[str, Any]) -> Any:
+    """What `make` gives. Raises InputError where it refuses its arguments, or they do not fit the memory."""
     if not kwargs:
         return make()
     try:

@@ -85,8 +85,8 @@ class Torso(nn.Module):
 
     name_: a name of ours, or a module of a user's: (observations float32 [B, *shape]) -> features [B, ...]. Each sees
     numbers: one-hot vectors for a discrete space, images of pixels (uint8 [H, W, C]) over 255; an MLP sees them flattened.
-    Of a product each part has a torso of ours of its own, whose features are joined; a user's sees the dict or tuple. An
-    action mask is not seen.
+    Of a product pictures go through the convolutions of a CNN; what these give and the other parts are joined before the
+    dense layers. A user's sees the dict or tuple. An action mask is not seen.
     """
 
     space: Space
@@ -97,8 +97,8 @@ class Torso(nn.Module):
     @nn.compact
     def __call__(self, obs: Any) -> jax.Array:
         if isinstance(self.name_, str) and isinstance(self.space, Product):
-            parts = [Torso(s, _of_part(self.name_, s), self.hidden_sizes, self.layers)(x) for s, x in _seen(self.space, obs)]
-            return jnp.concatenate(parts, -1)
+            parts = [Torso(s, _of_part(self.name_, s), (), self.layers)(x) for s, x in _seen(self.space, obs)]
+            return MLP(self.hidden_sizes, self.layers)(jnp.concatenate(parts, -1))
         x, batch = _numbers(obs, self.space)
         if not isinstance(self.name_, str):
             rows = jax.tree.map(lambda part: part.reshape(-1, *part.shape[len(batch) :]), x)

@@ -76,7 +76,7 @@ class Progress(RowCallback):
     def __init__(self, label: str) -> None:
         self._label = label
         self._bar: Bar | None = None
-        self._steps, self._seconds = 0, 0.0
+        self._steps, self._seconds, self._return = 0, 0.0, np.nan  # a chunk may be too short for an episode to end
 
     def start(self, training: Training) -> None:
         self._bar = Bar(self._label, training.trainer.total_steps, training.env_steps).__enter__()
@@ -87,8 +87,9 @@ class Progress(RowCallback):
         last = event.chunks[-1].metrics["episode_return"]
         known = [row[np.isfinite(row)][-1] for row in last if np.isfinite(row).any()]
         rate = f"  {self._steps / max(self._seconds, 1e-9):,.0f} steps/s a seed"
+        self._return = float(np.mean(known)) if known else self._return
         if self._bar:
-            self._bar.update(event.env_steps, float(np.mean(known)) if known else np.nan, more=rate)
+            self._bar.update(event.env_steps, self._return, more=rate)
 
     def close(self) -> None:
         if self._bar:

@@ -127,15 +127,18 @@ class Plan:
     @property
     def caveat(self) -> str:
         """What simulators on the host cannot promise, in one line; "" where the environment is part of the program."""
-        host = self.program_list[0].compiled.trainer.vec.host
+        trainer = self.program_list[0].compiled.trainer
+        host = trainer.vec.host
         if not host:
             return ""
         what = f"{self.base.env} is simulated on the host"
         if not host.restart_every:
             return f"{what}, and never starts anew (restart_every = 0): it has no checkpoint to go on from"
+        none = trainer.restart_iterations >= trainer.num_iterations
         return (
             f"{what}: sameness and exact resume hold as far as a simulator's numbers follow from its seed; "
             f"all start anew every {host.restart_every:,} steps of each, where checkpoints are"
+            + (": here none before the end (--env-kwarg restart_every=N)" if none else "")
         )
 
     def lines(self) -> list[str]:

@@ -12,7 +12,8 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep
 from jaxrl.networks.actor_critic import ActorCritic
-from jaxrl.networks.torsos import MLP, Torso, torso_of
+from jaxrl.networks.q_network import QNetwork
+from jaxrl.networks.torsos import CNN, CNNS, MLP, Torso, torso_of
 from jaxrl.ops import exploration
 from jaxrl.ops.values import ILLEGAL
 from tests.small import QUICK, RAINBOW, hparam_names, of_config, small_trainer
@@ -191,20 +192,28 @@ def test_log_probabilities_and_entropy_are_of_legal_actions():
         assert one.mode() == actions[probs.argmax()]
 
 
-def test_parts_have_torsos_of_their_own():
-    """Features are those of an MLP for each vector and of a CNN for the picture, joined; the mask is not among them."""
-    torso = Torso(SPACE, "auto", (7,))
+def test_parts_are_joined_before_the_dense_layers():
+    """Numbers as they are, one-hot vectors, what a CNN's convolutions make of the picture; the mask is not among them."""
+    torso = Torso(SPACE, "auto", (7, 6))
     obs = jax.vmap(lambda key: choice().reset(key, ())[1])(jax.random.split(jax.random.key(0), 4))
     params = torso.init(jax.random.key(1), obs)
-    features = torso.apply(params, obs)
-    assert features.shape == (4, 21)
     inner = params["params"]
-    for i, x in ((0, obs["numbers"]), (1, jax.nn.one_hot(obs["room"], 3))):
-        mlp = MLP((7,)).apply({"params": inner[f"Torso_{i}"]["MLP_0"]}, x)
-        np.testing.assert_allclose(features[:, 7 * i : 7 * i + 7], mlp, rtol=1e-6)
-    assert "MinAtarCNN_0" in inner["Torso_2"]
+    picture = CNN(CNNS["minatar"][1], ()).apply({"params": inner["Torso_2"]["MinAtarCNN_0"]}, obs["picture"] / 255)
+    joined = jnp.concatenate([obs["numbers"], jax.nn.one_hot(obs["room"], 3), picture], -1)
+    features = torso.apply(params, obs)
+    np.testing.assert_allclose(features, MLP((7, 6)).apply({"params": inner["MLP_0"]}, joined), rtol=1e-4, atol=1e-5)
     other = torso.apply(params, obs | {"action_mask": ~obs["action_mask"]})
     np.testing.assert_array_equal(features, other)
+
+
+def test_values_of_parts_together_can_be_learnt():
+    """Whether two numbers are equal is no sum of what each of them says alone, whatever the size of the network."""
+    pair = Product((Discrete(2), Discrete(2)))
+    network = QNetwork(pair, "auto", (8,), 2)
+    sides = jnp.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    obs = (sides[:, 0], sides[:, 1])
+    q = network.apply(network.init(jax.random.key(0), (), obs), (), obs)[0][:, 0, 0]
+    assert abs(q[0] + q[3] - q[1] - q[2]) > 1e-4  # 0 of any sum
 
 
 def test_tuples_and_modules_of_ones_own():
@@ -218,7 +227,7 @@ def test_tuples_and_modules_of_ones_own():
     np.testing.assert_allclose(features[0, A:], obs["picture"].reshape(-1) / 255, rtol=1e-6)
     pair = Product((Box((2,)), Discrete(3)))
     params = Torso(pair, "mlp", (4,)).init(jax.random.key(0), (jnp.ones((1, 2)), jnp.zeros(1, jnp.int32)))
-    assert len(params["params"]) == 2
+    assert params["params"]["MLP_0"]["Dense_0"]["kernel"].shape == (5, 4)
 
 
 def test_exploration_is_uniform_over_what_is_legal():

@@ -115,8 +115,11 @@ def test_observations_may_be_products():
     policy = jaxrl.policy((trainer, jax.eval_shape(trainer.init, jax.random.key(0))._replace(hparams=(), agent=())))
     assert policy({"place": 2, "speed": np.array([1.0, 3.0])})[0] == 6
     assert policy({"place": np.arange(2), "speed": np.ones((2, 2))})[0].tolist() == [2, 3]
-    with pytest.raises(ValueError, match="an observation of Both is"):
-        policy({"place": 2})
+    for wrong, words in (({"place": 2}, "{place}"), (np.ones(3), "ndarray"), ((1, "x"), r"\(int, str\)")):
+        with pytest.raises(ValueError, match=f"an observation of Both is {{place, speed}}, not {words}$"):
+            policy(wrong)
+    with pytest.raises(ValueError, match="an observation of Both is of numbers, not {place, speed}"):
+        policy({"place": "left", "speed": np.ones(2)})
 
 
 def test_the_states_of_several_members_are_refused_in_words(trained):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxrl.experiment import lookup
+from jaxrl.experiment import lookup, registry
 from tests import toys
 
 
@@ -74,6 +74,8 @@ BAD = [
     ("own.py:", "own.py has no ''"),
     ("broken.py:x", "broken.py: invalid syntax"),
     ("needy.py:x", "No module named 'not_there_at_all'"),
+    ("raising.py:x", "raising.py raises NameError: name 'undefined' is not defined ("),
+    ("raising:x", "raising raises NameError: name 'undefined' is not defined ("),
     ("not_there_at_all:x", "No module named 'not_there_at_all'"),
     ("tests.toys:Levle", "nearest: Level"),
     ("gymnasium CartPole:x", "must be package.module:attribute or path/file.py:attribute"),
@@ -85,9 +87,25 @@ BAD = [
 def test_what_is_not_there_is_named_in_one_line(file, text, message):
     (file.parent / "broken.py").write_text("def (")
     (file.parent / "needy.py").write_text("import not_there_at_all")
+    (file.parent / "raising.py").write_text("x = undefined")
     with pytest.raises(ValueError, match=".*") as refused:
         lookup.find(text)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_environment_that_cannot_be_made_is_named_in_one_line(file):
+    (file.parent / "faulty.py").write_text(
+        "def two(a, b=1, *args, **kwargs):\n    return a\n\ndef wrong(size=2):\n    return size + 'x'\n"
+    )
+    for name, kwargs, message in (
+        ("two", {}, r"env faulty.py:two needs a: --env-kwarg a=\.\.\. \(env_kwargs\)"),
+        ("two", {"a": 3}, "env faulty.py:two makes int, neither"),
+        ("wrong", {}, r"making faulty.py:wrong raises TypeError: unsupported .*faulty.py, line 5\)"),
+        ("wrong", {"size": 3}, "faulty.py:wrong refuses {'size': 3}: .*unsupported operand"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}") as refused:
+            registry.find_env(f"faulty.py:{name}", kwargs)
+        assert "\n" not in str(refused.value)
 
 
 def test_a_call_is_read_and_never_run():

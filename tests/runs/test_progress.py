@@ -1,7 +1,9 @@
 """progress.py: the rate is that of training alone; training in memory shows progress where it is asked for."""
 
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import jaxrl
@@ -43,6 +45,17 @@ def test_the_library_hands_on_what_was_asked(capsys):
     assert shown(capsys) == []
     jaxrl.train("q_learning", "CliffWalking", **words, progress=True)
     assert LAST.search(shown(capsys)[-1])
+
+
+def test_the_last_return_stays_where_no_episode_ended(capsys):
+    training = SimpleNamespace(trainer=SimpleNamespace(total_steps=4, steps_per_iteration=2), env_steps=0)
+    shows = progress.Progress("x")
+    shows.start(training)
+    for env_steps, last in ((2, 3.0), (4, np.nan)):
+        chunk = SimpleNamespace(count=1, seconds=1.0, metrics={"episode_return": np.array([[last]])})
+        shows.update(SimpleNamespace(chunks=[chunk], training=training, env_steps=env_steps))
+    shows.close()
+    assert "4/4 steps (100 %)  return 3" in shown(capsys)[-1]
 
 
 def test_numbers_have_digits_by_their_size(capsys):
