@@ -122,7 +122,7 @@ def test_the_compiled_program_never_copies_the_frames(members):
     ("sac", "Pendulum-v1", {}),
 ])  # fmt: skip
 def test_training_has_the_same_bits(agent, env, config):
-    """Episodes here are longer than 64 steps or fit the slack's stack, so no transition is left out."""
+    """The ring is never full here, so no transition is left out."""
     stacked = transforms.stack_frames(registry.find_env(env), 3)
     whole = stacked._replace(spec=dataclasses.replace(stacked.spec, stack=None))
     trainers = [
@@ -140,5 +140,5 @@ def test_transforms_that_change_observations_store_them_whole():
     assert env.spec.stack == Stack(2) and transforms.scale_rewards(env, 0.1).spec.stack == Stack(2)
     assert transforms.flatten(env).spec.stack is None
     assert transforms.stack_frames(env, 3).spec.stack == Stack(3)
-    masks = jaxrl.make_trainer("dqn", transforms.stack_frames(registry.find_env("Breakout-MinAtar"), 2), preset="none")
-    assert jax.eval_shape(masks.init, jax.random.key(0)).agent.experience.replay.frames == ()  # booleans are packed
+    booleans = jaxrl.make_trainer("dqn", transforms.stack_frames(registry.find_env("Breakout-MinAtar"), 2), preset="none")
+    assert jax.eval_shape(booleans.init, jax.random.key(0)).agent.experience.replay.frames == ()  # booleans are packed
