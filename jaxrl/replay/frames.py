@@ -5,12 +5,14 @@ observation. An observation is known by the number of its newest frame, counted 
 of its episode; what came before an episode's first frame follows from `Stack.blank`. So the next_obs of a truncated step, of
 which no next row knows, is there as well.
 
-A first observation is a frame more than steps: the rings have a `SLACK`th more room for it. Where episodes are shorter, the
-oldest transitions lose their frames before their row; they are not valid then.
+An episode's first observation is a frame more than it has steps. Rings of small frames have room for one a step, so nothing
+is ever lost; those of `LARGE` ones for one in `SLACK` steps: once full, where episodes are shorter, the oldest transitions
+lose their frames before their row, and are not valid then.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +21,8 @@ import jax.numpy as jnp
 from jaxrl.core.trees import pytree, static
 from jaxrl.core.types import Stack, Transition
 
-SLACK = 64  # one frame more for each so many steps
+SLACK = 64  # steps for which there is one frame more
+LARGE = 1024  # bytes of a frame from which on room for one a step would cost too much
 
 
 @pytree
@@ -49,7 +52,9 @@ EXAMPLE = Reference(jnp.int32(0), jnp.uint8(0))
 
 def init(obs: jax.Array, stack: Stack, rows: int, num_envs: int) -> Frames:
     """Room for the frames of `rows` steps. obs: an observation, [..., stack · C]."""
-    size, frame = rows + rows // SLACK + stack.size + 1, (*obs.shape[:-1], obs.shape[-1] // stack.size)
+    frame = (*obs.shape[:-1], obs.shape[-1] // stack.size)
+    large = math.prod(frame) * obs.dtype.itemsize >= LARGE
+    size = rows + (rows // SLACK if large else rows) + stack.size + 1
     counts = jnp.zeros((1, num_envs), jnp.int32)
     return Frames(jnp.zeros((size, num_envs, *frame), obs.dtype), counts, counts, stack)
 
