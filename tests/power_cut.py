@@ -6,6 +6,7 @@ changes of names may be on disk or not, each for itself.
 
 import functools
 import os
+import weakref
 from pathlib import Path
 
 OPERATIONS = ("open", "fsync", "replace", "rename", "unlink", "remove", "mkdir", "rmdir", "truncate", "ftruncate", "write")
@@ -23,6 +24,8 @@ class ForgetfulDisk:
     def __init__(self, root, patch, scratch, at_cut):
         self.root, self.scratch, self.at_cut, self.number, self.inside = root, scratch, at_cut, 0, False
         self.contents, self.names = {}, {}  # by inode: bytes; {name: path's inode}
+        self.held = []  # descriptors of what was synced: the system gives the number of an inode that is held to no other
+        weakref.finalize(self, lambda held: [*map(os.close, held)], self.held)
         for path in (root, *root.rglob("*")):
             self._sync(path)
         for operation in OPERATIONS:
@@ -36,13 +39,17 @@ class ForgetfulDisk:
             self.cut()
             result = operation(*args, **kwargs)
             if operation.__name__ == "fsync":
+                self.inside = True
                 self._sync(Path(os.readlink(f"/proc/self/fd/{args[0]}")))
+                self.inside = False
             return result
 
         return call
 
     def _sync(self, path):
         inode = path.stat().st_ino
+        if inode not in self.contents and inode not in self.names:
+            self.held.append(os.open(path, os.O_RDONLY))
         if path.is_dir():
             self.names[inode] = {each.name: each.stat().st_ino for each in path.iterdir()}
         else:
