@@ -35,7 +35,6 @@ QUICK = {"xla_backend_optimization_level": 0}  # compiles in half the time, wher
 AS_USERS = {"xla_backend_optimization_level": 3, "xla_cpu_use_fusion_emitters": True}  # where the order of sums could differ
 # The first level vectorises as the third does, and compiles in two thirds of the time.
 NEARLY = AS_USERS | {"xla_backend_optimization_level": 1}
-THIRD_LEVEL = ("dqn", "ppo")
 
 
 def of_config(agent, values):

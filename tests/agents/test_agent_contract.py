@@ -19,12 +19,10 @@ from jaxrl.runs import checkpoint
 from jaxrl.runs.checkpoint import Checkpoints
 from tests.small import (
     AGENTS,
-    AS_USERS,
     CASES,
     NEARLY,
     QUICK,
     RAINBOW,
-    THIRD_LEVEL,
     WIDTH,
     assert_trees_equal,
     config_names,
@@ -32,7 +30,6 @@ from tests.small import (
     hparam_names,
     root_keys,
     small_case,
-    small_config,
     small_trainer,
     suitable,
 )
@@ -150,21 +147,25 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
     assert not idle, f"{agent}: {idle} change nothing"
 
 
+SPREAD = ("neural_bandit", "pqn", "r2d2", "reinforce", "gru")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
     """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices.
 
-    Networks are compiled as users' programs are, or nearly so, unlike those of other tests; tables hold no sums.
+    On two those of SPREAD, compiled nearly as users' programs are; `test_sameness` has the others that have networks, which
+    take sums. Tables do not.
     """
-    trainer = small_case(case)
-    assert_states_are_stable(trainer)
-    chunk, start = member_program(case, WIDTH)
+    trainer, start = small_case(case), start_of(case)
+    chunk = member_program(case, WIDTH)
     initial, total = checkpoint.to_host(start), trainer.num_iterations
     whole, rows = chunk(start, np.int32(total))
     whole = checkpoint.to_host(whole)
-    if has_sums(case):
-        spread, first = member_program(case, WIDTH - 1, devices=2)  # two and one, which is padded to two
-        spread = checkpoint.to_host(spread(first, np.int32(total))[0])
+    if case in SPREAD:
+        layout = Layout(WIDTH - 1, 2)  # two and one, which is padded to two
+        first = jax.device_put(layout.pad(layout.unpad(start)), layout.sharding)
+        spread = checkpoint.to_host(member_program(case, WIDTH - 1, 2)(first, np.int32(total))[0])
         assert_trees_equal(jax.tree.map(lambda x: x[: WIDTH - 1], spread), jax.tree.map(lambda x: x[: WIDTH - 1], whole))
     state, parts = start, []
     for n in (1, 3, total - 4):
@@ -180,36 +181,34 @@ def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp
     assert_nothing_is_shared(initial, whole)
 
 
-def has_sums(case):
-    """Whether it is a network; the numbers of a table are the same in every program."""
-    return "hidden_sizes" in small_config(CASES[case][0])
-
-
 def options_of(case):
-    if not has_sums(case):
-        return QUICK
-    return AS_USERS if case in THIRD_LEVEL else NEARLY
+    return NEARLY if case in SPREAD else QUICK
+
+
+@functools.cache
+def start_of(case, members=WIDTH):
+    """The states of the first seeds before the first step; `test_networks` compares initialisations."""
+    init = jax.jit(jax.vmap(small_case(case).init)).lower(root_keys(members))
+    assert_calls_no_linear_algebra(init)
+    return init.compile(compiler_options=QUICK)(root_keys(members))
 
 
 @functools.cache
 def member_program(case, members, devices=1):
-    """(compiled chunk, its states at the start) of the first seeds; no linear algebra is called in either program."""
-    trainer, layout, options = small_case(case), Layout(members, devices), options_of(case)
-    init = layout.map(trainer.init).lower(layout.pad(root_keys(members)))
-    start = init.compile(compiler_options=options)(layout.pad(root_keys(members)))
-    chunk = layout.map(programs.make_chunk(trainer)).lower(start, np.int32(1))
-    text = (init.as_text() + chunk.as_text()).lower()
-    assert not [word for word in ("lapack", "geqrf", "getrf", "cusolver", "householder") if word in text]
-    return chunk.compile(compiler_options=options), start
+    """The driver's compiled chunk for the first seeds."""
+    layout, trainer = Layout(members, devices), small_case(case)
+    chunk = layout.map(programs.make_chunk(trainer))
+    padded = jax.eval_shape(layout.pad, jax.eval_shape(layout.unpad, start_of(case)))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout.sharding), padded)
+    lowered = chunk.lower(like, np.int32(1))
+    assert_calls_no_linear_algebra(lowered)
+    return lowered.compile(compiler_options=options_of(case))
 
 
-def assert_states_are_stable(trainer):
-    """A step changes no structure, shape or dtype, and none is weakly typed: nothing is traced twice."""
-    before = jax.eval_shape(trainer.init, jax.random.key(0))
-    after, _ = jax.eval_shape(trainer.step, before)
-    assert jax.tree.structure(before) == jax.tree.structure(after)
-    for x, y in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
-        assert (x.shape, x.dtype, x.weak_type) == (y.shape, y.dtype, y.weak_type) and not x.weak_type
+def assert_calls_no_linear_algebra(lowered):
+    """LAPACK called for many members at once hangs XLA:CPU now and then, and rounds by their number."""
+    words = ("lapack", "geqrf", "getrf", "cusolver", "householder")
+    assert not [word for word in words if word in lowered.as_text().lower()]
 
 
 def assert_nothing_is_shared(initial, whole):
@@ -220,12 +219,12 @@ def assert_nothing_is_shared(initial, whole):
         assert not all(equal(x[a], x[b]) for x in jax.tree.leaves(whole.agent))
 
 
-@pytest.mark.parametrize("case", ["q_learning", "dqn", "gru"])
+@pytest.mark.parametrize("case", ["q_learning", "reinforce"])
 def test_train_is_the_drivers_program(case):
     """`jit(vmap(train))` and chunks give the same bits, also at width one, which is computed as two."""
     trainer, options = small_case(case), options_of(case)
-    chunk, start = member_program(case, WIDTH)
-    driven, rows = chunk(start, np.int32(trainer.num_iterations))
+    start = jax.jit(jax.vmap(trainer.init), compiler_options=options)(root_keys())
+    driven, rows = member_program(case, WIDTH)(start, np.int32(trainer.num_iterations))
     train = jax.jit(jax.vmap(trainer.train), compiler_options=options)
     states, metrics = train(root_keys())
     assert_trees_equal(train(root_keys()[2:3])[0], jax.tree.map(lambda x: x[2:3], states))

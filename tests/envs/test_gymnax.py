@@ -12,7 +12,7 @@ from gymnax.environments.classic_control.cartpole import CartPole
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.envs import gymnax as adapter
+from jaxrl.envs.adapters import gymnax as adapter
 
 
 def cart_pole_step(state, action):
