@@ -7,7 +7,7 @@ RUN ?= runs/cartpole
 # Tests start some hundred processes: each would compile every module anew where this is set, in twice the time of a start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: train test quick exact check lint docs clean
+.PHONY: train test quick exact test-extras check lint docs clean
 
 # Python compiles what is imported; pip would compile everything, a third of its time. The stamp is remade when the
 # dependencies change.
@@ -36,6 +36,12 @@ quick: $(VENV)/.installed
 
 exact: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 1 -m exact
+
+# Libraries of environments too large for every test run (1.5 GB); before a release.
+EXTRAS := envpool,jumanji,xminigrid,brax,playground
+test-extras: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[$(EXTRAS)]'
+	NEEDS_EXTRAS=1 $(BIN)/python -m pytest -n 2 tests/envs/test_envpool.py tests/envs/test_jax_libraries.py
 
 # While you work: lint, types, and the tests of what differs from the main branch.
 check: lint

@@ -44,6 +44,9 @@ def _lines(what: str, name: str | None) -> Iterator[str]:
             yield f"{env:26}{_spaces(env)}"
         yield f"{'gymnasium:ID':26}any registered Gymnasium environment, simulated on the host"
         yield f"{'ale:GAME':26}Atari 2600, as ale:Pong, simulated on the host (extra: ale)"
+        yield f"{'envpool:ID':26}EnvPool's, as envpool:HalfCheetah-v5, simulated on the host (extra: envpool)"
+        for library in ("brax", "jumanji", "playground", "xminigrid"):
+            yield f"{library + ':ID':26}of another JAX library (extra: {library})"
 
 
 def _spaces(env: str) -> str:

@@ -66,7 +66,11 @@ def narrow(dtype: Any) -> Any:
 
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """`tree` with the dtypes of `like` (arrays or ShapeDtypeStructs of the same structure), strongly typed."""
-    return jax.tree.map(lambda x, y: x if x.dtype == y.dtype and not x.weak_type else x.astype(y.dtype), tree, like)
+
+    def cast(x: Any, y: Any) -> Any:  # a key has no weak type outside of a program
+        return x if x.dtype == y.dtype and not getattr(x, "weak_type", False) else x.astype(y.dtype)
+
+    return jax.tree.map(cast, tree, like)
 
 
 def where(mask: jax.Array, x: PyTree, y: PyTree) -> PyTree:

@@ -1,1 +1,1 @@
-"""Environments: our own, one a file with `make(**kwargs) -> Env`, found by name; and gymnax's through one adapter."""
+"""Environments: our own, one a file with `make(**kwargs) -> Env`, found by name; libraries' in adapters/ and host/."""

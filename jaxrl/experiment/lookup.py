@@ -22,7 +22,10 @@ _sources: dict[str, dict[str, str]] = {}  # of what stands before the colon: pat
 _recorded: ContextVar[Mapping[str, str]] = ContextVar("recorded")
 
 
-LIBRARIES = ("gymnasium", "ale")  # whose environments are called library:ID
+# Whose environments are called library:ID, and the folder of envs/ with the file that knows the library.
+LIBRARIES = dict.fromkeys(("gymnasium", "envpool", "ale"), "host") | dict.fromkeys(
+    ("brax", "playground", "jumanji", "xminigrid"), "adapters"
+)
 
 
 def is_name(text: Any) -> bool:

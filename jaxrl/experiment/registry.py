@@ -28,7 +28,7 @@ from jaxrl.core.settings import check, read
 from jaxrl.core.types import Agent, Env, EnvSpec, PyTree, VecEnv
 from jaxrl.experiment import lookup
 
-NOT_ENVS = {"gymnax", "transforms"}
+NOT_ENVS = {"transforms"}
 
 
 class AgentFactory(Protocol):
@@ -97,7 +97,7 @@ def own_envs() -> dict[str, str]:
 
 def env_names() -> list[str]:
     """Every environment's id."""
-    from jaxrl.envs import gymnax  # starts the XLA backend, so not before a name is asked for
+    from jaxrl.envs.adapters import gymnax  # starts the XLA backend, so not before a name is asked for
 
     return sorted([*own_envs(), *gymnax.ids()])
 
@@ -110,8 +110,8 @@ def find_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> Env | Vec
 def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[str | None, Env | VecEnv]:
     """The name by which an environment is found again, None where there is none, and the environment.
 
-    env: an id, `gymnasium:ID` or `ale:GAME`, the name of own code, an Env, a VecEnv, a gymnax Environment, or a gymnax
-    Environment's class or a function that makes one of these; the last two, and ids, are given `env_kwargs`.
+    env: an id, `library:ID` (as gymnasium:CartPole-v1), the name of own code, an Env, a VecEnv, a gymnax Environment, or the
+    class of one or a function that makes one of these; the last two, and ids, are given `env_kwargs`.
 
     Raises ValueError for an unknown id, unknown or refused kwargs, or kwargs beside an instance.
     """
@@ -125,12 +125,13 @@ def named_env(env: Any, env_kwargs: Mapping[str, Any] | None = None) -> tuple[st
     if ":" in env:
         from jaxrl.envs.host.vec_env import vec_env
 
-        simulators = _of_library(env)
-        return env, vec_env(_construct(env, simulators, simulators, kwargs), 1)
+        make = _of_library(env)
+        made = _construct(env, make, make, kwargs)
+        return env, made if isinstance(made, Env) else vec_env(made, 1)
     if env in own_envs():
         make = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
         return env, _construct(env, make, make, kwargs)
-    from jaxrl.envs import gymnax
+    from jaxrl.envs.adapters import gymnax
 
     if env in gymnax.NEEDS_DOWNLOAD:
         raise InputError(f"environment {env!r} needs a download, which jaxrl does not do; {nearest(env, env_names())}")
@@ -148,16 +149,18 @@ def arguments(env: str) -> list[inspect.Parameter]:
     elif env in own_envs():
         made = importlib.import_module(f"{envs.__name__}.{own_envs()[env]}").make
     else:
-        from jaxrl.envs import gymnax
+        from jaxrl.envs.adapters import gymnax
 
         made = gymnax.constructor(env)
     return [*inspect.signature(made).parameters.values()] if callable(made) and not isinstance(made, tuple) else []
 
 
 def _of_library(name: str) -> Callable:
-    """What makes the simulators of `library:ID`."""
+    """What makes `library:ID`: its simulators on the host, or an Env."""
     library, _, env_id = name.partition(":")
-    return functools.partial(importlib.import_module(f"{envs.__name__}.host.{library}").simulators, env_id)
+    folder = lookup.LIBRARIES[library]
+    module = importlib.import_module(f"{envs.__name__}.{folder}.{library}")
+    return functools.partial(module.simulators if folder == "host" else module.make, env_id)
 
 
 def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | None, Env | VecEnv]:
@@ -174,7 +177,7 @@ def _made(name: str | None, env: Any, kwargs: dict[str, Any]) -> tuple[str | Non
         return name, env
     if not _of_gymnax(type(env)):
         raise InputError(f"env {label} makes {type(env).__name__}, neither a jaxrl Env or VecEnv nor a gymnax Environment")
-    from jaxrl.envs import gymnax
+    from jaxrl.envs.adapters import gymnax
 
     return name or gymnax.registered_id(env), gymnax.wrap(env)
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl.core.errors import InputError, unknown
+from jaxrl.core.errors import unknown
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import EnvSpec, PyTree, Stack
-from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, shown
+from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, check_actions, shown
+from jaxrl.envs.parts.libraries import library
 
 SIZE = 84
 
@@ -38,8 +39,7 @@ class AtariPool:
 
     def send(self, action: PyTree) -> None:
         """Begin a step. Raises InputError for an action that there is not: ale-py would never answer."""
-        if ((action < 0) | (action >= self._actions)).any():
-            raise InputError(f"action {int(action[(action < 0) | (action >= self._actions)][0])} is none of {self._actions}")
+        check_actions(action, self._actions)
         self._envs.send(np.asarray(action, np.int32))
 
     def receive(self) -> Received:
@@ -86,11 +86,9 @@ def simulators(
     those the game knows. max_frames: of an episode, then it is truncated. threads: of each member; 0 = ale-py's choice.
     restart_every: see pool.py. Raises InputError for an unknown game, or where ale-py is not installed.
     """
-    try:
-        from ale_py import roms
-        from ale_py.vector_env import AtariVectorEnv
-    except ImportError as error:
-        raise InputError(f"ale:{game} needs ale-py: pip install 'jaxrl[ale]'") from error
+    roms = library(f"ale:{game}", "ale_py", "ale").roms
+    from ale_py.vector_env import AtariVectorEnv
+
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", game).lower()
     if name not in roms.get_all_rom_ids():
         raise unknown("Atari game", game, roms.get_all_rom_ids())

@@ -227,6 +227,13 @@ class Simulators:
             _check_array(f"{self.spec.id}: {function} gives obs{jax.tree_util.keystr(path)}", x, like.shape, like.dtype)
 
 
+def check_actions(actions: np.ndarray, n: int) -> None:
+    """Raises InputError where an action is none of 0 … n - 1, which libraries in C++ do not look at."""
+    wrong = actions[(actions < 0) | (actions >= n)]
+    if wrong.size:
+        raise InputError(f"action {int(wrong[0])} is none of {n}")
+
+
 def shown(frame: np.ndarray, params: PyTree) -> np.ndarray:
     """`render` of an EnvSpec: the state of a filmed simulator is what it shows."""
     return frame

@@ -20,6 +20,7 @@ from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import ArraySpace, Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Grid, Key, PyTree
+from jaxrl.envs.adapters import common
 
 
 @contextlib.contextmanager
@@ -79,28 +80,27 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     """A gymnax Environment instance as an `Env`: no auto-reset, float32 rewards, strong and stable dtypes."""
     params = trees.strong(environment.default_params)
     key = jax.random.key(0)
-    with _lenient():
+    with common.lenient():
         obs_shape, state_shape = jax.eval_shape(environment.reset_env, key, params)
     action_space = _space(environment.action_space(params))
     action = jnp.zeros(action_space.shape, action_space.dtype)
-    with _lenient():
+    with common.lenient():
         after = jax.eval_shape(environment.step_env, key, state_shape, action, params)
-        # Some environments start a counter as int and go on as float: a state's dtype is what holds both.
-        state_like = jax.tree.map(_common, state_shape, after[1])
+        state_like = common.stable(state_shape, after[1])
     observation_space = _space(environment.observation_space(params), obs_shape)
     env_id = env_id or environment.name
     storage = "bool" if env_id.endswith("-MinAtar") else None
     spec = EnvSpec(env_id, observation_space, action_space, storage, grid=_grid(environment))
 
     def reset(key: Key, params: PyTree) -> tuple[PyTree, jax.Array]:
-        with _lenient():
+        with common.lenient():
             obs, state = environment.reset_env(key, params)
-        return trees.cast_like(_arrays(state), state_like), obs.astype(observation_space.dtype)
+        return trees.cast_like(common.arrays(state), state_like), obs.astype(observation_space.dtype)
 
     def step(key: Key, state: PyTree, action: jax.Array, params: PyTree) -> tuple[PyTree, EnvStep]:
-        with _lenient():
+        with common.lenient():
             obs, state, reward, terminated, _ = environment.step_env(key, state, action, params)
-            state = trees.cast_like(_arrays(state), state_like)
+            state = trees.cast_like(common.arrays(state), state_like)
             truncated = environment.is_truncated(state, params)
         return state, EnvStep(
             obs.astype(observation_space.dtype),
@@ -112,13 +112,6 @@ def wrap(environment: Environment, env_id: str | None = None) -> Env:
     return Env(spec, params, reset, step)
 
 
-@contextlib.contextmanager
-def _lenient() -> Iterator[None]:
-    """Swimmer promotes ranks, others dtypes, which a strict user forbids in their own code."""
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def _grid(environment: Environment) -> Grid | None:
     if hasattr(environment, "env_map"):  # FourRooms, MetaMaze
         walls, moves = ~np.asarray(environment.env_map, bool), np.asarray(environment.directions).tolist()
@@ -127,16 +120,6 @@ def _grid(environment: Environment) -> Grid | None:
     if not isinstance(environment, FrozenLake):
         return None
     return Grid(environment.nrow, environment.ncol, LAKE_MOVES, "".join("SFHG"[tile] for tile in np.ravel(environment.desc)))
-
-
-def _arrays(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.asarray, tree)
-
-
-def _common(a: jax.ShapeDtypeStruct, b: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-        return a
-    return jax.ShapeDtypeStruct(a.shape, jnp.promote_types(a.dtype, b.dtype))
 
 
 def _space(space: gymnax_spaces.Space, observed: jax.ShapeDtypeStruct | None = None) -> ArraySpace:

@@ -1,0 +1,1 @@
+"""Environments that other libraries write in JAX, as `Env`: a file a library."""
