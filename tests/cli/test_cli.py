@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from jaxrl.cli import main as cli
-from jaxrl.experiment import registry
+from jaxrl.experiment import lookup, registry
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
@@ -105,8 +105,10 @@ def test_lists(capsys):
     assert code == 0 and [line.split()[0] for line in printed.splitlines()] == registry.agent_names()
     code, printed, _ = run(capsys, "list", "envs")
     names = [line.split()[0] for line in printed.splitlines()]
-    assert code == 0 and names == [*registry.env_names(), "gymnasium:ID", "ale:GAME"]
-    names = names[:-2]
+    libraries = [name for name in names if ":" in name]
+    assert {name.partition(":")[0] for name in libraries} == set(lookup.LIBRARIES)
+    assert code == 0 and names == [*registry.env_names(), *libraries]
+    names = names[: -len(libraries)]
     assert {"RandomGame", "CartPole-v1"} <= set(names)
     assert len([n for n in names if n not in registry.own_envs()]) == 25
 
