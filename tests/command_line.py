@@ -77,3 +77,12 @@ def wait_for(condition, process, seconds=120, pause=0.01):
         if process.poll() is not None:
             return
         time.sleep(pause)
+
+
+def kill_after_checkpoints(*words, out, count):
+    """Train into a directory in another process, with a checkpoint wherever there can be one; kill -9 after so many."""
+    process = subprocess.Popen(command("train", *words, "--out", out, "--checkpoint-every", 0), stderr=subprocess.DEVNULL)
+    wait_for(lambda: len([*(out / "checkpoints").glob("*.safetensors")]) >= count, process)
+    process.kill()
+    process.wait()
+    assert not (out / "summary.json").exists()

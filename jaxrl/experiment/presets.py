@@ -31,7 +31,7 @@ def presets(agent: str) -> dict[str, dict[str, Any]]:
 def find_preset(agent: str, env_id: str, name: str | Path | None = None) -> tuple[str, dict[str, Any]]:
     """A preset's name and settings.
 
-    name: None takes the environment's own, if there is one (that of ID for "gymnasium:ID"); "none" takes none.
+    name: None takes the environment's own, if there is one (that of ID for gymnasium:ID and envpool:ID); "none" takes none.
     `path/file.toml` is a table of settings, or a table for each environment; a directory gives the settings of the run in
     it, or those that the tuning in it found best.
 
@@ -39,7 +39,8 @@ def find_preset(agent: str, env_id: str, name: str | Path | None = None) -> tupl
     """
     known = presets(agent)
     if name is None:
-        name = next((each for each in (env_id, env_id.removeprefix("gymnasium:")) if each in known), "none")
+        alike = env_id.removeprefix("gymnasium:").removeprefix("envpool:")
+        name = next((each for each in (env_id, alike) if each in known), "none")
     if name == "none":
         return "none", {}
     if name in known:

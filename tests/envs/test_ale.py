@@ -9,11 +9,16 @@ ale_py = pytest.importorskip("ale_py")
 
 from ale_py.vector_env import AtariVectorEnv  # noqa: E402
 
+import jaxrl  # noqa: E402
+from jaxrl.core import trees  # noqa: E402
 from jaxrl.core.errors import InputError  # noqa: E402
 from jaxrl.core.types import Transition  # noqa: E402
 from jaxrl.envs.host import ale  # noqa: E402
 from jaxrl.envs.host.vec_env import vec_env  # noqa: E402
 from jaxrl.replay import ring  # noqa: E402
+from jaxrl.runs.driver import Training  # noqa: E402
+from tests.command_line import jaxrl_cli, kill_after_checkpoints  # noqa: E402
+from tests.small import assert_same_run  # noqa: E402
 
 WIDTH, STEPS = 2, 25
 
@@ -107,6 +112,29 @@ def test_emulators_follow_from_their_seeds_over_a_restart_and_under_vmap():
     jax.tree.map(lambda x, *parts: np.testing.assert_array_equal(x[1], np.concatenate(parts)), folded, first, rest)
     for each in made:
         each.close()
+
+
+def test_a_run_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch):
+    """By kill -9 after a restart of the emulators, whose sticky actions are drawn anew from their seeds."""
+    evaluate = Training.evaluate
+    monkeypatch.setattr(Training, "evaluate", lambda self: evaluate(self, 2))  # to start 64 emulators takes 9 seconds
+    words = ["a2c", "--env", "ale:Pong", "--env-kwarg", "restart_every=100", "--env-kwarg", "max_frames=200"]
+    words += ["--preset", "none", "--num-envs", WIDTH, "--updates-per-iteration", 5, "--rollout-length", 10]
+    words += ["--hidden-sizes", 8, "--torso", "mlp", "--seeds", 2, "--total-steps", 800]
+    jaxrl_cli("train", *words, "--out", tmp_path / "whole")
+    kill_after_checkpoints(*words, out=tmp_path / "killed", count=2)
+    jaxrl_cli("resume", tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_presets_for_pong_from_pixels():
+    """Those of DQN and PPO fit, with the network of Mnih et al. 2015 and a replay that stores frames once."""
+    for agent in ("dqn", "ppo"):
+        trainer = jaxrl.make_trainer(agent, "ale:Pong")
+        state = jax.eval_shape(trainer.init, jax.random.key(0))
+        kernels = [x.shape for x in jax.tree.leaves(state.agent) if x.shape[-1:] == (32,) and len(x.shape) == 4]
+        assert (8, 8, 4, 32) in kernels
+        assert agent == "ppo" or trees.nbytes(state) < 200_000 * 7_400
 
 
 def test_an_action_that_there_is_not_is_named():

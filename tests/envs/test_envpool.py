@@ -9,8 +9,9 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.types import Stack
 from jaxrl.envs.host import envpool as adapter
 from jaxrl.envs.host.vec_env import vec_env
+from tests.command_line import jaxrl_cli, kill_after_checkpoints
 from tests.extras import extra
-from tests.small import assert_trees_equal
+from tests.small import assert_same_run, assert_trees_equal
 
 envpool = extra("envpool")
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # of its spaces' bounds
@@ -95,6 +96,27 @@ def test_seeds_have_the_numbers_they_have_among_others():
         for i in range(2):
             assert_trees_equal(together.agent(seed + i)[1].agent, two.agent(i)[1].agent)
             np.testing.assert_array_equal(together.metrics["episode_return"][seed + i], two.metrics["episode_return"][i])
+
+
+def test_a_run_killed_and_resumed_is_the_same_run(tmp_path):
+    """By kill -9 after a restart of the simulators, in MuJoCo."""
+    words = ["a2c", "--env", "envpool:HalfCheetah-v5", "--env-kwarg", "restart_every=1000", "--num-envs", WIDTH]
+    words += [
+        "--updates-per-iteration",
+        5,
+        "--rollout-length",
+        10,
+        "--hidden-sizes",
+        8,
+        "--seeds",
+        2,
+        "--total-steps",
+        "2e4",
+    ]
+    jaxrl_cli("train", *words, "--out", tmp_path / "whole")
+    kill_after_checkpoints(*words, out=tmp_path / "killed", count=2)
+    jaxrl_cli("resume", tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_it_learns_although_rows_are_not_valid():

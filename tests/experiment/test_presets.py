@@ -115,4 +115,5 @@ def test_a_bad_directory_is_refused_in_one_line(tmp_path):
 def test_names_of_ours_come_first(tmp_path, monkeypatch):
     (tmp_path / "CartPole-v1").mkdir()
     monkeypatch.chdir(tmp_path)
+    assert presets.find_preset("dqn", "envpool:CartPole-v1")[0] == "CartPole-v1"
     assert presets.find_preset("dqn", "CartPole-v1", "CartPole-v1")[1] == presets.presets("dqn")["CartPole-v1"]
