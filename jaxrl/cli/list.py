@@ -14,7 +14,7 @@ from jaxrl.core import settings
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box
 from jaxrl.devices import platform
-from jaxrl.experiment import registry, search_space
+from jaxrl.experiment import lookup, registry, search_space
 
 
 def main(args: Sequence[str]) -> int:
@@ -45,7 +45,7 @@ def _lines(what: str, name: str | None) -> Iterator[str]:
         yield f"{'gymnasium:ID':26}any registered Gymnasium environment, simulated on the host"
         yield f"{'ale:GAME':26}Atari 2600, as ale:Pong, simulated on the host (extra: ale)"
         yield f"{'envpool:ID':26}EnvPool's, as envpool:HalfCheetah-v5, simulated on the host (extra: envpool)"
-        for library in ("brax", "jumanji", "playground", "xminigrid"):
+        for library in (name for name, folder in lookup.LIBRARIES.items() if folder == "adapters"):
             yield f"{library + ':ID':26}of another JAX library (extra: {library})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import hashlib
 import importlib
 import inspect
@@ -216,7 +217,8 @@ def _imported(text: str) -> types.ModuleType:
         try:
             return importlib.import_module(where)
         except (ImportError, SyntaxError) as error:
-            raise InputError(f"{text}: {error}") from error
+            near = difflib.get_close_matches(where, LIBRARIES, 1)
+            raise InputError(f"{text}: {error}" + (f"; nearest: {near[0]}:ID" if near else "")) from error
 
 
 def _see(folder: Path) -> None:

@@ -154,8 +154,8 @@ SPREAD = ("neural_bandit", "pqn", "r2d2", "reinforce", "gru")
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
     """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices.
 
-    On two those of SPREAD, compiled nearly as users' programs are; `test_sameness` has the others that have networks, which
-    take sums. Tables do not.
+    On two devices those of SPREAD, compiled nearly as users' programs are; `test_sameness` has the other agents that have
+    networks, though not the variants rainbow and transformer. Tables take no sums, whose order could differ.
     """
     trainer, start = small_case(case), start_of(case)
     chunk = member_program(case, WIDTH)

@@ -28,6 +28,11 @@ def test_a_library_that_is_missing_is_an_extra(env, monkeypatch):
         registry.find_env(env)
 
 
+def test_a_misspelt_library_is_named():
+    with pytest.raises(InputError, match="jumanj:Snake-v1: No module named 'jumanj'; nearest: jumanji:ID"):
+        registry.find_env("jumanj:Snake-v1")
+
+
 class Seen(NamedTuple):
     count: jax.Array
     flags: dict

@@ -60,6 +60,8 @@ def test_frames_have_their_channels_last_and_are_stacks():
     """Four frames, all the same at first, as `EnvSpec.stack` says; then each step brings one."""
     simulators = adapter.simulators("Pong-v5")
     assert simulators.spec.observation_space.shape == (84, 84, 4) and simulators.spec.stack == Stack(4)
+    for settings in ({"episodic_life": True}, {"gray_scale": False}):  # where frames before the first are seen; where C = 3
+        assert adapter.simulators("Pong-v5", **settings).spec.stack is None
     pool, seeds = simulators.new(WIDTH), np.arange(WIDTH)
     obs, envs = pool.reset(seeds), raw("Pong-v5", seeds)
     np.testing.assert_array_equal(obs, np.moveaxis(envs.reset()[0], 1, -1))

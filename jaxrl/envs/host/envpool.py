@@ -94,6 +94,14 @@ def _frames_last(space: Space) -> Space:
     return dataclasses.replace(space, shape=(*shape[1:], shape[0]))
 
 
+def _stack(config: Any, frames: Space) -> Stack | None:
+    """How Atari's observations follow from grey frames. Not after a lost life: such an episode begins with older frames."""
+    atari = "repeat_action_probability" in config._fields
+    if not atari or config.episodic_life or not isinstance(frames, Box) or frames.shape[-1] != config.stack_num:
+        return None
+    return Stack(config.stack_num)
+
+
 def simulators(name: str, restart_every: int = RESTART_EVERY, **kwargs: Any) -> Simulators:
     """The environments that EnvPool knows by a name, as `envpool:Pong-v5` or `envpool:HalfCheetah-v5`.
 
@@ -112,9 +120,7 @@ def simulators(name: str, restart_every: int = RESTART_EVERY, **kwargs: Any) -> 
         warnings.simplefilter("ignore", UserWarning)
         observations = space_of(made.gymnasium_observation_space, f"observation space of {env_id}")
         actions = space_of(made.gymnasium_action_space, f"action space of {env_id}")
-    frames, stack = _frames_last(observations), None
-    if frames != observations and "stack_num" in made.config._fields:
-        stack = Stack(made.config.stack_num)
-    spec = EnvSpec(env_id, frames, actions, render=shown, stack=stack)
+    frames = _frames_last(observations)
+    spec = EnvSpec(env_id, frames, actions, render=shown, stack=_stack(made.config, frames))
     filmed = functools.partial(EnvPool, spec, 1, {**kwargs, "render_mode": "rgb_array"})
     return Simulators(spec, lambda width: EnvPool(spec, width, kwargs), filmed, restart_every)
