@@ -8,7 +8,7 @@ import time
 from unittest import mock
 
 from jaxrl.cli import main as cli
-from tests.small import home, small_config
+from tests.small import assert_same_run, home, small_config
 
 SWEEP_WORDS = ["sweep", "q_learning", "--env", "CliffWalking", "--preset", "none", "--seeds", 3, "--total-steps", 40_000,
          "--grid", "learning_rate=0.1,0.5", "--grid", "num_envs=1,2", "--eval-every", 20_000]  # fmt: skip
@@ -86,3 +86,11 @@ def kill_after_checkpoints(*words, out, count):
     process.kill()
     process.wait()
     assert not (out / "summary.json").exists()
+
+
+def assert_killed_ends_as_whole(*words, folder):
+    """A run that was killed and gone on with is the run that nobody killed."""
+    jaxrl_cli("train", *words, "--out", folder / "whole")
+    kill_after_checkpoints(*words, out=folder / "killed", count=2)
+    jaxrl_cli("resume", folder / "killed")
+    assert_same_run(folder / "whole", folder / "killed")

@@ -17,8 +17,7 @@ from jaxrl.envs.host import ale  # noqa: E402
 from jaxrl.envs.host.vec_env import vec_env  # noqa: E402
 from jaxrl.replay import ring  # noqa: E402
 from jaxrl.runs.driver import Training  # noqa: E402
-from tests.command_line import jaxrl_cli, kill_after_checkpoints  # noqa: E402
-from tests.small import assert_same_run  # noqa: E402
+from tests.command_line import assert_killed_ends_as_whole  # noqa: E402
 
 WIDTH, STEPS = 2, 25
 
@@ -121,10 +120,7 @@ def test_a_run_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch):
     words = ["a2c", "--env", "ale:Pong", "--env-kwarg", "restart_every=100", "--env-kwarg", "max_frames=200"]
     words += ["--preset", "none", "--num-envs", WIDTH, "--updates-per-iteration", 5, "--rollout-length", 10]
     words += ["--hidden-sizes", 8, "--torso", "mlp", "--seeds", 2, "--total-steps", 800]
-    jaxrl_cli("train", *words, "--out", tmp_path / "whole")
-    kill_after_checkpoints(*words, out=tmp_path / "killed", count=2)
-    jaxrl_cli("resume", tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_killed_ends_as_whole(*words, folder=tmp_path)
 
 
 def test_presets_for_pong_from_pixels():

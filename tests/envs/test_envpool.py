@@ -9,9 +9,9 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.types import Stack
 from jaxrl.envs.host import envpool as adapter
 from jaxrl.envs.host.vec_env import vec_env
-from tests.command_line import jaxrl_cli, kill_after_checkpoints
+from tests.command_line import assert_killed_ends_as_whole
 from tests.extras import extra
-from tests.small import assert_same_run, assert_trees_equal
+from tests.small import assert_trees_equal
 
 envpool = extra("envpool")
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting")  # of its spaces' bounds
@@ -115,10 +115,7 @@ def test_a_run_killed_and_resumed_is_the_same_run(tmp_path):
         "--total-steps",
         "2e4",
     ]
-    jaxrl_cli("train", *words, "--out", tmp_path / "whole")
-    kill_after_checkpoints(*words, out=tmp_path / "killed", count=2)
-    jaxrl_cli("resume", tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_killed_ends_as_whole(*words, folder=tmp_path)
 
 
 def test_it_learns_although_rows_are_not_valid():
