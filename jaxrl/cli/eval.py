@@ -49,7 +49,9 @@ def main(args: Sequence[str]) -> int:
     for name, returns, lengths in zip(names, result.returns, result.lengths, strict=True):
         mean, deviation = float(returns.mean()), float(returns.std())
         print(f"{name}: return {readable(mean, deviation)} ± {readable(deviation, mean)}, length {lengths.mean():.1f}")
-    print(f"mean return {readable(float(result.returns.mean()))} over {result.returns.size} episodes")
+    mean, scores = float(result.returns.mean()), trainer.env.spec.scores
+    normalized = f", human-normalised score {readable(scores.normalized(mean))}" if scores else ""
+    print(f"mean return {readable(mean)} over {result.returns.size} episodes{normalized}")
     return 0
 
 

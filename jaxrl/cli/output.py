@@ -46,6 +46,8 @@ def _print_run(summary: dict[str, Any]) -> None:
         f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, {between}) "
         f"over {counted(summary['seeds'], 'seed')}; {_pace(summary)}"
     )
+    if summary.get("human_normalized") is not None:
+        print(f"human-normalised score {readable(summary['human_normalized'])}")
     if summary["diverged"]:
         print(f"diverged (something was not finite): seeds {', '.join(map(str, summary['diverged']))}")
     if "stopped" in summary:

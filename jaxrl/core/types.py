@@ -50,6 +50,18 @@ class Stack:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scores:
+    """Mean returns that others reached: of a uniformly random policy and of a person."""
+
+    random: float
+    human: float
+
+    def normalized(self, value: float) -> float:
+        """The human-normalised score of a mean return: 0 at the random policy's, 1 at the person's."""
+        return (value - self.random) / (self.human - self.random)
+
+
+@dataclasses.dataclass(frozen=True)
 class EnvSpec:
     """What is static about an environment.
 
@@ -57,6 +69,7 @@ class EnvSpec:
     render: (state, params) -> uint8 [H, W, 3] frame, run on the host; None leaves drawing to `show.drawings`.
     grid: of a grid world; None of anything else.
     stack: how observations follow from frames, of which replay then stores each once; None where they do not.
+    scores: what returns are compared with; None where nothing is known.
     """
 
     id: str
@@ -66,6 +79,7 @@ class EnvSpec:
     render: Callable[[PyTree, PyTree], Any] | None = None
     grid: Grid | None = None
     stack: Stack | None = None
+    scores: Scores | None = None
 
     def __str__(self) -> str:
         return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"

@@ -19,10 +19,10 @@ from jaxrl.networks.conv import Conv
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.memory import GRU, LSTM, Transformer
 
-TorsoName = Literal["auto", "mlp", "minatar", "nature"]
+TorsoName = Literal["auto", "mlp", "minatar", "nips", "nature"]
 CORES = ("gru", "lstm", "transformer")
 # The type of a Config's `torso`: a name, or a flax Module of a user's, or the class of one whose fields have defaults.
-TorsoSetting = Annotated[str, OneOf(("auto", "mlp", "minatar", "nature", *CORES), nn.Module)]
+TorsoSetting = Annotated[str, OneOf(("auto", "mlp", "minatar", "nips", "nature", *CORES), nn.Module)]
 Initializer = Callable[..., jax.Array]
 lecun_normal = nn.initializers.lecun_normal()
 
@@ -71,10 +71,11 @@ class CNN(nn.Module):
         return MLP(self.hidden_sizes, self.layers)(x.reshape(*x.shape[:-3], -1))
 
 
-# Of Young and Tian 2019 (MinAtar) and of Mnih et al. 2015 (DQN): the name of the parameters, the convolutions, and the least
-# side of the images that they take.
+# Of Young and Tian 2019 (MinAtar), of Mnih et al. 2013 (DQN at a NIPS workshop, a third of the later one's work) and of
+# Mnih et al. 2015 (DQN in Nature): the name of the parameters, the convolutions, and the least side of images they take.
 CNNS = {
     "minatar": ("MinAtarCNN_0", ((16, 3, 1),), 3),
+    "nips": ("NIPSCNN_0", ((16, 8, 4), (32, 4, 2)), 20),
     "nature": ("NatureCNN_0", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 36),
 }
 LARGE = 64  # the least side of images that "auto" gives to the larger network

@@ -191,13 +191,14 @@ class Training:
     def conclude(self) -> dict[str, Any]:
         """The final evaluation and what summary.json says; callbacks are told of it."""
         result = self.evaluate()
-        per_seed = np.mean(result.returns, -1)
+        per_seed, scores = np.mean(result.returns, -1), self.trainer.env.spec.scores
         summary = {
             "agent": self.wave.experiment.agent,
             "env": self.wave.experiment.env,
             "seeds": len(self.wave.members),
             "env_steps": self.env_steps * len(self.wave.members),
             "final_return": stats_of(per_seed),
+            **({"human_normalized": plain(scores.normalized(per_seed.mean()))} if scores else {}),
             "per_seed_interval": [plain(stats.bootstrap_interval(x)) for x in result.returns],
             "diverged": [m.name for m, lost in zip(self.wave.members, self.diverged, strict=True) if lost],
             "compile_s": round(self.programs.compile_s, 3),

@@ -1,5 +1,8 @@
 """Atari by ale-py: the loop's rows are the emulators' own."""
 
+import tomllib
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +15,7 @@ from ale_py.vector_env import AtariVectorEnv  # noqa: E402
 import jaxrl  # noqa: E402
 from jaxrl.core import trees  # noqa: E402
 from jaxrl.core.errors import InputError  # noqa: E402
-from jaxrl.core.types import Transition  # noqa: E402
+from jaxrl.core.types import Scores, Transition  # noqa: E402
 from jaxrl.envs.host import ale  # noqa: E402
 from jaxrl.envs.host.vec_env import vec_env  # noqa: E402
 from jaxrl.replay import ring  # noqa: E402
@@ -20,6 +23,7 @@ from jaxrl.runs.driver import Training  # noqa: E402
 from tests.command_line import assert_killed_ends_as_whole  # noqa: E402
 
 WIDTH, STEPS = 2, 25
+SCORES = Path(ale.__file__).parent / "atari_scores.toml"
 
 
 def test_rows_are_those_of_the_emulators(monkeypatch):
@@ -121,6 +125,36 @@ def test_a_run_killed_and_resumed_is_the_same_run(tmp_path, monkeypatch):
     words += ["--preset", "none", "--num-envs", WIDTH, "--updates-per-iteration", 5, "--rollout-length", 10]
     words += ["--hidden-sizes", 8, "--torso", "mlp", "--seeds", 2, "--total-steps", 800]
     assert_killed_ends_as_whole(*words, folder=tmp_path)
+
+
+def test_evaluations_play_whole_games_for_their_own_rewards():
+    """Where in training a lost life ends an episode, and rewards are clipped to their sign."""
+    settings = {"life_loss": True, "clip_rewards": True, "sticky": 0.0}
+    trained = vec_env(ale.simulators("SpaceInvaders", **settings), 1, 1)
+    judged, plain = trained.host.sized(1, 0), vec_env(ale.simulators("SpaceInvaders", sticky=0.0), 1)
+
+    def played(vec):
+        def one(state, action):
+            state, _, _, out = vec.step(jax.random.split(key, 1), state, (), action, ())
+            return state, (out.reward, out.terminated)
+
+        return jax.device_get(jax.jit(lambda s: jax.lax.scan(one, s, actions))(vec.init(key, ())[0])[1])
+
+    key = jax.random.key(3)
+    actions = jax.random.randint(key, (800, 1), 0, 6)
+    rows, whole, games = played(trained), played(judged), played(plain)
+    np.testing.assert_array_equal(whole, games)
+    assert set(np.unique(rows[0])) == {0, 1} and whole[0].max() > 1
+    assert rows[1].sum() > whole[1].sum()
+
+
+def test_human_normalised_scores():
+    """At a random player's return 0, at a person's 1; the same game by its name here and in EnvPool."""
+    pong = ale.simulators("Pong").spec.scores
+    assert pong.normalized(-20.7) == 0 and pong.normalized(14.6) == 1 and pong.normalized(21) == pytest.approx(41.7 / 35.3)
+    assert ale.scores("ms_pacman") == Scores(307.3, 6951.6) and ale.scores("adventure") is None
+    unknown = [game for game in tomllib.loads(SCORES.read_text()) if game not in ale_py.roms.get_all_rom_ids()]
+    assert unknown == []
 
 
 def test_presets_for_pong_from_pixels():

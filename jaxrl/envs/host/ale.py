@@ -2,20 +2,24 @@
 
 The defaults are the protocol of Machado et al. 2018 as Gymnasium's `ALE/…-v5` has it: actions are repeated with probability
 0.25 (sticky), an episode is a whole game, rewards are as the game gives them. Frames: grey, 84 × 84, the maximum of the last
-two of `frame_skip`, the last `stack` of them as channels.
+two of `frame_skip`, the last `stack` of them as channels. Evaluations play whole games for the game's own rewards, whatever
+`life_loss` and `clip_rewards` say of training: such returns are what is published.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+import tomllib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxrl.core.errors import unknown
 from jaxrl.core.spaces import Box, Discrete
-from jaxrl.core.types import EnvSpec, PyTree, Stack
+from jaxrl.core.types import EnvSpec, PyTree, Scores, Stack
 from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, check_actions, shown
 from jaxrl.envs.parts.libraries import library
 
@@ -82,9 +86,9 @@ def simulators(
     """Emulators of one game, by its name in lower case with underscores or as in "MsPacman".
 
     sticky: probability that the emulator repeats the last action for a frame. noop_max: most frames of nothing at a game's
-    start. fire_on_reset: press fire then. life_loss: a lost life terminates. all_actions: all 18 of the joystick, instead of
-    those the game knows. max_frames: of an episode, then it is truncated. threads: of each member; 0 = ale-py's choice.
-    restart_every: see pool.py. Raises InputError for an unknown game, or where ale-py is not installed.
+    start. fire_on_reset: press fire then. life_loss: a lost life terminates, in training. clip_rewards: to their sign, in
+    training. all_actions: all 18 of the joystick, instead of those the game knows. max_frames: of an episode, then it is
+    truncated. threads: of each member; 0 = ale-py's choice. restart_every: see pool.py. Raises InputError for an unknown game, or where ale-py is not installed.
     """
     roms = library(f"ale:{game}", "ale_py", "ale").roms
     from ale_py.vector_env import AtariVectorEnv
@@ -114,6 +118,15 @@ def simulators(
         "uint8",
         shown,
         stack=Stack(stack, blank=True),
+        scores=scores(name),
     )
+    whole = partial(AtariPool, name, settings={**settings, "episodic_life": False, "reward_clipping": False})
     new = partial(AtariPool, name, settings=settings)
-    return Simulators(spec, new, partial(new, 1), restart_every)
+    return Simulators(spec, new, partial(whole, 1), restart_every, evaluated=whole)
+
+
+@functools.cache
+def scores(game: str) -> Scores | None:
+    """Of a random player and of a person in a game, by its name in lower case with underscores; None where none is known."""
+    table = tomllib.loads((Path(__file__).parent / "atari_scores.toml").read_text())
+    return Scores(*table[game]) if game in table else None

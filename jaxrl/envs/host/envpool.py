@@ -1,6 +1,7 @@
 """EnvPool's simulators in C++ (extra `envpool`): Atari, MuJoCo's `-v5` and many more, stepped in threads of its own.
 
 An environment is reset in the step after the one that ended its episode. That row carries no transition: it is not valid.
+Evaluations of Atari play whole games for the game's own rewards, whatever `episodic_life` and `reward_clip` say of training.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxrl.core import checks
 from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.spaces import Box, Product, Space
 from jaxrl.core.types import EnvSpec, PyTree, Stack
+from jaxrl.envs.host.ale import scores
 from jaxrl.envs.host.pool import RESTART_EVERY, Received, Simulators, check_actions, shown
 from jaxrl.envs.host.spaces import space_of
 from jaxrl.envs.parts.libraries import library
@@ -96,10 +98,13 @@ def _frames_last(space: Space) -> Space:
 
 def _stack(config: Any, frames: Space) -> Stack | None:
     """How Atari's observations follow from grey frames. Not after a lost life: such an episode begins with older frames."""
-    atari = "repeat_action_probability" in config._fields
-    if not atari or config.episodic_life or not isinstance(frames, Box) or frames.shape[-1] != config.stack_num:
+    if not _atari(config) or config.episodic_life or not isinstance(frames, Box) or frames.shape[-1] != config.stack_num:
         return None
     return Stack(config.stack_num)
+
+
+def _atari(config: Any) -> bool:
+    return "repeat_action_probability" in config._fields
 
 
 def simulators(name: str, restart_every: int = RESTART_EVERY, **kwargs: Any) -> Simulators:
@@ -121,6 +126,13 @@ def simulators(name: str, restart_every: int = RESTART_EVERY, **kwargs: Any) -> 
         observations = space_of(made.gymnasium_observation_space, f"observation space of {env_id}")
         actions = space_of(made.gymnasium_action_space, f"action space of {env_id}")
     frames = _frames_last(observations)
-    spec = EnvSpec(env_id, frames, actions, render=shown, stack=_stack(made.config, frames))
-    filmed = functools.partial(EnvPool, spec, 1, {**kwargs, "render_mode": "rgb_array"})
-    return Simulators(spec, lambda width: EnvPool(spec, width, kwargs), filmed, restart_every)
+    known = scores(made.config.task) if _atari(made.config) else None
+    spec = EnvSpec(env_id, frames, actions, render=shown, stack=_stack(made.config, frames), scores=known)
+    whole = {**kwargs, "episodic_life": False, "reward_clip": False} if _atari(made.config) else kwargs
+    return Simulators(
+        spec,
+        lambda width: EnvPool(spec, width, kwargs),
+        lambda: EnvPool(spec, 1, {**whole, "render_mode": "rgb_array"}),
+        restart_every,
+        evaluated=lambda width: EnvPool(spec, width, whole),
+    )

@@ -91,7 +91,8 @@ class Simulators:
     """All pools of one kind in this process.
 
     spec: what they must give. new: (N) -> Pool. filmed: makes one simulator that can be seen. restart_every: see above;
-    0: never. Raises InputError where that is no such number.
+    0: never. evaluated: `new` of evaluations, where these differ from training, say in that lost lives end no episode.
+    Raises InputError where restart_every is no such number.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Simulators:
         new: Callable[[int], Pool],
         filmed: Callable[[], Filmed] | None = None,
         restart_every: int = RESTART_EVERY,
+        evaluated: Callable[[int], Pool] | None = None,
     ) -> None:
         self.spec, self.new, self.filmed = spec, new, filmed
+        self.evaluated = Simulators(spec, evaluated) if evaluated else self
         self.restart_every = check("restart_every", restart_every, Annotated[int, NonNegative])
         self._failure: InputError | None = None
         self._running: dict[int, Running] = {}
@@ -156,8 +159,11 @@ class Simulators:
 
     def failure(self) -> InputError | None:
         """What ended the program that called us, once; None where it was nothing of ours."""
-        found, self._failure = self._failure, None
-        return found
+        for simulators in (self, self.evaluated):
+            found, simulators._failure = simulators._failure, None
+            if found:
+                return found
+        return None
 
     def _started(self, seeds: np.ndarray, times: int) -> tuple[Pool, PyTree]:
         """A pool and its first obs [N, ...], as it is started for the `times`-th time."""

@@ -84,7 +84,7 @@ def _host(simulators: Simulators, restart_every: int) -> Host:
         return found
 
     return Host(
-        lambda width, steps: vec_env(simulators, width, steps),
+        lambda width, steps: vec_env(simulators if steps else simulators.evaluated, width, steps),
         restart_every,
         lambda state: release(state.number),
         lambda state: state._replace(number=np.full_like(state.number, STORED)),
