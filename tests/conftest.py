@@ -9,10 +9,16 @@ from pathlib import Path
 # Compiling takes most of the time of these tests: half as long without optimisation, a tenth less with a program in one
 # part. `make test` adds QUICK, XLA's older emitters, which halve it again. They round otherwise in another layout: tests
 # marked `exact` run without.
-# Each once, for xdist's workers inherit what the session set, and other flags are other programs to the cache.
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+# Each flag once, for xdist's workers inherit what the session set, and to the cache other flags are other programs.
 os.environ["XLA_FLAGS"] = " ".join(
-    dict.fromkeys(" ".join([os.environ.get("XLA_FLAGS", ""), FLAGS, os.environ.get("QUICK", "")]).split())
+    dict.fromkeys(
+        [
+            *os.environ.get("XLA_FLAGS", "").split(),
+            "--xla_backend_optimization_level=0",
+            "--xla_cpu_parallel_codegen_split_count=1",
+            *os.environ.get("QUICK", "").split(),
+        ]
+    )
 )
 
 import jax

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jaxrl
 from jaxrl.experiment import registry
@@ -91,6 +92,11 @@ def suitable(agent):
             continue
         found.append(env)
     return found
+
+
+def released(*cases):
+    """Cases of a parametrised test that only `make test-all` runs."""
+    return [pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.release) for case in cases]
 
 
 def equal(a, b):

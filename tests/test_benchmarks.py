@@ -11,6 +11,7 @@ from benchmarks.harness import compare, processes, result_files, runner
 from benchmarks.measure import learning
 from benchmarks.peers import libraries
 from benchmarks.readme import charts, tables
+from tests.small import released
 
 
 def write(path, rows):
@@ -59,7 +60,10 @@ def test_every_benchmark_is_listed(capsys):
     assert listed == list(program.NAMES)
 
 
-@pytest.mark.parametrize("name", program.NAMES)
+OFTEN = ("learning", "throughput")
+
+
+@pytest.mark.parametrize("name", [*OFTEN, *released(*(name for name in program.NAMES if name not in OFTEN))])
 def test_every_benchmark_runs(name, keep_platform, monkeypatch):
     """A smoke: every part gives rows, which are plain values and tell their works apart; nothing is kept."""
     monkeypatch.setattr(processes, "one_device", lambda *_: None)  # it is for a process of its own

@@ -35,6 +35,8 @@ def kernels(params):
         (IMAGE, "mlp", [(480, 7), (7, 5)]),  # 10 · 8 · 6
         (IMAGE, "auto", [(3, 3, 6, 16), (768, 7), (7, 5)]),  # a valid 3 × 3 convolution leaves 8 · 6 · 16
         (IMAGE, "minatar", [(3, 3, 6, 16), (768, 7), (7, 5)]),
+        # Mnih et al. 2013: maps of 20 · 20 and 9 · 9.
+        (SCREEN, "nips", [(8, 8, 4, 16), (4, 4, 16, 32), (2592, 7), (7, 5)]),
         # Mnih et al. 2015: maps of 20 · 20, 9 · 9 and 7 · 7.
         (SCREEN, "nature", [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64), (3136, 7), (7, 5)]),
     ],
@@ -93,6 +95,7 @@ def test_mlp_by_hand():
         ("auto", Box((64, 64, 3)), "nature"),
         ("auto", Box((64, 63, 3)), "minatar"),
         ("nature", Box((36, 36, 1)), "nature"),
+        ("nips", Box((20, 20, 1)), "nips"),
     ],
 )
 def test_resolve(name, space, expected):
@@ -108,7 +111,9 @@ def test_a_torso_that_cannot_take_the_observation_is_refused(space):
 
 
 def test_nature_is_refused_for_small_images():
-    with pytest.raises(InputError, match=r"nature needs images \[H >= 36, W >= 36, C\].*; valid here: auto, mlp, minatar$"):
+    with pytest.raises(
+        InputError, match=r"nature needs images \[H >= 36, W >= 36, C\].*; valid here: auto, mlp, minatar, nips$"
+    ):
         resolve("nature", Box((36, 35, 3)))
 
 
@@ -188,6 +193,7 @@ print(bool(jnp.isfinite(x).all()))
 """
 
 
+@pytest.mark.release
 def test_many_vmapped_initialisations_finish():
     """The same program on `jax.nn.initializers.orthogonal` (batched QR) hangs XLA:CPU within a few hundred calls."""
     as_users = os.environ | {"XLA_FLAGS": ""}  # it runs longer than it compiles

@@ -135,6 +135,7 @@ def test_a_killed_worker_is_started_again_and_nothing_is_trained_twice(whole, on
     assert_same_sweep(whole, out)
 
 
+@pytest.mark.release
 def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, tmp_path, monkeypatch):
     """Every process of the second machine is killed, once it has a checkpoint."""
     monkeypatch.setenv("RAY_health_check_period_ms", "500")  # else Ray waits half a minute for it
@@ -153,6 +154,7 @@ def test_a_machine_that_is_lost_for_good_leaves_its_wave_to_another(whole, tmp_p
 
 
 @pytest.mark.exact
+@pytest.mark.release
 def test_a_killed_driver_is_gone_on_with(whole, on_ray, tmp_path):
     """With Ray, and when that driver is killed, too, without."""
     out = tmp_path / "killed"

@@ -93,6 +93,7 @@ def test_bad_input(words, message):
 
 
 @pytest.mark.exact
+@pytest.mark.release
 def test_one_two_and_eight_devices_give_the_same_bits():
     found = on_devices(population_of_eight, 1, 8)
     assert [devices for _, devices in found] == [2, 1, 4]

@@ -88,7 +88,8 @@ def simulators(
     sticky: probability that the emulator repeats the last action for a frame. noop_max: most frames of nothing at a game's
     start. fire_on_reset: press fire then. life_loss: a lost life terminates, in training. clip_rewards: to their sign, in
     training. all_actions: all 18 of the joystick, instead of those the game knows. max_frames: of an episode, then it is
-    truncated. threads: of each member; 0 = ale-py's choice. restart_every: see pool.py. Raises InputError for an unknown game, or where ale-py is not installed.
+    truncated. threads: of each member; 0 = ale-py's choice. restart_every: see pool.py. Raises InputError for an unknown
+    game, or where ale-py is not installed.
     """
     roms = library(f"ale:{game}", "ale_py", "ale").roms
     from ale_py.vector_env import AtariVectorEnv
