@@ -45,3 +45,63 @@ def random_game_q(gamma: float, num_states: int, num_actions: int) -> np.ndarray
     """Q* of RandomGame in closed form: 1 / (1 - γ) where s + a is odd, else 0."""
     s, a = np.indices((num_states, num_actions))
     return np.where((s + a) % 2 == 1, 1 / (1 - gamma), 0.0)
+
+
+def taxi_q(gamma: float) -> np.ndarray:
+    """Q* [500, 6] of Taxi-v4 from the transitions that Gymnasium lists of it."""
+    from gymnasium.envs.toy_text.taxi import TaxiEnv
+
+    listed = TaxiEnv().P
+    probability, reward = np.zeros((500, 6, 500)), np.zeros((500, 6))
+    for s, a in np.ndindex(reward.shape):
+        for weight, place, gain, ended in listed[s][a]:
+            reward[s, a] += weight * gain
+            probability[s, a, place] += weight * (not ended)
+    return value_iteration(probability, reward, gamma)
+
+
+CARDS = np.array([0] + [1] * 9 + [4]) / 13  # the chance of each value of a card, ace (1) to ten, of an endless deck
+
+
+def blackjack_q() -> np.ndarray:
+    """Q* [32 · 11 · 2, 2] of Blackjack (Sutton & Barto, 2nd ed., example 5.1), without discount: to stick, to hit.
+
+    States are (the player's sum, the card that the dealer shows, whether an ace counts as 11). A natural is not told from
+    other sums of 21. What cannot be is worth 0.
+    """
+    q = np.zeros((32, 11, 2, 2))
+    for shown in range(1, 11):
+        ends = _dealer(*_drawn(0, False, shown))
+        for total in range(4, 22):
+            q[total, shown, :, 0] = sum(p * np.sign(total - (end if end <= 21 else 0)) for end, p in ends.items())
+        # What a hit leads to comes first: from hard sums above 10 to higher ones, from soft ones to those, from others to all.
+        for usable, totals in ((False, range(21, 10, -1)), (True, range(21, 11, -1)), (False, range(10, 3, -1))):
+            for total in totals:
+                hit = 0.0
+                for card in range(1, 11):
+                    after, soft = _drawn(total, usable, card)
+                    hit += CARDS[card] * (q[after, shown, int(soft)].max() if after <= 21 else -1.0)
+                q[total, shown, int(usable), 1] = hit
+    q[:12, :, 1] = 0
+    return q.reshape(-1, 2)
+
+
+def _drawn(total: int, usable: bool, card: int) -> tuple[int, bool]:
+    """(sum, usable ace) with one card more."""
+    total, aces = total + card, usable
+    if card == 1 and not usable and total + 10 <= 21:
+        total, aces = total + 10, True
+    if total > 21 and aces:
+        total, aces = total - 10, False
+    return total, aces
+
+
+def _dealer(total: int, usable: bool) -> dict[int, float]:
+    """Chances of the sums that a dealer ends with, who hits until 17 or more."""
+    if total >= 17:
+        return {total: 1.0}
+    ends: dict[int, float] = {}
+    for card in range(1, 11):
+        for end, p in _dealer(*_drawn(total, usable, card)).items():
+            ends[end] = ends.get(end, 0.0) + CARDS[card] * p
+    return ends

@@ -22,6 +22,7 @@ from benchmarks import oracles
 from benchmarks.harness.runner import Part, Row
 from jaxrl.core import stats
 from jaxrl.core.loop import Trainer
+from jaxrl.core.spaces import Product, sizes
 from jaxrl.devices.layout import Layout
 from jaxrl.envs import garnet
 from jaxrl.experiment.experiment import resolve
@@ -95,9 +96,12 @@ def curve(metrics: Any) -> dict[str, list[float | None]]:
 
 
 def q_table(trainer: Trainer, num_states: int, state: Any) -> jax.Array:
-    """The values of every state and action: float32 [S, A]."""
+    """The values of every state and action: float32 [S, A]. A state of several integers counts by its number."""
     assert trainer.agent.values is not None
-    return trainer.agent.values(state.hparams, state.agent, jnp.arange(num_states))
+    states: Any = jnp.arange(num_states)
+    if isinstance(space := trainer.env.spec.observation_space, Product):
+        states = space.join(jnp.unravel_index(states, sizes(space) or ()))
+    return trainer.agent.values(state.hparams, state.agent, states)
 
 
 def q_error(

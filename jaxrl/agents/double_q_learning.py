@@ -40,4 +40,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         coins = jax.random.bernoulli(key, shape=rollout.steps.reward.shape).astype(jnp.int32)
         return tabular.learn_one_by_one(update, state, rollout.steps._replace(extras=coins))
 
-    return tabular.table_agent(config, init, learn, lambda state: state.q.mean(0))
+    return tabular.table_agent(spec, config, init, learn, lambda state: state.q.mean(0))

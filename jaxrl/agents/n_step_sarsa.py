@@ -61,7 +61,9 @@ def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
     shape = tabular.table_shape(spec, name)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(tabular.new_table(shape, hp, params), zero_transitions(spec, shape=(n, config.num_envs)))
+        return State(
+            tabular.new_table(shape, hp, params), zero_transitions(tabular.as_table_sees(spec), shape=(n, config.num_envs))
+        )
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         policy = tabular.behaviour_policy(config, hp, clock)
@@ -78,7 +80,7 @@ def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
         table, metrics = tabular.learn_one_by_one(update, state.learner, due)
         return State(table, jax.tree.map(lambda x: x[-n:], rows)), metrics
 
-    return tabular.table_agent(config, init, learn, lambda state: state.learner.q)
+    return tabular.table_agent(spec, config, init, learn, lambda state: state.learner.q)
 
 
 def look_ahead(rows: Transition, n: int, gamma: Scalar) -> Lookahead:

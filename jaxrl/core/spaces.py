@@ -154,6 +154,26 @@ ArraySpace = Discrete | Box | MultiDiscrete
 Space = ArraySpace | Product
 
 
+def sizes(space: Space) -> tuple[int, ...] | None:
+    """How many values each integer of the space's elements takes; None of a space that has more than integers."""
+    if isinstance(space, Product):
+        parts = [sizes(part) for part in space.spaces]
+        return None if None in parts else tuple(n for part in parts for n in part or ())
+    return (space.n,) if isinstance(space, Discrete) else space.sizes if isinstance(space, MultiDiscrete) else None
+
+
+def number(space: Space, x: Any) -> jax.Array:
+    """The place of `x`, leaves with any leading axes, among all elements of a space of integers: int32, the last counts fastest."""
+    if isinstance(space, Discrete):
+        return x
+    if isinstance(space, MultiDiscrete):
+        space, x = Product(tuple(map(Discrete, space.sizes))), tuple(jnp.moveaxis(x, -1, 0))
+    place: Any = 0
+    for part, y in zip(space.spaces, space.parts(x), strict=True):  # type: ignore[union-attr]
+        place = place * math.prod(sizes(part) or ()) + number(part, y)
+    return place
+
+
 def has_mask(space: Space) -> bool:
     """Whether observations have an action mask."""
     return isinstance(space, Product) and MASK in space.names

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrl.agents import double_q_learning, expected_sarsa, n_step_sarsa, q_learning, sarsa
 from jaxrl.core.errors import InputError
-from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product
 from jaxrl.core.types import Clock, EnvSpec, Rollout, Transition
 from jaxrl.experiment import presets
 
@@ -17,6 +17,7 @@ AGENTS = [q_learning, double_q_learning, expected_sarsa, sarsa, n_step_sarsa]
 STATES, ACTIONS, T, N, CALLS = 4, 3, 6, 3, 4
 GAMMA, ALPHA, DECAY, TEMPERATURE = 0.9, 0.5, 0.7, 0.6
 SPEC = EnvSpec("MDP", Discrete(STATES), Discrete(ACTIONS))
+CLOCK = Clock(jnp.int32(0), jnp.float32(0.5))
 each_agent = pytest.mark.parametrize("module", AGENTS, ids=lambda m: m.__name__.rpartition(".")[2])
 
 
@@ -245,8 +246,32 @@ def test_behaviour_and_evaluation(module, exploration):
 
 
 @each_agent
+@pytest.mark.parametrize("space", [Product((Discrete(2), Discrete(2))), MultiDiscrete((2, 2))], ids=str)
+def test_several_integers_are_one(module, space):
+    """Acts and learns as on their number, 2 · first + second."""
+    rows, hp = transitions(random_rows()), settings(module)
+
+    def pair(x):
+        parts = (x // 2, x % 2)
+        return parts if isinstance(space, Product) else jnp.stack(parts, -1)
+
+    def learnt(spec, rows):
+        agent = module.make(spec, module.Config(num_envs=N))
+        state, _ = jax.jit(agent.learn)(hp, agent.init(jax.random.key(0), hp), Rollout(rows, ()), CLOCK, jax.random.key(1))
+        action, _, _ = agent.act(
+            hp, state, (), jax.tree.map(lambda x: x[0], rows.obs), rows.first[0], CLOCK, jax.random.key(2)
+        )
+        return table_of(state), action
+
+    found = learnt(EnvSpec("MDP", space, Discrete(ACTIONS)), rows._replace(obs=pair(rows.obs), next_obs=pair(rows.next_obs)))
+    jax.tree.map(np.testing.assert_array_equal, found, learnt(SPEC, rows))
+
+
+@each_agent
 def test_what_is_not_a_table_is_refused(module):
     name = module.__name__.rpartition(".")[2]
+    with pytest.raises(InputError, match="has 4e\\+09 observations, too many for one"):
+        module.make(EnvSpec("X", MultiDiscrete((65536, 65536)), Discrete(2)), module.Config())
     with pytest.raises(InputError, match=f"'{name}' needs discrete observations"):
         module.make(EnvSpec("X", Box((2,), 0.0, 1.0), Discrete(2)), module.Config())
     with pytest.raises(InputError, match=f"'{name}' needs discrete actions"):

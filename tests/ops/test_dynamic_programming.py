@@ -54,3 +54,16 @@ def test_the_greedy_policys_values_are_the_optimal_ones():
     policy = np.eye(ACTIONS)[optimal.argmax(-1)]
     found = policy_evaluation(jnp.float32(probability), jnp.float32(reward), jnp.float32(policy), 0.9)
     np.testing.assert_allclose(found, optimal, atol=1e-4)
+
+
+def test_blackjack_is_the_books():
+    """Sutton & Barto, 2nd ed., figure 5.2: from which sum on the best policy sticks, for each card of the dealer's, ace first."""
+    stick, hit = np.moveaxis(oracles.blackjack_q().reshape(32, 11, 2, 2), -1, 0)
+    first = [
+        [next(s for s in range(12, 22) if stick[s, card, ace] > hit[s, card, ace]) for card in range(1, 11)]
+        for ace in (0, 1)
+    ]
+    assert first[0] == [17, 13, 13, 12, 12, 12, 17, 17, 17, 17]
+    assert first[1] == [19, 18, 18, 18, 18, 18, 18, 18, 19, 19]
+    # A dealer who shows a six goes bust with 42 %, with an ace 12 %: at less than 17 sticking wins only then.
+    np.testing.assert_allclose(stick[12, [6, 1], 0], [2 * 0.4236 - 1, 2 * 0.1151 - 1], atol=2e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from jaxrl.core import trees
 from jaxrl.core.checks import element
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Fraction, hyperparameters
-from jaxrl.core.spaces import Discrete, Product, check_mask, has_mask
+from jaxrl.core.spaces import Discrete, Product, check_mask, has_mask, sizes
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Scalar, Transition
 from jaxrl.networks.memory import peek
 from jaxrl.ops import exploration
@@ -45,10 +46,13 @@ def discrete_actions(spec: EnvSpec, agent: str) -> int:
 
 
 def discrete_observations(spec: EnvSpec, agent: str) -> int:
-    """The number of observations. Raises ValueError where they are not discrete."""
-    if not isinstance(spec.observation_space, Discrete):
+    """The number of observations: integers, or several of them. Raises ValueError where they are not."""
+    found = sizes(spec.observation_space)
+    if found is None:
         raise InputError(f"agent {agent!r} needs discrete observations; {spec.id} has {spec.observation_space}")
-    return spec.observation_space.n
+    if (n := math.prod(found)) >= 2**31:
+        raise InputError(f"agent {agent!r} has a table; {spec.id} has {n:.0e} observations, too many for one")
+    return n
 
 
 def example_obs(spec: EnvSpec, dtype: Any = None, batch: tuple[int, ...] = ()) -> PyTree:

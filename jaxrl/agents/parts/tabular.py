@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions, discrete_observations, memoryless_agent, one_by_one
 from jaxrl.core.means import Mean
 from jaxrl.core.settings import Fraction, LoopConfig, Positive, Range, hyperparameters
+from jaxrl.core.spaces import Discrete, number
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Transition
 from jaxrl.ops import exploration
 from jaxrl.ops.returns import td_target
@@ -68,6 +70,11 @@ def table_shape(spec: EnvSpec, agent: str) -> tuple[int, int]:
     return discrete_observations(spec, agent), discrete_actions(spec, agent)
 
 
+def as_table_sees(spec: EnvSpec) -> EnvSpec:
+    """The spec in which an observation of several integers is one: its number among all of them."""
+    return dataclasses.replace(spec, observation_space=Discrete(table_shape(spec, "")[0]))
+
+
 def new_table(shape: tuple[int, ...], hp: HParams, params: PyTree = None) -> State:
     """The table before training. params: values float32 [*shape] to start from, instead of `initial_value`."""
     q = jnp.full(shape, hp.initial_value, jnp.float32) if params is None else params
@@ -101,24 +108,33 @@ def learn_one_by_one(
 
 
 def table_agent(
+    spec: EnvSpec,
     config: Config,
     init: Callable[..., Any],
     learn: Callable[..., tuple[Any, Metrics]],
     table: Callable[[Any], jax.Array] = lambda state: state.q,
 ) -> Agent:
-    """The agent that acts by the table [S, A] which `table` reads from the state; init and learn are as in `Agent`."""
+    """The agent that acts by the table [S, A] which `table` reads from the state; init and learn are as in `Agent`.
 
-    def values(hp: HParams, state: Any, obs: jax.Array) -> jax.Array:
-        return table(state)[obs]
+    An observation of several integers is its number among all of them, for `learn` too.
+    """
+    place = partial(number, spec.observation_space)
 
-    def act(hp: HParams, state: Any, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
+    def values(hp: HParams, state: Any, obs: PyTree) -> jax.Array:
+        return table(state)[place(obs)]
+
+    def learn_numbers(hp: HParams, state: Any, rollout: Rollout, clock: Clock, key: Key) -> tuple[Any, Metrics]:
+        steps = rollout.steps._replace(obs=place(rollout.steps.obs), next_obs=place(rollout.steps.next_obs))
+        return learn(hp, state, rollout._replace(steps=steps), clock, key)
+
+    def act(hp: HParams, state: Any, obs: PyTree, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         probs = jax.vmap(behaviour_policy(config, hp, clock))(values(hp, state, obs))
-        return jax.vmap(exploration.sample)(jax.random.split(key, obs.shape[0]), probs), ()
+        return jax.vmap(exploration.sample)(jax.random.split(key, probs.shape[0]), probs), ()
 
-    def greedy(hp: HParams, state: Any, obs: jax.Array) -> jax.Array:
+    def greedy(hp: HParams, state: Any, obs: PyTree) -> jax.Array:
         return exploration.greedy(values(hp, state, obs))
 
-    return memoryless_agent(init, act, greedy, learn, values)
+    return memoryless_agent(init, act, greedy, learn_numbers, values)
 
 
 def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Policy, jax.Array], jax.Array]) -> Agent:
@@ -140,4 +156,4 @@ def td_agent(spec: EnvSpec, config: Config, name: str, next_value: Callable[[Pol
 
         return learn_one_by_one(update, state, rollout.steps)
 
-    return table_agent(config, init, learn)
+    return table_agent(spec, config, init, learn)
