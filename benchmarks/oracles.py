@@ -74,7 +74,7 @@ def blackjack_q() -> np.ndarray:
         ends = _dealer(*_drawn(0, False, shown))
         for total in range(4, 22):
             q[total, shown, :, 0] = sum(p * np.sign(total - (end if end <= 21 else 0)) for end, p in ends.items())
-        # What a hit leads to comes first: from hard sums above 10 to higher ones, from soft ones to those, from others to all.
+        # What a hit leads to comes first: hard sums above 10 lead to higher ones, soft ones to these, the others to all.
         for usable, totals in ((False, range(21, 10, -1)), (True, range(21, 11, -1)), (False, range(10, 3, -1))):
             for total in totals:
                 hit = 0.0

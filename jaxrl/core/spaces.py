@@ -162,8 +162,11 @@ def sizes(space: Space) -> tuple[int, ...] | None:
     return (space.n,) if isinstance(space, Discrete) else space.sizes if isinstance(space, MultiDiscrete) else None
 
 
-def number(space: Space, x: Any) -> jax.Array:
-    """The place of `x`, leaves with any leading axes, among all elements of a space of integers: int32, the last counts fastest."""
+def number(space: Space, x: Any) -> Any:
+    """The place of `x`, leaves [..., *shape], among all elements of a space of integers, the last counting fastest.
+
+    An int32 array [...].
+    """
     if isinstance(space, Discrete):
         return x
     if isinstance(space, MultiDiscrete):

@@ -257,10 +257,9 @@ def test_several_integers_are_one(module, space):
 
     def learnt(spec, rows):
         agent = module.make(spec, module.Config(num_envs=N))
-        state, _ = jax.jit(agent.learn)(hp, agent.init(jax.random.key(0), hp), Rollout(rows, ()), CLOCK, jax.random.key(1))
-        action, _, _ = agent.act(
-            hp, state, (), jax.tree.map(lambda x: x[0], rows.obs), rows.first[0], CLOCK, jax.random.key(2)
-        )
+        start, obs = agent.init(jax.random.key(0), hp), jax.tree.map(lambda x: x[0], rows.obs)
+        state, _ = jax.jit(agent.learn)(hp, start, Rollout(rows, ()), CLOCK, jax.random.key(1))
+        action, _, _ = agent.act(hp, state, (), obs, rows.first[0], CLOCK, jax.random.key(2))
         return table_of(state), action
 
     found = learnt(EnvSpec("MDP", space, Discrete(ACTIONS)), rows._replace(obs=pair(rows.obs), next_obs=pair(rows.next_obs)))
