@@ -8,6 +8,9 @@ Libraries take turns, a process each time; ours and rejax's run the work twice a
 `jit(trainer.train)` on one device as a library user has it, and beside it (`configured`) with `jaxrl.configure()`, whose
 flags buy sameness for some speed; several are one `jaxrl.sweep`, configured; rejax's are vmapped. Stable-Baselines3 and sbx
 train one seed for 50,000 steps, after 12,000 that do not count. Figures are medians of the rounds.
+
+atari: PPO on Pong from pixels, the preset's network and settings, 16,384 steps of ale-py's emulators in threads of their own
+on either side; beside it a PPO in PyTorch as CleanRL writes it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from jaxrl.experiment.experiment import resolve
 
 STEPS, ROUNDS, SMOKE_STEPS = 500_000, 3, 11_000
 SHORT = 50_000  # of Stable-Baselines3 and sbx
+FRAMES, SMOKE_FRAMES = 16_384, 320  # steps of the emulators
 CLEANRL: dict[str, Any] = {"config": {"hidden_sizes": (64, 64)}}
 PQN: dict[str, Any] = {
     "config": {
@@ -91,5 +95,21 @@ def pqn(smoke: bool) -> Iterator[Row]:
         yield row("pqn", env, 1, PQN, {"rejax": 1.3}, smoke)
 
 
-PARTS = {"dqn": dqn, "ppo": ppo, "pqn": pqn}
+def atari(smoke: bool) -> Iterator[Row]:
+    """PPO on Pong from pixels."""
+    steps = SMOKE_FRAMES if smoke else FRAMES
+    settings: dict[str, Any] = {"config": {"rollout_length": 10, "num_minibatches": 1}} if smoke else {}
+    apart = partial(processes.apart, smoke, ours, "ppo", "ale:Pong", steps, 1, settings, 1 if smoke else 2)
+    runs = {"jaxrl": partial(apart, False), "configured": apart}
+    if not smoke:
+        runs["torch"] = partial(libraries.run, "torch", "pong", steps)
+    yield {
+        "work": "PPO ale:Pong",
+        "seeds": 1,
+        **libraries.row(runs, {"torch": 2.0}, 1 if smoke else ROUNDS),
+        "settings": resolve("ppo", "ale:Pong", total_steps=steps, **settings).to_json(),
+    }
+
+
+PARTS = {"dqn": dqn, "ppo": ppo, "pqn": pqn, "atari": atari}
 SMOKES = ("dqn",)  # one seed, and several

@@ -36,6 +36,7 @@ PEERS = {
     "rejax": Peer("rejax", (("rejax==0.1.3", "gymnax<1", "jax==0.10.2"),), ("rejax_peer.py",)),
     "sb3": Peer("sb3", SB3, ("sb3_peer.py", "sb3")),
     "sbx": Peer("sb3", SB3, ("sb3_peer.py", "sbx")),
+    "torch": Peer("torch", (("torch==2.13.0", "ale-py==0.12.1", "gymnasium"),), ("torch_atari.py",)),
     "sb3_early": Peer("sb3", SB3, ("sb3_early.py",), limit=3600.0),
 }
 

@@ -44,7 +44,7 @@ def _print_run(summary: dict[str, Any]) -> None:
     what = f"{summary['agent']} on {summary['env']}"
     print(
         f"{what}: greedy return {readable(mean, low, high)} (IQM {readable(final['iqm'], low, high)}, {between}) "
-        f"over {counted(summary['seeds'], 'seed')}; {_pace(summary)}"
+        f"over {counted(summary['seeds'], 'seed')}; {_pace(summary, summary['seeds'])}"
     )
     if summary.get("human_normalized") is not None:
         print(f"human-normalised score {readable(summary['human_normalized'])}")
@@ -67,7 +67,8 @@ def _print_sweep(summary: dict[str, Any]) -> None:
     returns = np.array(summary["final_return"], float)
     means, order = returns.mean(1), ranked(returns)
     print(
-        f"{summary['agent']} on {summary['env']}: {len(returns)} configurations × {summary['seeds']} seeds; {_pace(summary)}"
+        f"{summary['agent']} on {summary['env']}: {len(returns)} configurations × {summary['seeds']} seeds; "
+        + _pace(summary, returns.size)
     )
     print(f"{'config':>6} {'return':>10} {'95 % interval':>22}  settings")
     for c in order[:SHOWN]:
@@ -102,8 +103,11 @@ def _print_pictures(out: Path, names: dict[str, str]) -> None:
             print(f"{name:8}{out / file}")
 
 
-def _pace(summary: dict[str, Any]) -> str:
+def _pace(summary: dict[str, Any], members: int) -> str:
+    """Steps and speed; the steps of each member, where all took as many."""
+    each, rest = divmod(summary["env_steps"], members)
+    steps = f"{each:,} steps each" if members > 1 and not rest else f"{summary['env_steps']:,} steps"
     return (
-        f"{summary['env_steps']:,} steps in {summary['run_s']:.1f} s "
-        f"({summary['steps_per_s']:,} steps/s), compiled in {summary['compile_s']:.1f} s"
+        f"{steps} in {summary['run_s']:.1f} s ({summary['steps_per_s']:,} steps/s{' in all' if members > 1 else ''}), "
+        f"compiled in {summary['compile_s']:.1f} s"
     )

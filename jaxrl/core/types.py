@@ -29,7 +29,7 @@ class Grid:
     A discrete observation is a cell's number; where it is none, the state has the cell as `pos`, (row, column).
 
     moves: (down, right) of each action, drawn as an arrow. tiles: one letter a cell; "" for none. S(tart), G(oal), H(ole),
-    C(liff) and W(all) are drawn as such.
+    C(liff), W(all) and F(loor), also ".", are drawn as such.
     """
 
     rows: int

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jaxrl.core.spaces import Discrete, Product
+from jaxrl.core.spaces import Discrete, Product, Space
 from jaxrl.core.types import EnvSpec, Grid, PyTree
 from jaxrl.show import tiles
 from jaxrl.show.tiles import INK, PAPER
@@ -96,8 +96,7 @@ def choose(spec: EnvSpec, states: PyTree, observed: PyTree) -> Paint:
         return partial(_drawn, CLASSIC[spec.id])
     if not isinstance(space, Product) and len(space.shape) in (2, 3):
         return partial(_pixels, float(np.abs(np.asarray(observed, float)).max()))
-    rows = [np.asarray(x, float).reshape(len(x), -1) for x in jax.tree.leaves(observed)]
-    return partial(_bars, np.abs(np.concatenate(rows, 1)).max(0))
+    return partial(_bars, space, np.abs([np.concatenate(_numbers(space, x)) for x in _rows(observed)]).max(0))
 
 
 def _own(render: Callable[[Any, Any], Any], state: Any, obs: Any, params: Any) -> Image.Image:
@@ -211,9 +210,21 @@ def _pixels(largest: float, state: Any, obs: Any, params: Any) -> Image.Image:
     return shown
 
 
-def _bars(largest: np.ndarray, state: Any, obs: Any, params: Any) -> Image.Image:
-    """The numbers of an observation as bars, each by its own largest size in the episode [D]."""
-    values = np.concatenate([np.ravel(np.asarray(x, float)) for x in jax.tree.leaves(obs)])[:BARS]
+def _rows(observed: PyTree) -> list[PyTree]:
+    """Each observation of an episode, leaves [T + 1, ...]."""
+    return [jax.tree.map(lambda x, t=t: x[t], observed) for t in range(len(jax.tree.leaves(observed)[0]))]
+
+
+def _numbers(space: Space, obs: PyTree) -> list[np.ndarray]:
+    """The numbers of each part of an observation, in the space's order: float [numbers] each."""
+    parts = space.parts(obs) if isinstance(space, Product) else (obs,)
+    return [np.concatenate([np.ravel(np.asarray(x, float)) for x in jax.tree.leaves(part)]) for part in parts]
+
+
+def _bars(space: Space, largest: np.ndarray, state: Any, obs: Any, params: Any) -> Image.Image:
+    """The numbers of an observation as bars, each by its own largest size in the episode [D], under the names of parts."""
+    parts = _numbers(space, obs)
+    values = np.concatenate(parts)[:BARS]
     canvas, width, middle = Canvas(), 376 / len(values), 124
     canvas.line([(12, middle), (388, middle)], GROUND, 1)
     for i, value in enumerate(values):
@@ -222,4 +233,11 @@ def _bars(largest: np.ndarray, state: Any, obs: Any, params: Any) -> Image.Image
         canvas.box(x - half, min(y, middle), x + half, max(y, middle), SECOND if value >= 0 else ACCENT)
         if len(values) <= LABELLED:
             canvas.text((x, 238), f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}", 11 if len(values) < 10 else 9)
+    begin = 0
+    for name, part in zip(space.names if isinstance(space, Product) else (), parts, strict=False):
+        left, right = (12 + min(i, len(values)) * width for i in (begin, begin + len(part)))
+        if right - left > 5 * len(name):  # else it would run into its neighbour
+            canvas.text(((left + right) / 2, 14), name, 10)
+            canvas.line([(left + 2, 22), (right - 2, 22)], GROUND, 1)
+        begin += len(part)
     return canvas.image

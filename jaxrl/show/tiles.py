@@ -45,7 +45,7 @@ def draw(ax: Any, grid: Grid, faces: Sequence[Any], side: float) -> None:
         row, column = divmod(s, grid.columns)
         if tile == "H":
             ax.plot(column, row, "o", color=HOLE, markersize=0.62 * 72 * side, markeredgewidth=0)
-        if tile.strip() and tile not in "FW":
+        if tile.strip() and tile not in "FW.":
             style = {
                 "fontsize": max(11 * side, SMALLEST),
                 "va": "top",

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import jaxrl
-from jaxrl.core.spaces import Box, Discrete
+from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.types import EnvSpec, Grid
 from jaxrl.show import drawings, render, tiles
 from jaxrl.show.drawings import HEIGHT, WIDTH
@@ -112,6 +112,17 @@ def test_bars_are_each_by_its_own_largest_number():
     assert left == right == pytest.approx(95 / 2, abs=2)
 
 
+def test_parts_of_an_observation_are_in_their_order_each_below_its_name():
+    """A dict's leaves are in that of their names: here the other way round."""
+    space = Product.of(speed=Box((2,)), place=Box((2,)))
+    seen = {"speed": np.array([[1.0, 1.0]]), "place": np.array([[-1.0, -1.0]])}
+    paint = drawings.choose(EnvSpec("Parts", space, Discrete(2)), None, seen)
+    pixels = np.asarray(paint(None, jax.tree.map(lambda x: x[0], seen), None))
+    blue, red = ((pixels == colour).all(-1) for colour in ((0x2E, 0x86, 0xAB), (0xD1, 0x49, 0x5B)))
+    assert blue[:, :200].any() and not blue[:, 200:].any() and red[:, 200:].any() and not red[:, :200].any()
+    assert all((pixels[6:20, side] < 128).any() for side in (slice(0, 200), slice(200, 400)))  # the names
+
+
 def test_pictures_are_shown_as_they_are_and_channels_by_colour():
     photo = np.zeros((4, 4, 3), np.uint8)
     photo[0, 0] = 255, 0, 0
@@ -139,5 +150,5 @@ def test_values_and_films_draw_the_same_tiles():
 
 def test_a_number_of_an_observation_may_be_zero():
     """A bar of no height is a line."""
-    frame = drawings._bars(np.array([0.0, 1.0]), None, np.array([0.0, 1.0]), None)
+    frame = drawings._bars(Box((2,)), np.array([0.0, 1.0]), None, np.array([0.0, 1.0]), None)
     assert np.asarray(frame).std() > 0
