@@ -23,9 +23,10 @@ ENV = "env."  # before the name of an environment's parameter
 
 @functools.cache
 def presets(agent: str) -> dict[str, dict[str, Any]]:
-    """An agent's presets by name, out of `presets/<agent>.toml`; empty where it has none."""
+    """An agent's presets by name, out of `presets/<agent>.toml`; empty where it has none. `envs` are all names of a table."""
     file = importlib.resources.files("jaxrl") / "presets" / f"{agent}.toml"
-    return tomllib.loads(file.read_text()) if file.is_file() else {}
+    tables = tomllib.loads(file.read_text()) if file.is_file() else {}
+    return {each: table for name, table in tables.items() for each in table.pop("envs", [name])}
 
 
 def find_preset(agent: str, env_id: str, name: str | Path | None = None) -> tuple[str, dict[str, Any]]:

@@ -117,3 +117,12 @@ def test_names_of_ours_come_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert presets.find_preset("dqn", "envpool:CartPole-v1")[0] == "CartPole-v1"
     assert presets.find_preset("dqn", "CartPole-v1", "CartPole-v1")[1] == presets.presets("dqn")["CartPole-v1"]
+
+
+@pytest.mark.parametrize("agent", ["sac", "td3", "ppo"])
+def test_a_table_of_several_environments(agent):
+    """By the name of each, in whichever library it is; the table's own name is none."""
+    name, settings = presets.find_preset(agent, "envpool:HalfCheetah-v5")
+    assert name == "HalfCheetah-v5" and settings["total_steps"] == 1_000_000 and "envs" not in settings
+    assert presets.find_preset(agent, "gymnasium:Walker2d-v5") == ("Walker2d-v5", settings)
+    assert "MuJoCo" not in presets.presets(agent)
