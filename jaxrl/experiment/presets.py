@@ -23,7 +23,7 @@ ENV = "env."  # before the name of an environment's parameter
 
 @functools.cache
 def presets(agent: str) -> dict[str, dict[str, Any]]:
-    """An agent's presets by name, out of `presets/<agent>.toml`; empty where it has none. `envs` are all names of a table."""
+    """An agent's presets by name, out of `presets/<agent>.toml`; empty where it has none. `envs` are a table's names."""
     file = importlib.resources.files("jaxrl") / "presets" / f"{agent}.toml"
     tables = tomllib.loads(file.read_text()) if file.is_file() else {}
     return {each: table for name, table in tables.items() for each in table.pop("envs", [name])}
