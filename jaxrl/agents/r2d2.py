@@ -152,7 +152,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         params = common.first_params(network, spec, key, params)
         step, memory = common.zero_transitions(spec, spec.storage_dtype), trees.member(network.initial(1), 0)
-        replay = sequence.init(step, memory, config.replay_capacity, config.num_envs, config.rollout_length, length)
+        sizes = config.replay_capacity, config.num_envs, config.rollout_length, length
+        replay = sequence.init(spec, step, memory, *sizes)
         return q_replay.init_state(hp, params, sampler, replay, replay.starts)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:

@@ -156,11 +156,25 @@ def init_transitions(spec: EnvSpec, example: Any, *sizes: int) -> Replay:
 
 
 def push_transitions(replay: Replay, steps: Any) -> Replay:
-    """As `push`, of a rollout (`Transition`) into a buffer that `init_transitions` made."""
+    """As `push`, of a rollout (`Transition`) into a buffer of `init_transitions`; `first` where its example has it."""
+    first = () if isinstance(replay.data.first, tuple) else steps.first
     if not isinstance(replay.frames, Frames):
-        return push(replay, steps._replace(first=()))
+        return push(replay, steps._replace(first=first))
     written, reference = frames.push(replay.frames, steps)
-    return push(replay._replace(frames=written), steps._replace(first=(), obs=reference, next_obs=()))
+    return push(replay._replace(frames=written), steps._replace(first=first, obs=reference, next_obs=()))
+
+
+def read(replay: Replay, slots: jax.Array) -> PyTree:
+    """The entries of `slots` [...], leaves [..., ...]; a transition that has lost its frames is not valid."""
+    entries = take(replay.data, slots)
+    if not isinstance(replay.frames, Frames):
+        return entries
+    env, at = slots % replay.shape[1], entries.obs
+    valid = entries.valid & frames.stored(replay.frames, at, env)
+    flat = jax.tree.map(jnp.ravel, (at, frames.a_step_later(replay.frames, at)))
+    obs, next_obs = (frames.read(replay.frames, x, env.ravel()) for x in flat)
+    obs, next_obs = (x.reshape(*slots.shape, *x.shape[1:]) for x in (obs, next_obs))
+    return entries._replace(obs=obs, next_obs=next_obs, valid=valid)
 
 
 def read_n_step(replay: Replay, slots: jax.Array, gamma: Scalar, n_step: int) -> Batch:

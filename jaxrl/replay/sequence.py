@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl.core.errors import InputError
-from jaxrl.core.types import PyTree
+from jaxrl.core.types import EnvSpec, PyTree, Transition
 from jaxrl.replay import ring
+from jaxrl.replay.frames import Frames
 from jaxrl.replay.ring import Replay
 
 
@@ -40,7 +41,7 @@ class Sequences(NamedTuple):
     """A batch of sequences. memory: leaves [B, ...], before the first step. steps: leaves [length, B, ...]."""
 
     memory: PyTree
-    steps: PyTree
+    steps: Transition
 
 
 def span(length: int, rollout_length: int) -> int:
@@ -48,8 +49,10 @@ def span(length: int, rollout_length: int) -> int:
     return -(-length // rollout_length)
 
 
-def init(step: PyTree, memory: PyTree, capacity: int, num_envs: int, rollout_length: int, length: int) -> SequenceReplay:
-    """An empty buffer for at most `capacity` steps.
+def init(
+    spec: EnvSpec, step: Transition, memory: PyTree, capacity: int, num_envs: int, rollout_length: int, length: int
+) -> SequenceReplay:
+    """An empty buffer for at most `capacity` steps; where observations stack frames, each frame is stored once.
 
     step, memory: one of each, leaves [...]. Raises ValueError where not even one sequence of each environment fits.
     """
@@ -59,20 +62,27 @@ def init(step: PyTree, memory: PyTree, capacity: int, num_envs: int, rollout_len
             f"replay_capacity = {capacity} cannot hold a sequence of {length} steps of each of num_envs = {num_envs}: "
             f"in rollouts of rollout_length = {rollout_length} it takes {least * rollout_length * num_envs}"
         )
-    steps = ring.init(step, capacity, num_envs, rollout_length)
+    steps = ring.init_transitions(spec, step, capacity, num_envs, rollout_length)
     return SequenceReplay(steps, ring.init(Start(memory, jnp.bool_(True)), rollouts * num_envs, num_envs, 1))
 
 
-def push(replay: SequenceReplay, steps: PyTree, memory: PyTree) -> SequenceReplay:
+def push(replay: SequenceReplay, steps: Transition, memory: PyTree) -> SequenceReplay:
     """Write a rollout over the oldest: steps, leaves [T, N, ...], and the memory before step 0, leaves [N, ...]."""
     start = Start(memory, jnp.ones(replay.starts.shape[1], bool))
-    return SequenceReplay(ring.push(replay.steps, steps), ring.push(replay.starts, jax.tree.map(lambda x: x[None], start)))
+    return SequenceReplay(
+        ring.push_transitions(replay.steps, steps), ring.push(replay.starts, jax.tree.map(lambda x: x[None], start))
+    )
 
 
 def read(replay: SequenceReplay, slots: jax.Array, length: int) -> Sequences:
-    """The sequences of `slots` int32 [B]."""
+    """The sequences of `slots` int32 [B]. One that has lost frames is not valid at all: a memory would go over the gap."""
     (rows, num_envs), rollouts = replay.steps.shape, replay.starts.shape[0]
     first_row = slots // num_envs * (rows // rollouts)
     row = (first_row[None, :] + jnp.arange(length, dtype=jnp.int32)[:, None]) % rows  # [length, B]
     memory = ring.take(replay.starts.data.memory, slots)
-    return Sequences(memory, ring.take(replay.steps.data, row * num_envs + (slots % num_envs)[None, :]))
+    at = row * num_envs + (slots % num_envs)[None, :]
+    steps = ring.read(replay.steps, at)
+    if isinstance(replay.steps.frames, Frames):
+        lost = ring.take(replay.steps.data.valid, at) & ~steps.valid
+        steps = steps._replace(valid=steps.valid & ~lost.any(0, keepdims=True))
+    return Sequences(memory, steps)

@@ -15,7 +15,8 @@ from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import EnvSpec, Stack, Transition
 from jaxrl.envs import transforms
 from jaxrl.experiment import registry
-from jaxrl.replay import ring
+from jaxrl.replay import ring, sequence
+from jaxrl.replay.frames import Frames
 from tests.small import assert_trees_equal, small_trainer
 
 N, T = 3, 4  # environments, steps of a rollout
@@ -78,6 +79,22 @@ def test_what_has_lost_its_frames_is_not_valid():
     assert valid[-(frames // 2) :].all()  # position is 0: the last rows are the newest
 
 
+def test_a_sequence_that_has_lost_frames_is_not_valid_at_all():
+    """Episodes of two steps need three frames for two; what is valid is as it was."""
+    rollouts = history(Stack(2), 40 * T, 0.5, seed=1, frame=LARGE)
+    spec = EnvSpec("", Box((600, 4), 0, 255, np.uint8), Discrete(4), stack=Stack(2))
+    example = jax.tree.map(lambda x: jnp.zeros(x.shape[2:], x.dtype), rollouts[0])
+    whole = dataclasses.replace(spec, stack=None)
+    replays = [sequence.init(each, example, jnp.int32(0), 20 * T * N, N, T, T + 2) for each in (spec, whole)]
+    push = jax.jit(sequence.push)
+    for rollout in rollouts:
+        replays = [push(replay, rollout, jnp.zeros(N, jnp.int32)) for replay in replays]
+    found, expected = (sequence.read(replay, jnp.arange(19 * N), T + 2).steps for replay in replays)
+    valid = np.asarray(found.valid)
+    assert (valid.all(0) | ~valid.any(0)).all() and 0 < valid.mean() < 1
+    assert_trees_equal(*(jax.tree.map(lambda x: np.asarray(x)[valid], x._replace(valid=())) for x in (found, expected)))
+
+
 def test_bytes_of_a_transition_of_atari():
     """A frame of 84 × 84 and a 64th; action, reward and reference 13 bytes, three flags."""
     spec = EnvSpec("", Box((84, 84, 4), 0, 255, np.uint8), Discrete(4), stack=Stack(4))
@@ -115,6 +132,7 @@ def test_the_compiled_program_never_copies_the_frames(members):
 @pytest.mark.parametrize(("agent", "env", "config"), [
     ("dqn", "CartPole-v1", {"n_step": 2, "prioritized": True}),
     ("sac", "Pendulum-v1", {}),
+    ("r2d2", "CartPole-v1", {"burn_in": 3}),
 ])  # fmt: skip
 def test_training_has_the_same_bits(agent, env, config):
     """The ring is never full here, so no transition is left out."""
@@ -126,7 +144,7 @@ def test_training_has_the_same_bits(agent, env, config):
     (state, metrics), (expected, expected_metrics) = (jax.jit(t.train)(jax.random.key(0)) for t in trainers)
     assert_trees_equal((state.agent.learner, metrics), (expected.agent.learner, expected_metrics))
     (replay,) = [x for x in jax.tree.leaves(state.agent.experience, is_leaf=lambda x: isinstance(x, ring.Replay))
-                 if isinstance(x, ring.Replay)]  # fmt: skip
+                 if isinstance(x, ring.Replay) and isinstance(x.frames, Frames)]  # fmt: skip
     assert replay.data.next_obs == () and replay.frames.ring.shape[-1] == 4 - (agent == "sac")
 
 

@@ -13,9 +13,18 @@ import scipy.stats
 from hypothesis import strategies as st
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Discrete
+from jaxrl.core.types import EnvSpec, Transition
 from jaxrl.replay import prioritized, sequence, uniform
 
-STEP = {"id": jnp.int32(0), "image": jnp.zeros((3, 3), bool)}
+
+def step_of(obs):
+    """A transition, or several, of an observation alone."""
+    return Transition(obs, *[()] * 8)
+
+
+SPEC = EnvSpec("", Discrete(2), Discrete(2))  # whose observations stack no frames
+STEP = step_of({"id": jnp.int32(0), "image": jnp.zeros((3, 3), bool)})
 MEMORY = (jnp.zeros(2), jnp.int32(0))
 push = jax.jit(sequence.push)
 read = jax.jit(sequence.read, static_argnums=2)
@@ -33,7 +42,7 @@ def rollout(index, length, num_envs):
     time = index * length + np.arange(length)
     ids = 100 * time[:, None] + np.arange(num_envs)
     memory = np.stack([np.full(num_envs, index), np.arange(num_envs)], -1).astype(np.float32)
-    return {"id": ids, "image": image(ids).astype(np.float32)}, (memory, 7 * index + np.arange(num_envs))
+    return step_of({"id": ids, "image": image(ids).astype(np.float32)}), (memory, 7 * index + np.arange(num_envs))
 
 
 @functools.cache
@@ -45,7 +54,7 @@ def jitted_sampler(rollout_length, length, prioritize):
 
 def filled(layout, pushes, prioritize=False):
     capacity, num_envs, rollout_length, length = layout
-    replay = sequence.init(STEP, MEMORY, capacity, num_envs, rollout_length, length)
+    replay = sequence.init(SPEC, STEP, MEMORY, capacity, num_envs, rollout_length, length)
     sampler = jitted_sampler(rollout_length, length, prioritize)
     priorities = sampler.init(replay.starts)
     for i in range(pushes):
@@ -79,8 +88,8 @@ def test_sequences_are_consecutive_stored_steps_with_the_memory_before_them(layo
     assert set(index) <= set(starts) and memory[0].shape == (64, 2)
     np.testing.assert_array_equal(memory[1], 7 * index + env)
     times = index * rollout_length + np.arange(length)[:, None]
-    np.testing.assert_array_equal(steps["id"], 100 * times + env)
-    np.testing.assert_array_equal(steps["image"], image(steps["id"]))
+    np.testing.assert_array_equal(steps.obs["id"], 100 * times + env)
+    np.testing.assert_array_equal(steps.obs["image"], image(steps.obs["id"]))
 
 
 @pytest.mark.parametrize("prioritize", [False, True])
@@ -123,13 +132,13 @@ def test_a_sequence_made_whole_weighs_the_highest_and_one_overwritten_nothing():
 @pytest.mark.parametrize(("capacity", "length"), [(15, 5), (23, 9), (7, 1)])
 def test_a_buffer_too_small_for_one_sequence_is_refused(capacity, length):
     with pytest.raises(InputError, match=f"replay_capacity = {capacity} .* {-(-length // 4) * 8}"):
-        sequence.init(STEP, MEMORY, capacity, 2, 4, length)
-    sequence.init(STEP, MEMORY, -(-length // 4) * 8, 2, 4, length)
+        sequence.init(SPEC, STEP, MEMORY, capacity, 2, 4, length)
+    sequence.init(SPEC, STEP, MEMORY, -(-length // 4) * 8, 2, 4, length)
 
 
 def test_storage():
     """A step takes 4 bytes and 9 bits; a memory, 12 bytes and a flag, lies once for 4 steps."""
-    replay = sequence.init(STEP, MEMORY, 40, 2, 4, 6)
+    replay = sequence.init(SPEC, STEP, MEMORY, 40, 2, 4, 6)
     shapes = [(x.shape, x.dtype.name) for x in jax.tree.leaves(replay.steps.data)]
     assert shapes == [((20, 2), "int32"), ((20, 2, 2), "uint8")]
     shapes = [(x.shape, x.dtype.name) for x in jax.tree.leaves(replay.starts.data)]
@@ -151,9 +160,9 @@ def test_the_compiled_program_never_copies_the_buffers(members):
 
         return jax.lax.scan(one, replay, jax.random.split(key, 5))
 
-    replay = sequence.init(jnp.zeros(SHAPE[2]), jnp.zeros(STARTS[2]), 4000, 4, 2, 5)
-    assert (replay.steps.data.shape, replay.starts.data.memory.shape) == (SHAPE, STARTS)
-    args = replay, jnp.ones((2, *SHAPE[1:])), jnp.ones(STARTS[1:]), jax.random.key(0)
+    replay = sequence.init(SPEC, step_of(jnp.zeros(SHAPE[2])), jnp.zeros(STARTS[2]), 4000, 4, 2, 5)
+    assert (replay.steps.data.obs.shape, replay.starts.data.memory.shape) == (SHAPE, STARTS)
+    args = replay, step_of(jnp.ones((2, *SHAPE[1:]))), jnp.ones(STARTS[1:]), jax.random.key(0)
     if members > 1:
         program, args = jax.vmap(program), jax.tree.map(lambda x: jnp.stack([x] * members), args)
     text = jax.jit(program, donate_argnums=0).lower(*args).compile().as_text()
