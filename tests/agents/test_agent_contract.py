@@ -78,7 +78,7 @@ DEEP = [agent for agent in AGENTS if "torso" in config_names(agent) and "gamma" 
 @pytest.mark.parametrize("agent", DEEP)
 @pytest.mark.parametrize("torso", TORSOS)
 def test_every_torso_fits_every_deep_agent_or_another_is_named(agent, torso):
-    """Traced, not compiled: one iteration, and an evaluation. Images for convolutions, a vector for the others."""
+    """Traced, not compiled: one iteration, and an evaluation with memory. Images for convolutions, else a vector."""
     side = {"minatar": 10, "nature": 36}.get(torso)
     env, config = shapes_env((side, side, 1) if side else (3,), agent), {"torso": torso, "hidden_sizes": (16, 16)}
     if agent in INSTEAD and torso in ("gru", "lstm", "transformer"):
@@ -90,7 +90,8 @@ def test_every_torso_fits_every_deep_agent_or_another_is_named(agent, torso):
     state = jax.eval_shape(trainer.init, jax.random.key(0))
     assert jax.tree.structure(jax.eval_shape(trainer.step, state)[0]) == jax.tree.structure(state)
     assert jax.tree.leaves(state.memory) or torso not in ("gru", "lstm", "transformer")
-    jax.eval_shape(lambda s: jaxrl.evaluate(trainer, s, jax.random.key(1), episodes=3), state)
+    if torso == "gru":  # evaluations of those without memory are compiled above
+        jax.eval_shape(lambda s: jaxrl.evaluate(trainer, s, jax.random.key(1), episodes=3), state)
 
 
 def shapes_env(shape, agent):
@@ -153,7 +154,7 @@ def test_hyperparameters_change_without_a_retrace_and_each_matters(agent):
 SPREAD = ("neural_bandit", "pqn", "r2d2", "reinforce", "gru")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*(case for case in CASES if case != "rainbow"), *released("rainbow")])
 def test_a_member_is_the_same_alone_among_others_and_however_it_is_cut(case, tmp_path):
     """The driver's program, to the bit: in chunks of any length, stored and read back between them, on two devices.
 

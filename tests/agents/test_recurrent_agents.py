@@ -14,7 +14,7 @@ from jaxrl.agents.parts import actor_critic
 from jaxrl.core.loop import LoopCarry, make_loop
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Clock, Env, EnvSpec, EnvStep, Rollout
-from tests.small import QUICK
+from tests.small import QUICK, released
 
 T, N, LENGTH = 12, 3, 5
 TORSOS = ["gru", "lstm", "transformer"]
@@ -84,7 +84,7 @@ def network_of(trainer):
     )
 
 
-@pytest.mark.parametrize(("torso", "shared"), [*((torso, False) for torso in TORSOS), ("gru", True)])
+@pytest.mark.parametrize(("torso", "shared"), [*((torso, False) for torso in TORSOS), *released(("gru", True))])
 def test_the_unrolled_pass_reproduces_the_acting_pass(torso, shared):
     """Logits handed over by `act`, step by step, beside one unroll from the rollout's memory; and the memory after it.
 

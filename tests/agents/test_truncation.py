@@ -67,7 +67,7 @@ def learnt_values(trainer, experiment, state):
     return network.apply(params, network.initial(4), obs, first)[0].value[0]
 
 
-RARE = ("qr-dqn", "pqn gru", "r2d2 transformer", "r2d2 mlp")
+RARE = ("c51", "qr-dqn", "pqn gru", "r2d2 transformer", "r2d2 mlp")
 
 
 @pytest.mark.parametrize("case", [*(case for case in CHAIN_CASES if case not in RARE), *released(*RARE)])

@@ -16,7 +16,7 @@ from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import reading
 from tests.command_line import command, flags, jaxrl_cli, wait_for
-from tests.small import assert_same_run
+from tests.small import assert_same_run, released
 
 STEPS = {"q_learning": 60_000, "dqn": 30_000}  # so that a run lasts some seconds
 
@@ -69,7 +69,7 @@ def test_evaluations_come_at_fixed_steps_and_are_timed_apart(uninterrupted):
     assert 0 < summary["eval_s"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, *released(signal.SIGTERM)])
 def test_signals_checkpoint_and_say_how_to_resume(number, uninterrupted, tmp_path):
     agent, out = "q_learning", tmp_path / "stopped"
     words = [*flags(agent, STEPS[agent]), "--out", out, "--eval-every", STEPS[agent] // 3]

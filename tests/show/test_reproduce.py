@@ -32,6 +32,7 @@ def test_a_run_of_a_preset_and_of_flags_of_every_kind(tmp_path):
     assert b'"eval_return"' in (tmp_path / "b" / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.release
 def test_a_sweep_of_a_grid_and_of_draws(tmp_path):
     found = jaxrl.sweep("q_learning", "CliffWalking", grid={"num_envs": [1, 2]}, random={"learning_rate": "log:0.1,1"},
                         samples=2, seeds=2, seed=5, total_steps=2000, preset="none", out=tmp_path / "a")  # fmt: skip

@@ -16,6 +16,7 @@ from jaxrl.show.report import contents, sources
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import plan as plans
 from tests.plans import PER, STEPS, small_plan
+from tests.small import released
 
 pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 
@@ -53,7 +54,7 @@ def edit(path, **changes):
     path.write_text(json.dumps(values))
 
 
-@pytest.mark.parametrize("kind", ["run", "sweep"])
+@pytest.mark.parametrize("kind", ["run", *released("sweep")])
 def test_more_steps_go_on_where_it_ended(kind, copy, capsys):
     out = copy(kind)
     before = {path: path.read_bytes() for path in files(out)}

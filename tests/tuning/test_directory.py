@@ -16,7 +16,7 @@ from jaxrl.runs import directory
 from jaxrl.tuning import directory as tunings
 from jaxrl.tuning import studies
 from tests.command_line import command, jaxrl_cli, wait_for
-from tests.small import assert_trees_equal
+from tests.small import assert_trees_equal, released
 
 TUNE = ["tune", "q_learning", "--env", "CliffWalking", "--preset", "none", "--search", "learning_rate=log:0.01,1"]
 PBT = [*TUNE, "--method", "pbt", "--population", 4, "--rounds", 8, "--total-steps", 200_000]
@@ -61,7 +61,7 @@ def test_a_population_killed_at_random_moments_is_the_same(population, tmp_path)
     assert_same_population(population, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, *released(signal.SIGTERM)])
 def test_a_signal_stops_a_population_which_goes_on_to_the_same_end(number, population, tmp_path):
     out = tmp_path / "stopped"
     process = started([*PBT, "--out", out], out)
@@ -93,7 +93,7 @@ def number_told(out):
     return 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [*released(signal.SIGINT), signal.SIGTERM])
 def test_a_signal_stops_a_tuning_which_keeps_what_was_told(number, tmp_path):
     """Stopped in its second batch or later: told trials stay as they are, the others are tried anew, up to as many."""
     out = tmp_path / "stopped"
