@@ -11,6 +11,7 @@ from benchmarks.harness import compare, processes, result_files, runner
 from benchmarks.measure import learning
 from benchmarks.peers import libraries
 from benchmarks.readme import charts, tables
+from jaxrl.runs.driver import Training
 from tests.small import released
 
 
@@ -204,3 +205,28 @@ def test_bad_input_is_one_line(words, message, keep_platform, capsys):
     assert program.main(words) == 2
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
+
+
+def test_a_measurement_that_was_stopped_goes_on_in_its_folder(tmp_path, monkeypatch, no_pictures, keep_platform):
+    """To the row of one that was not; measured again it is read."""
+    monkeypatch.setattr(learning, "LONG", tmp_path)
+    work = {
+        "agent": "q_learning",
+        "env": "CliffWalking",
+        "must": "report",
+        "seeds": 2,
+        "total_steps": 4000,
+        "preset": "none",
+    }
+    whole, advance = learning.returns(**work), Training.advance
+
+    def stopped(self):
+        advance(self, 3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Training, "advance", stopped)
+        learning.returns(**work, folder="long")
+    rows = [learning.returns(**work, folder="long") for _ in range(2)]
+    for row in rows:
+        assert {**row, "seconds": 0} == {**whole, "seconds": 0}

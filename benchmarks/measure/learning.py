@@ -19,6 +19,7 @@ import numpy as np
 
 import jaxrl
 from benchmarks import oracles
+from benchmarks.harness import processes
 from benchmarks.harness.runner import Part, Row
 from jaxrl.core import stats
 from jaxrl.core.loop import Trainer
@@ -26,10 +27,14 @@ from jaxrl.core.spaces import Product, sizes
 from jaxrl.devices.layout import Layout
 from jaxrl.envs import garnet
 from jaxrl.experiment.experiment import resolve
+from jaxrl.show import pictures
+from jaxrl.sweeps import directory as sweeps
+from jaxrl.sweeps import waves
 
 PROTOCOL = Path(__file__).with_suffix(".toml")
 SMOKE = {"total_steps": 11_000, "seeds": 2}
 EPISODES = 100
+LONG = processes.ROOT / "runs" / "learning"
 POINTS = 20  # of a learning curve
 GAMMA, TEMPERATURE = 0.9, 3.0  # of the random processes, whose values differ by about as much
 
@@ -42,18 +47,24 @@ def returns(
     seeds: int = 8,
     published: str | None = None,
     evaluate_in: dict[str, Any] | None = None,
+    folder: str | None = None,
     **settings: Any,
 ) -> Row:
     """Train `seeds` seeds and evaluate each: mean, IQM and interval over seeds, and the curve in training.
 
     published: the figure to set libraries. evaluate_in: arguments of the environment to evaluate in, where they are others.
+    folder: in runs/learning, for work of hours; a measurement that was stopped goes on there.
     """
     trainer = jaxrl.make_trainer(agent, env, **settings)
     layout = Layout.over_all_devices(seeds)
-    keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
-    start = time.perf_counter()
-    states, metrics = jax.block_until_ready(layout.map(trainer.train)(keys))
-    seconds = time.perf_counter() - start
+    if folder:
+        found = _in_folder(LONG / folder, agent, env, seeds, settings)
+        states, metrics, seconds = layout.pad(found.states), found.metrics, found.run_s
+    else:
+        keys = layout.pad(jax.vmap(jax.random.key)(jnp.arange(seeds)))
+        start = time.perf_counter()
+        states, metrics = jax.block_until_ready(layout.map(trainer.train)(keys))
+        metrics, seconds = layout.unpad(metrics), time.perf_counter() - start
 
     judge = jaxrl.make_trainer(agent, env, **{**settings, "env_kwargs": evaluate_in}) if evaluate_in else trainer
 
@@ -72,9 +83,18 @@ def returns(
         "must": must,
         "published": published,
         "seconds": round(seconds, 1),
-        "curve": curve(layout.unpad(metrics)),
+        "curve": curve(metrics),
         "settings": resolve(agent, env, **settings).to_json(),
     }
+
+
+def _in_folder(out: Path, agent: str, env: str, seeds: int, settings: dict[str, Any]) -> Any:
+    """The RunResult of a run in a directory, which is trained or gone on with there first."""
+    if out.exists():
+        sweeps.resume(out, waves.Options(), pictures.draw)
+    else:
+        jaxrl.train(agent, env, seeds=seeds, out=out, **settings)
+    return jaxrl.load(out)
 
 
 def curve(metrics: Any) -> dict[str, list[float | None]]:
