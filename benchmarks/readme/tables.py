@@ -159,6 +159,7 @@ def speed_table(rows: list[Row]) -> list[str]:
         )
         + " |"
         for row in rows
+        if row["part"] != "atari"  # whose peer is another, see `facts`
     ]
 
 
@@ -173,6 +174,7 @@ def facts(results: Mapping[str, list[Row]]) -> list[str]:
     (start,) = part(results["compile_time"], "start")
     (learning,), (page,) = part(results["phases"], "gemm"), results["report_time"]
     shares = {row["part"]: row["share"] for row in results["phases"] if "share" in row}
+    (pong,) = part(results["throughput"], "atari")
     threshold, overhead = results["threshold"], [row for row in results["overhead"] if "driver_over_bare" in row]
 
     def both(rows: list[Row], text: Callable[[Row], str]) -> str:
@@ -185,6 +187,11 @@ def facts(results: Mapping[str, list[Row]]) -> list[str]:
         return f"{row['median_s']:.1f} s ({row['passed']})" if row["median_s"] else "not reached"
 
     found = {
+        "PPO on ale:Pong from pixels, the preset's network and settings, steps/s": (
+            "{configured} with `jaxrl.configure()`, {jaxrl} without; PyTorch, as CleanRL writes it, {torch}".format(
+                **pong["steps_per_s"]
+            )
+        ),
         "trace and compile, CartPole-v1, nothing cached": both(compiled, lambda row: f"{row['median_s']['total']:.1f} s"),
         "process start to the first progress of `make train`, compile cache warm (empty)": (
             f"{start['median_s']:.1f} s ({start['first_run_s']:.1f} s)"
