@@ -66,8 +66,8 @@ CARDS = np.array([0] + [1] * 9 + [4]) / 13  # the chance of each value of a card
 def blackjack_q() -> np.ndarray:
     """Q* [32 · 11 · 2, 2] of Blackjack (Sutton & Barto, 2nd ed., example 5.1), without discount: to stick, to hit.
 
-    States are (the player's sum, the card that the dealer shows, whether an ace counts as 11). A natural is not told from
-    other sums of 21. What cannot be is worth 0.
+    States are (the player's sum, the card that the dealer shows, whether an ace counts as 11). To stick at 21 with an ace is
+    NaN: a natural wins where other sums of 21 do not, and is not told from them. What cannot be is worth 0.
     """
     q = np.zeros((32, 11, 2, 2))
     for shown in range(1, 11):
@@ -82,7 +82,7 @@ def blackjack_q() -> np.ndarray:
                     after, soft = _drawn(total, usable, card)
                     hit += CARDS[card] * (q[after, shown, int(soft)].max() if after <= 21 else -1.0)
                 q[total, shown, int(usable), 1] = hit
-    q[:12, :, 1] = 0
+    q[:12, :, 1], q[21, :, 1, 0] = 0, np.nan
     return q.reshape(-1, 2)
 
 

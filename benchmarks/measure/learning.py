@@ -135,12 +135,13 @@ def q_error(
     env_kwargs: dict | None = None,
     **settings: Any,
 ) -> Row:
-    """Train a tabular agent and compare its values with `oracle` on pairs visited at least so often: the worst error."""
+    """The worst error of a tabular agent's values beside `oracle`, where that is known, on pairs visited at least so often."""
     trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
     for seed in range(seeds):
         state, _ = jax.jit(trainer.train)(jax.random.key(seed))
-        seen = np.asarray(state.agent.visits).reshape(-1, *oracle.shape).sum(0) >= visited  # of two tables together
+        visits = np.asarray(state.agent.visits).reshape(-1, *oracle.shape).sum(0)  # of two tables together
+        seen = (visits >= visited) & ~np.isnan(oracle)
         q = np.asarray(q_table(trainer, len(oracle), state))
         errors.append(float(np.abs(q - oracle)[seen].max()))
         pairs.append(int(seen.sum()))
