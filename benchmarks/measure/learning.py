@@ -135,7 +135,7 @@ def q_error(
     env_kwargs: dict | None = None,
     **settings: Any,
 ) -> Row:
-    """The worst error of a tabular agent's values beside `oracle`, where that is known, on pairs visited at least so often."""
+    """The worst error of a tabular agent's values beside `oracle`, where known, on pairs visited at least so often."""
     trainer = jaxrl.make_trainer(agent, env, env_kwargs=env_kwargs, **settings)
     errors, pairs = [], []
     for seed in range(seeds):
