@@ -12,10 +12,10 @@ def value_iteration(probability: np.ndarray, reward: np.ndarray, gamma: float, t
     """Q* [S, A] of P(s' | s, a) [S, A, S], whose missing mass ends the episode, and expected rewards [S, A]."""
     q = np.zeros(reward.shape)
     while True:
-        following = reward + gamma * probability @ q.max(1)
-        if np.abs(following - q).max() < tolerance:
-            return following
-        q = following
+        improved = reward + gamma * probability @ q.max(1)
+        if np.abs(improved - q).max() < tolerance:
+            return improved
+        q = improved
 
 
 def policy_evaluation(probability: np.ndarray, reward: np.ndarray, policy: np.ndarray, gamma: float) -> np.ndarray:
@@ -88,12 +88,12 @@ def blackjack_q() -> np.ndarray:
 
 def _drawn(total: int, usable: bool, card: int) -> tuple[int, bool]:
     """(sum, usable ace) with one card more."""
-    total, aces = total + card, usable
+    total, soft = total + card, usable
     if card == 1 and not usable and total + 10 <= 21:
-        total, aces = total + 10, True
-    if total > 21 and aces:
-        total, aces = total - 10, False
-    return total, aces
+        total, soft = total + 10, True
+    if total > 21 and soft:
+        total, soft = total - 10, False
+    return total, soft
 
 
 def _dealer(total: int, usable: bool) -> dict[int, float]:

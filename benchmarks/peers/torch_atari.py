@@ -60,10 +60,10 @@ def iteration():
         over = torch.as_tensor((terminated | truncated).astype(np.float32))
     advantage, last = torch.zeros((LENGTH, ENVS)), torch.zeros(ENVS)
     with torch.no_grad():
-        following, goes_on = network(now)[1], 1 - over
+        next_value, goes_on = network(now)[1], 1 - over
         for t in reversed(range(LENGTH)):
-            last = reward[t] + GAMMA * following * goes_on - value[t] + GAMMA * LAMBDA * goes_on * last
-            advantage[t], following, goes_on = last, value[t], 1 - done[t]
+            last = reward[t] + GAMMA * next_value * goes_on - value[t] + GAMMA * LAMBDA * goes_on * last
+            advantage[t], next_value, goes_on = last, value[t], 1 - done[t]
     data = [x.flatten(0, 1) for x in (obs, action, log_prob, advantage, advantage + value, value)]
     for _ in range(EPOCHS):
         for rows in torch.randperm(LENGTH * ENVS).split(LENGTH * ENVS // MINIBATCHES):

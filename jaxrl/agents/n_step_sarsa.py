@@ -61,7 +61,7 @@ def build(spec: EnvSpec, config: tabular.Config, n: int, name: str) -> Agent:
     shape = tabular.table_shape(spec, name)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        experience = zero_transitions(tabular.as_table_sees(spec), shape=(n, config.num_envs))
+        experience = zero_transitions(tabular.numbered_spec(spec), shape=(n, config.num_envs))
         return State(tabular.new_table(shape, hp, params), experience)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:

@@ -7,7 +7,7 @@ import pytest
 
 from jaxrl.devices.layout import Layout
 from jaxrl.runs import checkpoint
-from tests.small import AS_USERS, NEARLY, assert_trees_equal, released, root_keys, small_trainer
+from tests.small import AS_USERS, NEARLY, assert_trees_equal, root_keys, small_trainer
 
 WIDE = 1024
 FUNCTIONS = {
@@ -48,7 +48,7 @@ WORK = {"ppo": "Acrobot-v1", "a2c": "Acrobot-v1", "dqn": "Acrobot-v1", "sac": "P
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("agent", ["ppo", "sac", *released("a2c", "dqn", "td3")])
+@pytest.mark.parametrize("agent", WORK)
 def test_a_members_bits_depend_neither_on_the_width_nor_on_devices_in_dynamics_of_sines(agent):
     """Seeds 0 to 2 on two devices, two on one of them, and among 33: what they learnt and where they are, their episodes.
 

@@ -70,7 +70,7 @@ def table_shape(spec: EnvSpec, agent: str) -> tuple[int, int]:
     return discrete_observations(spec, agent), discrete_actions(spec, agent)
 
 
-def as_table_sees(spec: EnvSpec) -> EnvSpec:
+def numbered_spec(spec: EnvSpec) -> EnvSpec:
     """The spec in which an observation of several integers is one: its number among all of them."""
     return dataclasses.replace(spec, observation_space=Discrete(table_shape(spec, "")[0]))
 
