@@ -147,3 +147,21 @@ def test_a_film_shows_what_can_be_drawn():
     filmed.reset(np.zeros(1, np.int64))
     assert filmed.frame().shape == (210, 160, 3)
     filmed.close()
+
+
+def test_evaluations_of_atari_play_whole_games_for_their_own_rewards():
+    """Where in training a lost life ends an episode, and rewards are clipped; and the score of a person is known."""
+    made = adapter.simulators("SpaceInvaders-v5", episodic_life=True, reward_clip=True)
+    rng, rows = np.random.default_rng(0), []
+    actions = rng.integers(0, 6, (800, 1)).astype(np.int32)
+    for pool in (made.new(1), made.evaluated.new(1)):
+        pool.reset(np.zeros(1, np.int64))
+        received = []
+        for action in actions:
+            pool.send(action)
+            received.append(pool.receive())
+        rows.append([np.array([getattr(r, name)[0] for r in received]) for name in ("reward", "terminated")])
+        pool.close()
+    (reward, ended), (own, over) = rows
+    assert set(np.unique(reward)) == {0, 1} and own.max() > 1 and ended.sum() > over.sum()
+    assert made.spec.scores.human == 1668.7
