@@ -41,12 +41,12 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     network = actor_critic.network_for(spec, config, "a2c")
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return actor_critic.init_state(network, spec, key, hp, params)
+        return actor_critic.init_state(network, spec, config, key, hp, params)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         s = rollout.steps
         values, advantages = actor_critic.values_and_advantages(network, hp, state.params, rollout)
         rows = Rows(s.obs, s.first, s.action, advantages, advantages + values, s.valid)
-        return actor_critic.policy_gradient(network, hp, clock, state, rollout.memory, rows)
+        return actor_critic.policy_gradient(network, config, hp, clock, state, rollout.memory, rows, key)
 
     return transforms.normalized(actor_critic.agent_of(network, init, learn), spec, config)

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts import common, off_policy, q_replay
+from jaxrl.agents.parts import common, hidden, off_policy, q_replay
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, NonNegative, Positive, Range, hyperparameters
@@ -33,7 +33,6 @@ from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollou
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.noisy import NoisyDense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers
 from jaxrl.ops import exploration, losses, value_distributions, values
 from jaxrl.ops.values import ILLEGAL
 from jaxrl.replay import ring
@@ -84,18 +83,20 @@ class HParams(q_replay.HParams):
 def q_network(spec: EnvSpec, config: Config, num_actions: int, hp: HParams) -> QNetwork:
     """The network that knows of each action's return M numbers."""
     num_atoms = 1 if config.distributional == "none" else config.num_atoms
-    layers = Layers(dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else Dense)
+    layers = hidden.layers(config, dense=partial(NoisyDense, sigma=hp.noisy_sigma) if config.noisy else Dense)
     return QNetwork(
         spec.observation_space, config.torso, config.hidden_sizes, num_actions, num_atoms, config.dueling, layers
     )
 
 
-def value_distribution(network: Any, params: PyTree, obs: jax.Array, key: Key | None = None) -> jax.Array:
+def value_distribution(
+    network: Any, params: PyTree, obs: jax.Array, noise: Key | None = None, dropout: dict[str, Key] | None = None
+) -> jax.Array:
     """Z(s, ·; θ), the network's output [..., A, M]: logits of the atoms, quantiles, or with M = 1 the value itself.
 
-    obs [..., *shape]. key: of the weights' noise; None for their mean.
+    obs [..., *shape]. noise: the key of the weights' noise; None for their mean. dropout: as `hidden.rngs`; None for none.
     """
-    return network.apply(params, (), obs, rngs={} if key is None else {"noise": key})[0]
+    return network.apply(params, (), obs, rngs=({} if noise is None else {"noise": noise}) | (dropout or {}))[0]
 
 
 def q_values(config: Config, hp: HParams, z: jax.Array) -> jax.Array:
@@ -146,8 +147,9 @@ def loss(
     key: Key,
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """L(θ) of a batch; its metrics, and its priorities [B]. weight: importance weights [B]; key: of the weights' noise."""
+    key, dropout_key = jax.random.split(key) if config.dropout else (key, None)
     online_key, target_key, choice_key = jax.random.split(key, 3) if config.noisy else (None, None, None)
-    z = value_distribution(network, params, batch.obs, online_key)
+    z = value_distribution(network, params, batch.obs, online_key, hidden.rngs(config, dropout_key))
     next_z = value_distribution(network, target_params, batch.next_obs, target_key)
     chooser = value_distribution(network, params, batch.next_obs, choice_key) if config.double else next_z
     next_z = values.at_action(next_z, jnp.argmax(q_values(config, hp, chooser), -1))
@@ -168,7 +170,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         params = common.first_params(network(hp), spec, key, params)
         replay = off_policy.empty_replay(spec, config, config.n_step)
-        return q_replay.init_state(hp, params, sampler, replay, replay)
+        return q_replay.init_state(config, hp, params, sampler, replay, replay)
 
     def action_values(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return q_values(config, hp, value_distribution(network(hp), state.learner.params, obs))
@@ -195,4 +197,4 @@ def make(spec: EnvSpec, config: Config) -> Agent:
 
         return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay, clock, key)
 
-    return common.memoryless_agent(init, act, greedy, learn, action_values)
+    return common.memoryless_agent(init, act, greedy, learn, action_values, lambda state: state.learner.params)

@@ -24,9 +24,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from jaxrl.agents.parts import common, off_policy
+from jaxrl.agents.parts import common, hidden, off_policy, optimizer
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
@@ -56,11 +55,10 @@ class Config(off_policy.Config):
 
 
 @hyperparameters
-class HParams(common.EpsilonSchedule):
+class HParams(optimizer.HParams, common.EpsilonSchedule):
     """The neural bandit's traced settings: step size and exploration."""
 
     learning_rate: Annotated[float, Positive] = 1e-3
-    """Adam's step size."""
     prior_scale: Annotated[float, Positive] = 1.0
     """Standard deviation of a head's weight before any pull, in units of noise_scale (bayesian)."""
     noise_scale: Annotated[float, Positive] = 0.3
@@ -161,12 +159,15 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     if has_mask(spec.observation_space):
         raise InputError(f"agent 'neural_bandit' knows no action masks, and {spec.id} has one; use agent 'dqn' or 'ppo'")
     off_policy.check_torso(spec, config.torso, "neural_bandit", "ppo")
-    network: Any = RewardNetwork(Torso(spec.observation_space, config.torso, config.hidden_sizes), num_actions)
+    network: Any = RewardNetwork(
+        Torso(spec.observation_space, config.torso, config.hidden_sizes, hidden.layers(config)), num_actions
+    )
     bootstrapped = config.exploration == "ensemble"
     members = config.ensemble_size if bootstrapped else 1
 
-    def predict(params: PyTree, obs: jax.Array) -> Predictions:
-        return Predictions(*jax.vmap(network.apply, (0, None))(params, obs))
+    def predict(params: PyTree, obs: jax.Array, key: Key | None = None) -> Predictions:
+        keys = hidden.rngs(config, None if key is None else jax.random.split(key, members))
+        return Predictions(*jax.vmap(lambda p, x, k: network.apply(p, x, rngs=k), (0, None, 0))(params, obs, keys))
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         obs, everyone = common.example_obs(spec), jnp.ones(members, bool)
@@ -177,7 +178,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         replay = ring.init(example, config.replay_capacity, config.num_envs, config.rollout_length)
         num_features = jax.eval_shape(predict, params, obs).features.shape[-1]
         covariance = prior_covariance(hp, num_actions, num_features) if config.exploration == "bayesian" else ()
-        return State(Learner(params, optax.adam(hp.learning_rate).init(params), covariance), replay)
+        return State(Learner(params, optimizer.make(config, hp, 0.0).init(params), covariance), replay)
 
     def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
         predictions = predict(state.learner.params, obs)
@@ -189,8 +190,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return exploration.greedy(values(hp, state, obs))
 
-    def loss(params: PyTree, batch: Stored) -> tuple[jax.Array, Metrics]:
-        predicted = jax.vmap(at_action, (0, None))(predict(params, batch.obs).rewards, batch.action)
+    def loss(params: PyTree, batch: Stored, key: Key | None) -> tuple[jax.Array, Metrics]:
+        predicted = jax.vmap(at_action, (0, None))(predict(params, batch.obs, key).rewards, batch.action)
         error = batch.reward[None] - predicted  # [E, B]
         counts = batch.valid[None] & batch.mask.T
         each = jax.vmap(masked_mean)(losses.squared(error), counts)
@@ -208,13 +209,15 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             covariance = updated_covariance(covariance, features.reshape(*s.reward.shape, -1), s)
 
         def gradient_step(weights: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
+            key, dropout_key = jax.random.split(key) if config.dropout else (key, None)
             batch = ring.take(replay.data, uniform.draw_slots(replay, key, config.batch_size))
-            grads, metrics = jax.grad(loss, has_aux=True)(weights[0], batch)
-            return common.descend(optax.adam(hp.learning_rate), grads, *weights), metrics
+            rule = optimizer.make(config, hp, clock.progress)
+            params, opt_state, metrics = rule.descend(loss, *weights, batch, dropout_key)
+            return (params, opt_state), metrics
 
         learnt = (params, opt_state)
         (params, opt_state), metrics = common.gradient_steps(config, clock, gradient_step, learnt, batch_key)
         metrics = metrics | {"reward": Mean.of(s.reward, s.valid)}
         return State(Learner(params, opt_state, covariance), replay), metrics
 
-    return common.memoryless_agent(init, act, greedy, learn, values)
+    return common.memoryless_agent(init, act, greedy, learn, values, lambda state: state.learner.params)

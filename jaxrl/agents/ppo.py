@@ -4,7 +4,8 @@ From a rollout of T steps of N environments, with A_t the generalised advantage 
 A_t + V_old(s_t) and ρ_t = π(a_t | s_t) / π_old(a_t | s_t), epochs of minibatches descend
 
     L = -E[min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε) A_t)] + c_v · ½ E[(G_t - V(s_t))²] - c_e E[H(π(· | s_t))]
-        + β E[KL(π_old(· | s_t) || π(· | s_t))]          (the last term with `kl_penalty` only).
+        + β E[KL(π_old(· | s_t) || π(· | s_t))]          (with `kl_penalty` only)
+        + β' E[KL(π(· | s_t) || π_init(· | s_t))]        (with `kl_to_init` only: of the policy that training began with).
 
 A_t is centred and scaled within each minibatch. A torso with memory takes minibatches of whole sequences in time order.
 """
@@ -17,7 +18,7 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts import actor_critic, common, minibatch, transforms
+from jaxrl.agents.parts import actor_critic, common, hidden, minibatch, transforms
 from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
@@ -55,7 +56,6 @@ class HParams(actor_critic.HParams):
     """PPO's traced settings: those of every policy-gradient agent, and the clip and KL of its own."""
 
     learning_rate: Annotated[float, Positive] = 2.5e-4
-    """Adam's step size."""
     gae_lambda: Annotated[float, Fraction] = 0.95
     """Weight of longer advantage estimates (λ)."""
     clip_epsilon: Annotated[float, Positive] = 0.2
@@ -67,11 +67,12 @@ class HParams(actor_critic.HParams):
 
 
 class State(NamedTuple):
-    """kl_coef: β as adapted so far, float32 []."""
+    """kl_coef: β as adapted so far, float32 []. initial: see `actor_critic.initial_params`."""
 
     params: PyTree
     opt_state: PyTree
     kl_coef: jax.Array
+    initial: PyTree = ()
 
 
 class Learner(NamedTuple):
@@ -83,7 +84,10 @@ class Learner(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What a gradient step reads of each step. value, log_prob, policy: under the old parameters; ret: G_t."""
+    """What a gradient step reads of each step. value, log_prob, policy: under the old parameters; ret: G_t.
+
+    initial: the policy that training began with, () unless `kl_to_init` needs it.
+    """
 
     obs: PyTree
     first: jax.Array
@@ -94,6 +98,7 @@ class Rows(NamedTuple):
     value: jax.Array
     ret: jax.Array
     valid: jax.Array
+    initial: Distribution | tuple[()] = ()
 
 
 def normalized(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -121,11 +126,18 @@ def next_kl_coef(kl_coef: jax.Array, kl: jax.Array, kl_target: Scalar) -> jax.Ar
 
 
 def loss(
-    params: PyTree, network: ActorCritic, config: Config, hp: HParams, kl_coef: jax.Array, batch: Batch
+    params: PyTree,
+    network: ActorCritic,
+    config: Config,
+    hp: HParams,
+    clock: Clock,
+    kl_coef: jax.Array,
+    batch: Batch,
+    key: Key | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """L over a minibatch, and its parts, each float32 []."""
+    """L over a minibatch, and its parts, each float32 []. key: of dropout; None without."""
     rows: Rows = batch.rows
-    out: Any = network.apply(params, batch.memory, rows.obs, rows.first)[0]
+    out: Any = network.apply(params, batch.memory, rows.obs, rows.first, rngs=hidden.rngs(config, key))[0]
     log_ratio = out.policy.log_prob(rows.action) - rows.log_prob
     advantage = normalized(rows.advantage, rows.valid) if config.normalize_advantages else rows.advantage
     if config.clip_value:
@@ -142,7 +154,9 @@ def loss(
     if config.kl_penalty:
         parts["kl"] = masked_mean(rows.policy.kl(out.policy), rows.valid)  # type: ignore[union-attr]
         total = total + kl_coef * parts["kl"]
-    return total, {"loss": total, **parts}
+    penalty, kl = actor_critic.kl_to_initial(hp, clock.progress, out.policy, rows.initial, rows.valid)
+    total = total + penalty
+    return total, {"loss": total, **parts, **kl}
 
 
 def kl_from_old(network: ActorCritic, params: PyTree, batch: Batch) -> jax.Array:
@@ -158,7 +172,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     minibatch.check(config, network)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(*actor_critic.init_state(network, spec, key, hp, params), jnp.float32(hp.kl_coef))
+        params, opt_state, initial = actor_critic.init_state(network, spec, config, key, hp, params)
+        return State(params, opt_state, jnp.float32(hp.kl_coef), initial)
 
     def extras(policy: Distribution, action: PyTree) -> tuple[jax.Array, PyTree]:
         return policy.log_prob(action), policy if config.kl_penalty else ()
@@ -168,22 +183,26 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         s = rollout.steps
         values, advantages = actor_critic.values_and_advantages(network, hp, state.params, rollout)
         log_prob, policy = s.extras
-        return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid)
+        initial = actor_critic.initial_policy(network, state, s.obs)
+        return Rows(s.obs, s.first, s.action, log_prob, policy, advantages, values, advantages + values, s.valid, initial)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
-        adam = actor_critic.optimizer(hp, clock.progress)
+        rule = actor_critic.optimizer_of(config, hp, clock.progress)
 
-        def descend(learner: Learner, batch: Batch) -> tuple[Learner, Metrics]:
+        def descend(learner: Learner, batch: Batch, key: Key | None) -> tuple[Learner, Metrics]:
             params, opt_state, going = learner
-            grads, parts = jax.grad(loss, has_aux=True)(params, network, config, hp, state.kl_coef, batch)
-            after = Learner(*common.descend(adam, grads, params, opt_state), going)
+            read = (network, config, hp, clock, state.kl_coef, batch, key)
+            params, opt_state, parts = rule.descend(loss, params, opt_state, *read)
+            after = Learner(params, opt_state, going)
             if config.kl_stop:
                 far = parts["kl"] > 1.5 * hp.kl_target
                 after = trees.where(far, learner._replace(going=jnp.bool_(False)), after)
             return after, {name: Mean.of(x) for name, x in parts.items()}
 
-        def gradient_step(learner: Learner, batch: Batch) -> tuple[Learner, Metrics]:
-            return common.when_started(learner.going, descend, learner, batch) if config.kl_stop else descend(learner, batch)
+        def gradient_step(learner: Learner, batch: Batch, key: Key | None) -> tuple[Learner, Metrics]:
+            if config.kl_stop:
+                return common.when_started(learner.going, descend, learner, batch, key)
+            return descend(learner, batch, key)
 
         rows, start = rows_of(hp, state, rollout), Learner(state.params, state.opt_state, jnp.bool_(True))
         learner, metrics = minibatch.descend(config, network, gradient_step, start, rollout.memory, rows, key)
@@ -191,7 +210,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         if config.kl_penalty:
             moved = kl_from_old(network, learner.params, minibatch.whole(network, rollout.memory, rows))
             kl_coef = next_kl_coef(kl_coef, moved, hp.kl_target)
-        return State(learner.params, learner.opt_state, kl_coef), metrics
+        return State(learner.params, learner.opt_state, kl_coef, state.initial), metrics
 
     agent = actor_critic.agent_of(network, init, learn, extras)
     return transforms.normalized(agent, spec, config)

@@ -15,22 +15,21 @@ import dataclasses
 from typing import Annotated, Any, NamedTuple
 
 import jax
-import optax
 
-from jaxrl.agents.parts import common, minibatch
+from jaxrl.agents.parts import common, hidden, minibatch, optimizer
 from jaxrl.agents.parts.common import EpsilonSchedule, discrete_actions
 from jaxrl.agents.parts.minibatch import Batch
 from jaxrl.core.means import Mean, masked_mean
-from jaxrl.core.settings import Count, Fraction, LoopConfig, Positive, Range, hyperparameters
+from jaxrl.core.settings import Count, Fraction, Positive, Range, hyperparameters
 from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import Layers, TorsoSetting
+from jaxrl.networks.torsos import TorsoSetting
 from jaxrl.ops import losses, values
 from jaxrl.ops.returns import lambda_returns
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
+class Config(hidden.Config):
     """PQN's static settings: N, T, epochs and minibatches, and the network."""
 
     num_envs: Annotated[int, Count] = 32
@@ -47,19 +46,18 @@ class Config(LoopConfig):
     """Units of each dense hidden layer; with a memory the last is the memory's size."""
     window: Annotated[int, Count] = 16
     """Steps that a transformer sees, the present one included."""
+    optimizer: optimizer.Rule = "radam"
     layer_norm: bool = True
     """Normalise each hidden layer before its activation; without it learning may diverge."""
 
 
 @hyperparameters
-class HParams(EpsilonSchedule):
+class HParams(optimizer.HParams, EpsilonSchedule):
     """PQN's traced settings: step size, λ and exploration."""
 
     epsilon_fraction: Annotated[float, Fraction] = 0.2
     learning_rate: Annotated[float, Positive] = 5e-4
-    """RAdam's step size."""
     learning_rate_anneal: Annotated[float, Fraction] = 1.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     return_lambda: Annotated[float, Fraction] = 0.65
@@ -87,7 +85,7 @@ class Rows(NamedTuple):
 
 def q_network(spec: EnvSpec, config: Config) -> QNetwork:
     """The network for an environment. Raises InputError where it does not fit the spaces."""
-    num_actions, layers = discrete_actions(spec, "pqn"), Layers(layer_norm=config.layer_norm)
+    num_actions, layers = discrete_actions(spec, "pqn"), hidden.layers(config)
     sizes, window = config.hidden_sizes, config.window
     network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, layers=layers, window=window)
     network.check()
@@ -103,12 +101,12 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         """Q(s, ·) of a network without memory: [..., A]."""
         return network.apply(params, (), obs)[0][..., 0]
 
-    def optimizer(hp: HParams, progress: Scalar) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(hp.max_grad_norm), optax.radam(common.annealed(hp, progress)))
+    def optimizer_of(hp: HParams, progress: Scalar) -> optimizer.Optimizer:
+        return optimizer.make(config, hp, progress, limit=hp.max_grad_norm)
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
         params = common.first_params(network, spec, key, params)
-        return State(params, optimizer(hp, 0.0).init(params))
+        return State(params, optimizer_of(hp, 0.0).init(params))
 
     def max_next_q(params: PyTree, rollout: Rollout) -> jax.Array:
         """max_a Q(s_{t+1}, a; θ) of every step: float32 [T, N]."""
@@ -117,9 +115,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             return common.unroll(network.apply, params, rollout.memory, s)[1][..., 0].max(-1)
         return common.next_values(lambda obs: q_values(params, obs).max(-1), s, s.extras)
 
-    def loss(params: PyTree, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def loss(params: PyTree, batch: Batch, key: Key | None) -> tuple[jax.Array, Metrics]:
         rows: Rows = batch.rows
-        q, _ = network.apply(params, batch.memory, rows.obs, rows.first)
+        q, _ = network.apply(params, batch.memory, rows.obs, rows.first, rngs=hidden.rngs(config, key))
         q_taken = values.at_action(q[..., 0], rows.action)
         value = masked_mean(losses.squared(rows.target - q_taken), rows.valid)
         return value, {"loss": Mean.of(value), "q_value": Mean.of(q_taken, rows.valid)}
@@ -130,9 +128,9 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             s.reward, hp.gamma, hp.return_lambda, s.terminated, s.truncated, max_next_q(state.params, rollout)
         )
 
-        def gradient_step(state: State, batch: Batch) -> tuple[State, Metrics]:
-            grads, metrics = jax.grad(loss, has_aux=True)(state.params, batch)
-            return State(*common.descend(optimizer(hp, clock.progress), grads, *state)), metrics
+        def gradient_step(state: State, batch: Batch, key: Key | None) -> tuple[State, Metrics]:
+            params, opt_state, metrics = optimizer_of(hp, clock.progress).descend(loss, *state, batch, key)
+            return State(params, opt_state), metrics
 
         rows = Rows(s.obs, s.first, s.action, target, s.valid)
         return minibatch.descend(config, network, gradient_step, state, rollout.memory, rows, key)

@@ -18,12 +18,13 @@ last reward, and the exponent β of the importance weights rises to 1.
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl.agents.parts import common, q_replay
+from jaxrl.agents.parts import common, hidden, q_replay
 from jaxrl.core import trees
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, hyperparameters
@@ -79,7 +80,8 @@ class HParams(q_replay.HParams):
 def q_network(spec: EnvSpec, config: Config) -> QNetwork:
     """The network for an environment. Raises InputError where it does not fit the spaces."""
     num_actions, sizes, window = common.discrete_actions(spec, "r2d2"), config.hidden_sizes, config.window
-    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, dueling=config.dueling, window=window)
+    options: dict[str, Any] = {"dueling": config.dueling, "layers": hidden.layers(config), "window": window}
+    network = QNetwork(spec.observation_space, config.torso, sizes, num_actions, **options)
     network.check()
     return network
 
@@ -108,12 +110,17 @@ def split_burn_in(config: Config, steps: Transition) -> tuple[Transition, Transi
     return jax.tree.map(lambda x: x[: config.burn_in], steps), jax.tree.map(lambda x: x[config.burn_in :], steps)
 
 
-def q_and_next_q(network: Any, config: Config, params: PyTree, batch: Sequences) -> tuple[jax.Array, jax.Array]:
-    """Q at obs and, without a gradient, at next_obs of the steps after burn-in, from refreshed memory: [T, B, A] each."""
+def q_and_next_q(
+    network: Any, config: Config, params: PyTree, batch: Sequences, key: Key | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Q at obs and, without a gradient, at next_obs of the steps after burn-in, from refreshed memory: [T, B, A] each.
+
+    key: of dropout; None for none.
+    """
     before, steps = split_burn_in(config, batch.steps)
     fixed = jax.lax.stop_gradient(params)
     memory = network.apply(fixed, batch.memory, before.obs, before.first)[1] if config.burn_in else batch.memory
-    q, next_q = common.unroll(network.apply, params, memory, steps)
+    q, next_q = common.unroll(partial(network.apply, rngs=hidden.rngs(config, key)), params, memory, steps)
     return q[..., 0], next_q[..., 0]
 
 
@@ -125,10 +132,11 @@ def loss(
     hp: HParams,
     batch: Sequences,
     weight: jax.Array,
+    key: Key | None = None,
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-    """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]."""
+    """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]. key: of dropout."""
     _, steps = split_burn_in(config, batch.steps)
-    q, next_q = q_and_next_q(network, config, params, batch)
+    q, next_q = q_and_next_q(network, config, params, batch, key)
     _, target_q = q_and_next_q(network, config, target_params, batch)
     choice = jnp.argmax(next_q if config.double else target_q, -1)
     next_values = unscale(config, values.at_action(target_q, choice))
@@ -154,13 +162,13 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         step, memory = common.zero_transitions(spec, spec.storage_dtype), trees.member(network.initial(1), 0)
         sizes = config.replay_capacity, config.num_envs, config.rollout_length, length
         replay = sequence.init(spec, step, memory, *sizes)
-        return q_replay.init_state(hp, params, sampler, replay, replay.starts)
+        return q_replay.init_state(config, hp, params, sampler, replay, replay.starts)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
         replay = sequence.push(state.experience.replay, rollout.steps, rollout.memory)
 
         def slots_loss(params: PyTree, target_params: PyTree, slots: jax.Array, weight: jax.Array, key: Key) -> Any:
-            return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight)
+            return loss(params, target_params, network, config, hp, sequence.read(replay, slots, length), weight, key)
 
         return q_replay.learn(config, hp, sampler, slots_loss, state, replay, replay.starts, clock, key)
 

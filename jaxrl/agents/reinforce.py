@@ -49,6 +49,7 @@ class Config(actor_critic.Config):
 
     def check(self) -> None:
         """Raises ValueError for a bootstrap that has nothing to bootstrap from."""
+        super().check()
         if self.bootstrap and not self.baseline:
             raise InputError("bootstrap = True needs baseline = True: there is no other value to bootstrap from")
 
@@ -58,7 +59,6 @@ class HParams(actor_critic.HParams):
     """REINFORCE's traced settings: those of every policy-gradient agent."""
 
     learning_rate_anneal: Annotated[float, Fraction] = 0.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
 
 
 class Experience(NamedTuple):
@@ -105,7 +105,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     limit = 0 if config.bootstrap else config.max_episode_length
 
     def init(key: Key, hp: HParams, params: PyTree = None) -> State:
-        return State(actor_critic.init_state(network, spec, key, hp, params), no_experience(network, spec, config))
+        return State(actor_critic.init_state(network, spec, config, key, hp, params), no_experience(network, spec, config))
 
     def returns(hp: HParams, params: PyTree, rollout: Rollout) -> tuple[jax.Array, jax.Array]:
         """G and V(obs), or 0 without the baseline, float32 [T, N]. G of an unfinished episode is as if cut at the end."""
@@ -124,7 +124,7 @@ def make(spec: EnvSpec, config: Config) -> Agent:
         def descend(learner: actor_critic.State) -> tuple[actor_critic.State, Metrics]:
             g, values = returns(hp, learner.params, Rollout(s, memory))
             rows = Rows(s.obs, s.first, s.action, g - values, g if config.baseline else None, usable)
-            return actor_critic.policy_gradient(network, hp, clock, learner, memory, rows)
+            return actor_critic.policy_gradient(network, config, hp, clock, learner, memory, rows, key)
 
         learner, metrics = when_started(usable.any(), descend, state.learner)
         if config.bootstrap:

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.parts import common, off_policy
+from jaxrl.agents.parts import common, hidden, off_policy, optimizer
 from jaxrl.core.errors import InputError
 from jaxrl.core.means import Mean, masked_mean
 from jaxrl.core.settings import Count, NonNegative, hyperparameters
 from jaxrl.core.spaces import Box
-from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
+from jaxrl.core.types import Agent, Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
 from jaxrl.networks.critic import TwinBoxCritic
 from jaxrl.networks.dense import Dense
 from jaxrl.ops import boxes, losses
@@ -98,27 +98,40 @@ def networks(spec: EnvSpec, config: Config) -> Networks:
         raise InputError(f"agent 'td3' needs actions in a bounded Box; {spec.id} has {space}")
     off_policy.check_torso(spec, config.torso, "td3", "ppo")
     actor = off_policy.Actor(spec, config, partial(Dense, boxes.bounds(space)[0].size))
-    return Networks(actor, TwinBoxCritic(spec.observation_space, space, config.torso, config.hidden_sizes), space)
+    critic = TwinBoxCritic(spec.observation_space, space, config.torso, config.hidden_sizes, hidden.layers(config))
+    return Networks(actor, critic, space)
 
 
 def critic_loss(
-    critic_params: PyTree, nets: Networks, hp: HParams, target: Params, batch: Batch, key: Key
+    critic_params: PyTree, nets: Networks, config: Config, hp: HParams, target: Params, batch: Batch, key: Key
 ) -> tuple[jax.Array, Metrics]:
-    """Both critics' error against the smoothed target."""
+    """Both critics' error against the smoothed target; with dropout that has it too, as in DroQ (Hiraoka et al. 2022)."""
+    dropout: list[Any] = [None, None]
+    if config.dropout:
+        key, *keys = jax.random.split(key, 3)
+        dropout = [hidden.rngs(config, each) for each in keys]
     noise = hp.target_noise * nets.noise(key, len(batch.ret))
     noise = jnp.clip(noise, -hp.target_noise_clip, hp.target_noise_clip)
     next_action = nets.actions(target.actor, batch.next_obs, noise)
-    next_value = nets.critic.apply(target.critic, batch.next_obs, next_action).min(0)
-    q = nets.critic.apply(critic_params, batch.obs, batch.action)
+    next_value = nets.critic.apply(target.critic, batch.next_obs, next_action, rngs=dropout[0]).min(0)
+    q = nets.critic.apply(critic_params, batch.obs, batch.action, rngs=dropout[1])
     errors = losses.squared((batch.ret + batch.discount * next_value)[None] - q).sum(0)
     total = masked_mean(errors, batch.valid)
     return total, {"loss": Mean.of(total), "q_value": Mean.of(q.mean(0), batch.valid)}
 
 
-def actor_loss(actor_params: PyTree, nets: Networks, critic_params: PyTree, batch: Batch) -> jax.Array:
-    """-Q_1 of the actor's actions."""
-    q = nets.critic.apply(critic_params, batch.obs, nets.actions(actor_params, batch.obs))
-    return -masked_mean(q[0], batch.valid)
+def actor_loss(
+    actor_params: PyTree, nets: Networks, critic_params: PyTree, batch: Batch, dropout: Any = None
+) -> tuple[jax.Array, tuple[()]]:
+    """-Q_1 of the actor's actions. dropout: as `hidden.rngs`; None for none."""
+    q = nets.critic.apply(critic_params, batch.obs, nets.actions(actor_params, batch.obs), rngs=dropout)
+    return -masked_mean(q[0], batch.valid), ()
+
+
+def optimizers(config: Config, hp: HParams, progress: Scalar) -> tuple[optimizer.Optimizer, optimizer.Optimizer]:
+    """The Config's for the actor, with a step size of its own, and for the critics."""
+    of_actor = optimizer.make(config, off_policy.of_actor(hp), progress, prefix="actor")
+    return of_actor, optimizer.make(config, hp, progress, prefix="critic")
 
 
 def make(spec: EnvSpec, config: Config) -> Agent:
@@ -130,8 +143,8 @@ def make(spec: EnvSpec, config: Config) -> Agent:
             actor_key, critic_key = jax.random.split(key)
             obs, action = off_policy.example_inputs(spec)
             params = Params(nets.actor.init(actor_key, obs), nets.critic.init(critic_key, obs, action))
-        adam = off_policy.adam(hp, hp.learning_rate)
-        opt_state = Params(adam.init(params.actor), adam.init(params.critic))
+        of_actor, of_critic = optimizers(config, hp, 0.0)
+        opt_state = Params(of_actor.init(params.actor), of_critic.init(params.critic))
         return State(Learner(params, params, opt_state, jnp.int32(0)), off_policy.empty_replay(spec, config))
 
     def act(hp: HParams, state: State, obs: jax.Array, clock: Clock, key: Key) -> tuple[jax.Array, tuple[()]]:
@@ -143,25 +156,28 @@ def make(spec: EnvSpec, config: Config) -> Agent:
     def greedy(hp: HParams, state: State, obs: jax.Array) -> jax.Array:
         return nets.actions(state.learner.params.actor, obs)
 
-    def actor_step(hp: HParams, learner: Learner, batch: Batch) -> Learner:
+    def actor_step(hp: HParams, rule: optimizer.Optimizer, learner: Learner, batch: Batch, dropout: Any) -> Learner:
         """One step of the actor, and all targets move."""
         params, target, opt_state, steps = learner
-        grads = jax.grad(actor_loss)(params.actor, nets, params.critic, batch)
-        actor, actor_state = common.descend(off_policy.actor_adam(hp), grads, params.actor, opt_state.actor)
+        read = (nets, params.critic, batch, dropout)
+        actor, actor_state, _ = rule.descend(actor_loss, params.actor, opt_state.actor, *read)
         params = Params(actor, params.critic)
         target = optax.incremental_update(params, target, hp.tau)
         return Learner(params, target, Params(actor_state, opt_state.critic), steps)
 
     def learn(hp: HParams, state: State, rollout: Rollout, clock: Clock, key: Key) -> tuple[State, Metrics]:
+        of_actor, of_critic = optimizers(config, hp, clock.progress)
+
         def gradient_step(learner: Learner, batch: Batch, key: Key) -> tuple[Learner, Metrics]:
             params, target, opt_state, steps = learner
-            adam = off_policy.adam(hp, hp.learning_rate)
-            grads, metrics = jax.grad(critic_loss, has_aux=True)(params.critic, nets, hp, target, batch, key)
-            critic, critic_state = common.descend(adam, grads, params.critic, opt_state.critic)
+            key, actor_key = jax.random.split(key) if config.dropout else (key, None)
+            read = (nets, config, hp, target, batch, key)
+            critic, critic_state, metrics = of_critic.descend(critic_loss, params.critic, opt_state.critic, *read)
+            dropout = hidden.rngs(config, actor_key)
             learner = Learner(Params(params.actor, critic), target, Params(opt_state.actor, critic_state), steps + 1)
             due = learner.steps % config.policy_delay == 0
-            return jax.lax.cond(due, lambda: actor_step(hp, learner, batch), lambda: learner), metrics
+            return jax.lax.cond(due, lambda: actor_step(hp, of_actor, learner, batch, dropout), lambda: learner), metrics
 
         return off_policy.learn(config, hp, gradient_step, state, rollout, clock, key)
 
-    return common.memoryless_agent(init, act, greedy, learn)
+    return common.memoryless_agent(init, act, greedy, learn, params_of=lambda state: state.learner.params)

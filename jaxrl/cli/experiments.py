@@ -65,6 +65,9 @@ def read(command: str, cls: type[Options], args: Sequence[str]) -> tuple[Options
             env_params=split["env"] | flags.assignments("--env-param", options.env_param),
             env_kwargs=flags.assignments("--env-kwarg", options.env_kwarg),
             env_transforms=options.env_transform,
+            init_from=options.init_from,
+            init_leaves=options.init_leaves,
+            init_strict=options.init_strict,
             preset="none",
         )
         return found.replace(preset=preset)

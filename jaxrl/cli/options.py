@@ -36,6 +36,12 @@ class ExperimentOptions:
     """A keyword argument of the environment's constructor as name=value; repeat for more."""
     env_transform: Repeated = ()
     """A transform of the environment, as clip_rewards or stack_frames(4); repeat for more, applied in order."""
+    init_from: str | None = None
+    """What the agent begins with: the directory of a run, DIR:PART for a part of it, or a .safetensors file."""
+    init_leaves: tuple[str, ...] = ()
+    """Patterns of the leaves to load of it, as 'torso*'; default: all that fit."""
+    init_strict: bool = False
+    """Refuse where a leaf asked for cannot be loaded."""
     checkpoint_every: Annotated[float, NonNegative] = 30.0
     """Seconds between checkpoints."""
     overwrite: bool = False

@@ -183,6 +183,8 @@ def read(name: str, text: str, hint: Any) -> Any:
         inner = next(a for a in args if a is not type(None))
         return None if text.lower() == "none" else read(name, text, inner)
     if origin is tuple:
+        if args[0] is str:  # patterns=a+b
+            return () if text.lower() == "none" else tuple(filter(None, text.split("+")))
         return tuple(read(name, part, args[0]) for part in text.replace("x", " ").replace(",", " ").split())
     if hint is str or origin is Literal:
         return text

@@ -294,11 +294,19 @@ class Values(Protocol):
         """Q(obs, ·), float32 [N, A], for obs [N, ...]."""
 
 
+class Parameters(Protocol):
+    """The learnt parameters of a state."""
+
+    def __call__(self, state: Any, /) -> PyTree:
+        """As `init` takes them."""
+
+
 class Agent(NamedTuple):
     """A learner: pure functions, batched over N, one key a call. Static choices (Config) are already bound.
 
     Memory belongs to the loop: what `act` and `greedy` get is the initial one where `first`. Only a pass over several steps
     of a rollout has to reset it itself, where `first` holds. values: None where the agent has none.
+    params: None where the agent does not say; then a part of it cannot be loaded or frozen.
     """
 
     init: AgentInit
@@ -307,6 +315,7 @@ class Agent(NamedTuple):
     greedy: Greedy
     learn: Learn
     values: Values | None = None
+    params: Parameters | None = None
 
     def __repr__(self) -> str:
         return f"Agent({', '.join(name for name, f in self._asdict().items() if f is not None)})"

@@ -26,11 +26,15 @@ EVAL_EPISODES, FINAL_EPISODES = 32, 64  # of a greedy evaluation in training, an
 
 
 class Arguments(NamedTuple):
-    """What tells members apart, leaves [padded, ...]: root keys, hyper-parameters, environment parameters."""
+    """What tells members apart, leaves [padded, ...]: root keys, hyper-parameters, environment parameters.
+
+    params: what the agent's begin as, as `Trainer.init` takes them; None for drawn ones.
+    """
 
     keys: Key
     hparams: PyTree
     env_params: PyTree
+    params: PyTree = None
 
 
 def make_chunk(trainer: Trainer) -> Callable[[TrainState, jax.Array], tuple[TrainState, Row]]:

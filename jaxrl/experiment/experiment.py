@@ -8,17 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Annotated, Any
 
 import jax
 
+from jaxrl.agents.parts import optimizer
 from jaxrl.core import checks, trees
 from jaxrl.core.errors import InputError, nearest, unknown
 from jaxrl.core.loop import Trainer, make_loop
 from jaxrl.core.settings import Range, check
 from jaxrl.core.types import Agent, Env, EnvSpec, VecEnv
 from jaxrl.devices import memory
-from jaxrl.experiment import lookup, presets, registry
+from jaxrl.experiment import initial, lookup, presets, registry
 from jaxrl.experiment.presets import settings_of, split_settings
 
 DEFAULT_TOTAL_STEPS = 100_000
@@ -28,6 +30,7 @@ FIELDS: dict[str, type] = {
     "agent": str, "env": str, "env_kwargs": dict, "env_params": dict, "total_steps": int, "config": dict, "hparams": dict,
     "preset": str,
 }  # fmt: skip
+INITIAL = ("init_from", "init_leaves", "init_strict")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +45,9 @@ class Experiment:
         name of a flax.linen.Module.
     env_params: traced parameters of the environment, the overridden ones only. env_kwargs: arguments of its constructor.
     env_transforms: names of functions Env -> Env with arguments, "stack_frames(4)", applied in this order.
+    init_from: what the agent's parameters begin as: the directory of a run or of a wave of a sweep, DIR:PART for those of
+        its leaves that lie under PART, or a .safetensors file; None draws them. Seed k begins with the source's k-th member.
+    init_leaves: patterns of the leaves to load, as "torso*"; () for all that fit. init_strict: refuse where one does not.
     preset: None takes the tuned values for (agent, env) if there are any, "none" none, else the named one's; or a TOML file,
         or the directory of a run or a tuning, as `presets.find_preset` reads them.
 
@@ -58,6 +64,9 @@ class Experiment:
     env_params: Any = None
     env_kwargs: Any = None
     env_transforms: Any = ()
+    init_from: Any = None
+    init_leaves: Any = ()
+    init_strict: bool = False
     preset: Any = None
     factory: Any = dataclasses.field(init=False)
     environment: Env | VecEnv = dataclasses.field(init=False)
@@ -86,6 +95,7 @@ class Experiment:
             env_kwargs=env_kwargs,
             env_params=split["env"] | _mapping("env_params", self.env_params),
             env_transforms=tuple(self.env_transforms),
+            **_checked_initial(self.init_from, self.init_leaves, self.init_strict),
             total_steps={"total_steps": DEFAULT_TOTAL_STEPS, **split["run"]}["total_steps"] if steps is None else steps,
             config=settings_of(factory, "Config", split["config"], self.config, label),
             hparams=settings_of(factory, "HParams", split["hparams"], self.hparams, label),
@@ -106,6 +116,7 @@ class Experiment:
         own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_name(name)}
         object.__setattr__(self, "sources", own)
         registry.with_params(self.environment.spec.id, self.environment.params, self.env_params)
+        optimizer.check(self.config, self.hparams)
         starts = getattr(self.config, "learning_starts", 0)
         if starts >= self.total_steps:
             raise InputError(
@@ -145,7 +156,7 @@ class Experiment:
         try:
             trainer = make_loop(
                 self.environment,
-                self.agent_for(spec),
+                initial.loadable(self.agent_for(spec)),
                 self.hparams,
                 params,
                 total_steps=self.total_steps,
@@ -155,6 +166,8 @@ class Experiment:
             )
             own = any(part is None or lookup.is_name(part) for part in self._parts().values())
             state = trainer.check() if own else jax.eval_shape(trainer.init, jax.random.key(0))
+            if trainer.agent.params:
+                optimizer.check_leaves(self.config, trainer.agent.params(state.agent))
         except (OverflowError, MemoryError) as error:
             raise InputError(f"{self._largest()} is too large: {str(error).splitlines()[0]}") from error
         needed = trees.nbytes(state) + 2 * config.rollout_length * trees.nbytes(state.obs)  # obs and next_obs of a rollout
@@ -208,6 +221,9 @@ class Experiment:
             "env_kwargs": self.env_kwargs,
             "env_params": self.env_params,
             "env_transforms": transforms,
+            **({"init_from": self.init_from} if self.init_from else {}),
+            **({"init_leaves": list(self.init_leaves)} if self.init_leaves else {}),
+            **({"init_strict": True} if self.init_strict else {}),
             "total_steps": self.total_steps,
             "config": {**vars(self.config), **torso},
             "hparams": dict(vars(self.hparams)),
@@ -233,7 +249,7 @@ class Experiment:
     def __repr__(self) -> str:
         """What differs from the defaults."""
         words = [repr(self.agent), repr(self.env), f"total_steps={self.total_steps}", f"preset={self.preset!r}"]
-        of_env = {name: getattr(self, name) for name in ("env_kwargs", "env_params", "env_transforms")}
+        of_env = {name: getattr(self, name) for name in ("env_kwargs", "env_params", "env_transforms", *INITIAL)}
         words += [f"{name}={value!r}" for name, value in of_env.items() if value]
         for settings in (self.config, self.hparams):
             fields = [(f, getattr(settings, f.name)) for f in dataclasses.fields(settings)]
@@ -242,6 +258,19 @@ class Experiment:
 
 
 resolve = Experiment  # its former name
+
+
+def _checked_initial(init_from: Any, init_leaves: Any, init_strict: Any) -> dict[str, Any]:
+    """The settings of what the agent begins as. Raises InputError for one of a wrong type, or that would do nothing."""
+    if not isinstance(init_from, str | PathLike | None):
+        raise InputError(f"init_from = {init_from!r} must be a path")
+    if isinstance(init_leaves, str) or not isinstance(init_leaves, Sequence):
+        raise InputError(f"init_leaves = {init_leaves!r} must be a sequence of patterns")
+    for name, value in (("init_leaves", init_leaves), ("init_strict", init_strict)):
+        if value and init_from is None:
+            raise InputError(f"{name} needs init_from")
+    path = None if init_from is None else str(init_from)
+    return {"init_from": path, "init_leaves": tuple(init_leaves), "init_strict": check("init_strict", init_strict, bool)}
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
@@ -298,5 +327,6 @@ def from_json(values: Mapping[str, Any], anyway: bool = False) -> Experiment:
         lookup.check_unchanged(sources)
     names = [name for name in FIELDS if name != "preset"]
     with lookup.recorded(sources):
-        experiment = Experiment(**{n: values[n] for n in names}, env_transforms=transforms, preset="none")
+        initially = {name: values[name] for name in INITIAL if name in values}
+        experiment = Experiment(**{n: values[n] for n in names}, env_transforms=transforms, **initially, preset="none")
     return experiment.replace(preset=values["preset"])

@@ -148,7 +148,8 @@ def axis_text(axis: Axis) -> str:
 def value_text(value: Any) -> str:
     """One value as it is typed; numbers to four digits."""
     if isinstance(value, tuple | list):
-        return "x".join(map(str, value)) or "x"
+        patterns = any(isinstance(part, str) for part in value)
+        return "+".join(map(str, value)) if patterns else "x".join(map(str, value)) or "x"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl.core.spaces import Box, Space
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.q_network import QNetwork
-from jaxrl.networks.torsos import MLP, Torso
+from jaxrl.networks.torsos import MLP, Layers, Torso
 from jaxrl.ops import boxes
 
 NUM_CRITICS = 2
@@ -24,21 +24,21 @@ class BoxCritic(nn.Module):
     action_space: Box
     torso: Any
     hidden_sizes: tuple[int, ...]
+    layers: Layers = Layers()
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
-        features = Torso(self.space, self.torso, ())(obs)
+        features = Torso(self.space, self.torso, (), self.layers)(obs)
         vector = boxes.flat(action, self.action_space)
         low, width = (boxes.like(b, vector) for b in boxes.bounds(self.action_space))
         x = jnp.concatenate([features, 2.0 * (vector - low) / width - 1.0], -1)
-        return Dense(1)(MLP(self.hidden_sizes)(x))[..., 0]
+        return Dense(1)(MLP(self.hidden_sizes, self.layers)(x))[..., 0]
 
 
 def twins(module: type[nn.Module]) -> type[nn.Module]:
     """`module` with two sets of parameters: outputs [2, ...] for the same inputs."""
-    return nn.vmap(
-        module, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=None, out_axes=0, axis_size=NUM_CRITICS
-    )
+    own: Any = {"params": True, "dropout": True}
+    return nn.vmap(module, variable_axes={"params": 0}, split_rngs=own, in_axes=None, out_axes=0, axis_size=NUM_CRITICS)
 
 
 TwinBoxCritic = twins(BoxCritic)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,10 +19,12 @@ import numpy as np
 from jaxrl.core import stats, trees
 from jaxrl.core.evaluation import Evaluation
 from jaxrl.core.types import PyTree
-from jaxrl.devices.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Programs
+from jaxrl.devices.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Arguments, Programs
+from jaxrl.runs import weights
 from jaxrl.runs.callbacks import Chunk, Event, Listener
 from jaxrl.runs.checkpoint import to_host
 from jaxrl.runs.metrics import plain
+from jaxrl.runs.snapshot import Snapshot
 from jaxrl.runs.wave import Wave
 
 CHUNK_SECONDS = 0.3
@@ -68,13 +70,6 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(each, handler)
 
 
-class Snapshot(NamedTuple):
-    """Where training goes on: states on the host [members], and what the checkpoint says (see `Training.meta`)."""
-
-    states: PyTree
-    meta: dict[str, Any]
-
-
 class Training:
     """A wave in training. A context manager: callbacks are started when it is entered and closed when it is left.
 
@@ -99,7 +94,7 @@ class Training:
         names = meta.get("diverged", [])
         self.diverged = np.array([member.label in names for member in wave.members])
         try:
-            self.states = self._place(restored.states) if restored else programs.start(wave.arguments(self.trainer))
+            self.states = self._place(restored.states) if restored else programs.start(self._arguments())
         except jax.errors.JaxRuntimeError as error:
             raise self._cause(error) from None
         self._pace, self._exits = Pace(), ExitStack()
@@ -212,6 +207,12 @@ class Training:
         for listener in self._listeners:
             listener.call("finish", self, summary)
         return summary
+
+    def _arguments(self) -> Arguments:
+        """What the members begin with."""
+        seeds = np.array([member.seed for member in self.wave.members])
+        loaded = weights.loaded(self.wave.experiment, self.trainer, seeds)
+        return self.wave.arguments(self.trainer)._replace(params=self.wave.layout.pad(loaded))
 
     def _place(self, states: PyTree) -> PyTree:
         """The members' states [members, ...] on the devices that compute them, padded."""

@@ -4,60 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import numpy as np
-
 from jaxrl.core.errors import InputError
-from jaxrl.core.loop import Trainer
 from jaxrl.runs import documents, metrics
 from jaxrl.runs.callbacks import Callback, Event
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.documents import SUMMARY
-from jaxrl.runs.driver import Snapshot, Training
+from jaxrl.runs.driver import Training
 from jaxrl.runs.metrics import METRICS, TIMING, JsonLines
+from jaxrl.runs.snapshot import Snapshot, resumable
 from jaxrl.runs.wave import CHECKPOINTS, Wave
-
-
-def restore(wave: Wave, trainer: Trainer, *, same_settings: bool = True) -> Snapshot | None:
-    """The newest intact checkpoint of a wave's directory; None where none was written yet.
-
-    same_settings: whether hyper-parameters are what config.json says, as they are but in a population. Raises ValueError.
-    """
-    if not (wave.directory / CHECKPOINTS).is_dir():
-        return None
-    checkpoints, template = Checkpoints(wave.directory / CHECKPOINTS), wave.template(trainer)
-    found = checkpoints.restore(template)
-    if not found:
-        return None
-    if found[1]["total_steps"] != trainer.total_steps:
-        extended = documents.read_config(wave.directory).get("extended") or [{"to": None}]
-        if extended[-1]["to"] != wave.experiment.total_steps:
-            raise InputError(f"{wave.directory}: total_steps in config.json was changed; use jaxrl resume --total-steps")
-        found = checkpoints.restore(template, lambda done: _resumable(trainer, done))
-        if not found:
-            return None
-    if same_settings:
-        _check_settings(wave, trainer, found[0])
-    return Snapshot(*found)
-
-
-def _resumable(trainer: Trainer, done: int) -> bool:
-    """Whether training can go on from a state after `done` iterations; see `Trainer.restart_iterations`."""
-    return trainer.restart_iterations > 0 and done % trainer.restart_iterations == 0
-
-
-def _check_settings(wave: Wave, trainer: Any, states: Any) -> None:
-    """Raises ValueError where config.json's settings are not those that the checkpoint was trained with."""
-    arguments = wave.layout.unpad(wave.arguments(trainer))
-    for said, trained in ((arguments.hparams, states.hparams), (arguments.env_params, states.env_params)):
-        leaves = zip(jax.tree_util.tree_leaves_with_path(said), jax.tree.leaves(trained), strict=True)
-        for (path, x), y in leaves:
-            if not np.array_equal(np.asarray(x, y.dtype), y, equal_nan=y.dtype.kind == "f"):
-                name = jax.tree_util.keystr(path, simple=True)
-                raise InputError(
-                    f"{wave.directory}: config.json says {name} = {np.ravel(x)[0]:.6g}, its checkpoint was trained with "
-                    f"{np.ravel(y)[0]:.6g}; a changed setting is a new run"
-                )
 
 
 def read_metrics(wave: Wave) -> metrics.Table:
@@ -92,7 +47,7 @@ class Files(Callback):
 
     def wants_state(self, done: int) -> bool:
         """For a checkpoint that is due."""
-        self._due = self._unsaved >= self._every and _resumable(self._trainer, done)
+        self._due = self._unsaved >= self._every and resumable(self._trainer, done)
         return self._due
 
     def update(self, event: Event) -> None:
@@ -113,7 +68,7 @@ class Files(Callback):
     def leave(self, event: Event) -> None:
         """Save where training ends, or from where it can go on."""
         done = event.training.done
-        if self._saved != (done, event.training.stopped) and (event.training.finished or _resumable(self._trainer, done)):
+        if self._saved != (done, event.training.stopped) and (event.training.finished or resumable(self._trainer, done)):
             self._save(event)
 
     def finish(self, training: Training, summary: dict[str, Any]) -> None:

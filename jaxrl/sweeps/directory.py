@@ -43,8 +43,8 @@ def in_memory(plan: Plan, callback_objects: Sequence[Any] = (), progress: bool |
     platform.remind()
     shown = on_terminal() if progress is None else progress
     label = f"{plan.base.env} {plan.base.agent}"
-    if shown and plan.caveat:
-        say(f"jaxrl: {plan.caveat}")
+    for note in plan.notes if shown else ():
+        say(f"jaxrl: {note}")
     done, before = [], plan.compile_s
     for program in plan.program_list:
         for wave in program.waves(plan.eval_every):
@@ -75,8 +75,8 @@ def train(
         if plan.alone:
             described |= directory.describe(plan.program_list[0].waves(plan.eval_every)[0])
         directory.create(folder, described, overwrite)
-        if plan.caveat:
-            say(f"jaxrl: {plan.caveat}")
+        for note in plan.notes:
+            say(f"jaxrl: {note}")
         return _finish(plan, folder, options, run_waves, draw)
 
 

@@ -24,7 +24,7 @@ from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member, check_seeds
 from jaxrl.experiment.search_space import Setting
-from jaxrl.runs import callbacks
+from jaxrl.runs import callbacks, weights
 from jaxrl.runs.wave import Wave
 
 CountInt, NonNegativeInt = Annotated[int, Count], Annotated[int, NonNegative]
@@ -141,6 +141,12 @@ class Plan:
             + (": here none before the end (--env-kwarg restart_every=N)" if none else "")
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What to know before training: which weights it begins with, and what simulators cannot promise."""
+        initial = weights.lines(self.base, self.program_list[0].compiled.trainer)
+        return [*initial, *([self.caveat] if self.caveat else [])]
+
     def lines(self) -> list[str]:
         """The plan as a table."""
         members = len(self.configurations) * self.seeds
@@ -195,6 +201,7 @@ class Plan:
             "callbacks": self.callbacks,
             "extended": self.extended,
             **({"caveat": self.caveat} if self.caveat else {}),
+            **weights.describe(self.base, self.program_list[0].compiled.trainer),
             "programs": [
                 {
                     "devices": p.compiled.layout.devices,
@@ -266,10 +273,19 @@ def by_config(
     """The seeds of each numbered setting as members, by static configuration, in order of first appearance."""
     found: dict[Any, tuple[Experiment, list[Member]]] = {}
     for number, setting in settings.items():
-        config, parts = search_space.applied(base, setting).config, search_space.parted(base, setting)
+        experiment, parts = search_space.applied(base, setting), search_space.parted(base, setting)
         each = [Member(seed, number, parts["hparams"], base.env_params | parts["env"]) for seed in seeds]
-        found.setdefault(config, (base.replace(config=config), []))[1].extend(each)
+        # What is switched off by None is part of the program's shape, as a Config is.
+        off, values = _off(experiment), vars(experiment.hparams)
+        changed = {name: values[name] for name in {*off} ^ {*_off(base)}}
+        same = base.replace(config=experiment.config, hparams=changed)
+        found.setdefault((experiment.config, *off), (same, []))[1].extend(each)
     return [(experiment, tuple(theirs)) for experiment, theirs in found.values()]
+
+
+def _off(base: Experiment) -> list[str]:
+    """The hyper-parameters that are None."""
+    return [name for name, value in vars(base.hparams).items() if value is None]
 
 
 def _check(seeds: int, seed: int, eval_every: int, callback_names: Sequence[str]) -> None:

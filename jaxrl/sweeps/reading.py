@@ -10,7 +10,7 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import PyTree
 from jaxrl.experiment import lookup
-from jaxrl.runs import callbacks, checkpoint, directory, documents, files
+from jaxrl.runs import callbacks, checkpoint, directory, documents, files, snapshot
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.documents import CONFIG, SUMMARY
@@ -99,7 +99,7 @@ def read_result(wave: Wave, trainer: Any, plan: Plan | None = None, best: bool =
 def states_reader(wave: Wave, trainer: Any, best: bool = False, *, same_settings: bool = True) -> Callable[[], PyTree]:
     """A function that reads a wave's newest states on the host, or those that keep_best kept; once. It raises ValueError.
 
-    same_settings: as in `files.restore`.
+    same_settings: as in `snapshot.restore`.
     """
     path = wave.directory
 
@@ -108,7 +108,7 @@ def states_reader(wave: Wave, trainer: Any, best: bool = False, *, same_settings
         if best:
             found = Checkpoints(path / BEST).restore(wave.template(trainer)) if (path / BEST).is_dir() else None
         else:
-            found = files.restore(wave, trainer, same_settings=same_settings)
+            found = snapshot.restore(wave, trainer, same_settings=same_settings)
         if found is None:
             raise InputError(f"{path} has no {'policies kept by keep_best' if best else 'checkpoint yet'}")
         return checkpoint.to_host(found[0])

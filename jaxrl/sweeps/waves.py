@@ -18,7 +18,7 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.devices.memory import available_bytes
 from jaxrl.experiment.members import Member
-from jaxrl.runs import checkpoint, directory, documents, files, sinks
+from jaxrl.runs import checkpoint, directory, documents, files, sinks, snapshot
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.progress import Progress
@@ -113,7 +113,7 @@ def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence
             directory.create(wave.directory, {"kind": "wave", **described})
     directory.check_here(wave.directory, wave.layout, options.anyway)
     with contextlib.nullcontext() if plan.alone else directory.held(wave.directory, options.patience):
-        restored = files.restore(wave, programs.trainer)
+        restored = snapshot.restore(wave, programs.trainer)
         from_byte = restored.meta["metrics_bytes"] if restored else 0
         group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
         told = [

@@ -22,7 +22,7 @@ from jaxrl.devices.programs import Programs
 from jaxrl.experiment import search_space
 from jaxrl.experiment.members import Member
 from jaxrl.experiment.search_space import Setting, Span
-from jaxrl.runs import documents, files, metrics
+from jaxrl.runs import documents, files, metrics, snapshot
 from jaxrl.runs.callbacks import RowCallback
 from jaxrl.runs.directory import ROUNDS
 from jaxrl.runs.driver import Stop, Training
@@ -102,7 +102,7 @@ def train(
     """Train a population; in a directory, from its newest checkpoint."""
     wave, base, rounds = wave_of(plan, folder), plan.base, plan.settings.rounds
     programs = Programs(base.trainer(), wave.layout)
-    restored = files.restore(wave, programs.trainer, same_settings=False) if folder else None
+    restored = snapshot.restore(wave, programs.trainer, same_settings=False) if folder else None
     each, total = programs.trainer.num_iterations // rounds, programs.trainer.num_iterations
     made = max(0, -(-(restored.meta["iteration"] if restored else 0) // each) - 1)  # selections before the checkpoint
     made = min(made, rounds - 1)

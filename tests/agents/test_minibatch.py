@@ -34,7 +34,7 @@ def test_descend_uses_every_row_once_an_epoch():
     x, config = jnp.arange(12.0).reshape(6, 2), Config(num_envs=2, rollout_length=6, num_epochs=3, num_minibatches=4)
     rows, network = {"x": x, "pair": jnp.stack([x, -x], -1)}, types.SimpleNamespace(remembers=False)
 
-    def step(counts, drawn):
+    def step(counts, drawn, key):
         batch = drawn.rows
         assert batch["x"].shape == (3,) and batch["pair"].shape == (3, 2)
         counts = counts.at[batch["x"].astype(int)].add(1)

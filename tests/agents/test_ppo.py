@@ -48,11 +48,14 @@ def rows(**values):
     return ppo.Rows(**(base | values))
 
 
+START = Clock(jnp.int32(0), jnp.float32(0))
+
+
 def loss_of(setting, batch):
     _, hp, state, config = setting
     network = actor_critic.network_for(SPEC, config, "ppo")
     return jax.jit(ppo.loss, static_argnums=(1, 2))(
-        state.params, network, config, hp, jnp.float32(3.0), minibatch.Batch((), batch)
+        state.params, network, config, hp, START, jnp.float32(3.0), minibatch.Batch((), batch), None
     )
 
 
@@ -242,7 +245,7 @@ def test_sequences_of_minibatches_keep_time_order():
     network = actor_critic.network_for(SPEC, config, "ppo")
     steps = jnp.arange(18).reshape(3, 6)  # [T, N]: environment 0 has 0, 6, 12
 
-    def step(drawn, batch):
+    def step(drawn, batch, key):
         in_order = (batch.rows == batch.memory[None] - 10 + jnp.array([[0], [6], [12]])).all()
         return drawn.at[batch.memory - 10].add(1), {"in_order": Mean.of(in_order)}
 

@@ -45,7 +45,8 @@ def batch(action, discount=(0.5, 0.0)):
 
 def losses_of(nets, config, hp, params, batch, target=None):
     program = jax.jit(jax.value_and_grad(sac.loss, has_aux=True), static_argnums=(1, 2))
-    (total, metrics), grads = program(params, nets, config, hp, params.critic if target is None else target, batch, SAMPLE)
+    learner = sac.Learner(params, params.critic if target is None else target, ())
+    (total, metrics), grads = program(params, nets, config, hp, Clock(jnp.int32(0), jnp.float32(0)), learner, batch, SAMPLE)
     return total, {name: float(mean.value) for name, mean in metrics.items()}, grads
 
 
@@ -162,7 +163,7 @@ def test_the_actors_step_size_is_its_own():
     for rate, actor_rate in ((0.0, 0.01), (0.003, 0.003)):
         hp = sac.HParams(learning_rate=0.01, actor_learning_rate=rate)
         params = sac.Params(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()))
-        optimizer = sac.optimizer(hp)
-        updates, _ = optimizer.update(jax.tree.map(lambda x: x + 5.0, params), optimizer.init(params))
+        rule = sac.optimizer_of(sac.Config(), hp, 0.0).rule
+        updates, _ = rule.update(jax.tree.map(lambda x: x + 5.0, params), rule.init(params))
         for part, step in zip(updates, (actor_rate, 0.01, 0.01), strict=True):
             np.testing.assert_allclose(part, -step, rtol=1e-5)

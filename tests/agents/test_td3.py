@@ -34,8 +34,8 @@ def parameters(action=(0.0, 0.0), critics=(3.0, 5.0), slope=None):
 def test_critic_loss_by_hand():
     """min(3, 5) = 3: targets 1 + ½ · 3 and 2. ½ (2.5 - 3)² + ½ (2.5 - 5)², and ½ 1² + ½ 3²; their mean is 4.125."""
     nets, params = parameters()
-    value, metrics = jax.jit(td3.critic_loss, static_argnums=1)(
-        params.critic, nets, td3.HParams(), params, BATCH, jax.random.key(0)
+    value, metrics = jax.jit(td3.critic_loss, static_argnums=(1, 2))(
+        params.critic, nets, td3.Config(), td3.HParams(), params, BATCH, jax.random.key(0)
     )
     np.testing.assert_allclose(value, (0.125 + 3.125 + 0.5 + 4.5) / 2, rtol=1e-6)
     np.testing.assert_allclose(metrics["q_value"].value, 4.0, rtol=1e-6)
@@ -48,7 +48,7 @@ def test_the_target_action_carries_clipped_noise_within_the_bounds():
     found = set()
     for seed in range(8):
         key = jax.random.key(seed)
-        value, _ = td3.critic_loss(params.critic, nets, hp, params, BATCH, key)
+        value, _ = td3.critic_loss(params.critic, nets, td3.Config(), hp, params, BATCH, key)
         up = np.asarray(nets.noise(key, 2))[0, 0] > 0
         following = 1 + (1.0 if up else 0.4)
         q = np.array([1.0, 100.0])  # at u = 0
@@ -61,7 +61,7 @@ def test_the_target_action_carries_clipped_noise_within_the_bounds():
 def test_actor_gradient_by_hand():
     """Q_1 = 1 + 2 tanh(b): -dQ/db = -2 (1 - tanh²)."""
     nets, params = parameters((0.3, 0.0), (0.0, 0.0), slope=2.0)
-    grads = jax.grad(td3.actor_loss)(params.actor, nets, params.critic, BATCH)
+    grads = jax.grad(td3.actor_loss, has_aux=True)(params.actor, nets, params.critic, BATCH)[0]
     np.testing.assert_allclose(grads["params"]["Dense_0"]["bias"], [-2 * (1 - np.tanh(0.3) ** 2), 0.0], rtol=1e-5)
 
 

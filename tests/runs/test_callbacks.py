@@ -12,7 +12,7 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.core import loop
-from jaxrl.runs import callbacks, driver, files
+from jaxrl.runs import callbacks, driver, snapshot
 from jaxrl.runs.callbacks import Callback
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps.waves import Options
@@ -109,7 +109,7 @@ def test_a_stop_ends_the_run_and_is_recorded(plan, whole, tmp_path):
     summary = sweeps.train(plan, out, Options(callbacks=(looks, Stops(7))))
     assert summary["stopped"] == "7 are enough" == json.loads((out / "summary.json").read_text())["stopped"]
     assert summary["env_steps"] == 2 * 7 * PER and looks.told[-1] == 7
-    found = files.restore(
+    found = snapshot.restore(
         dataclasses.replace(plan.program_list[0].waves(0)[0], path=out), plan.program_list[0].compiled.trainer
     )
     assert (found.meta["iteration"], found.meta["stopped"]) == (7, "7 are enough")

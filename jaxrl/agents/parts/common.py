@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrl.core import trees
 from jaxrl.core.checks import element
@@ -77,8 +76,9 @@ def memoryless_agent(
     greedy: Callable[..., PyTree],
     learn: Callable[..., tuple[PyTree, Metrics]],
     values: Callable[..., jax.Array] | None = None,
+    params_of: Callable[[Any], PyTree] | None = None,
 ) -> Agent:
-    """The agent without memory of these functions; init, learn and values are as in `Agent`.
+    """The agent without memory of these functions; init, learn, values and params_of are as in `Agent`.
 
     act: (hparams, state, obs [N, ...], clock, key) -> (action [N, ...], extras). greedy: (hparams, state, obs) -> action.
     """
@@ -94,7 +94,7 @@ def memoryless_agent(
     ) -> tuple[PyTree, PyTree]:
         return greedy(hp, state, obs), memory
 
-    return Agent(init, lambda num_envs: (), act_of_agent, greedy_of_agent, learn, values)
+    return Agent(init, lambda num_envs: (), act_of_agent, greedy_of_agent, learn, values, params_of)
 
 
 def first_params(network: Any, spec: EnvSpec, key: Key, params: PyTree) -> PyTree:
@@ -143,7 +143,7 @@ def network_agent(
         out, memory = one_step(network, params_of(state), memory, obs, first)
         return best(out), memory
 
-    return Agent(init, network.initial, act, greedy, learn)
+    return Agent(init, network.initial, act, greedy, learn, params=params_of)
 
 
 def epsilon_greedy_agent(
@@ -209,22 +209,6 @@ def _where_truncated(steps: Transition, everywhere: Callable[[], jax.Array], shi
         return trees.where(steps.truncated, everywhere(), shifted)
 
     return jax.lax.cond(steps.truncated[:-1].any(), with_truncated, lambda: shifted)
-
-
-def annealed(hp: Any, progress: Scalar) -> Scalar:
-    """The step size at `progress` in [0, 1] through training: `learning_rate`, less `learning_rate_anneal` of it at the end.
-
-    hp: an agent's HParams with these two. progress: of the clock that `learn` gets.
-    """
-    return hp.learning_rate * (1 - hp.learning_rate_anneal * progress)
-
-
-def descend(
-    optimizer: optax.GradientTransformation, grads: PyTree, params: PyTree, opt_state: PyTree
-) -> tuple[PyTree, PyTree]:
-    """One step of the optimiser along the gradient of a loss: (params, opt_state)."""
-    updates, opt_state = optimizer.update(grads, opt_state)
-    return optax.apply_updates(params, updates), opt_state
 
 
 def when_started(

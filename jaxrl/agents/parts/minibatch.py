@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     rows: PyTree
 
 
-Step = Callable[[PyTree, Batch], tuple[PyTree, Metrics]]
+Step = Callable[[PyTree, Batch, Any], tuple[PyTree, Metrics]]  # of (learner, minibatch, key or None)
 
 
 def check(config: Any, network: Any) -> None:
@@ -53,7 +53,9 @@ def shuffles(key: Key, num_epochs: int, size: int) -> jax.Array:
 def descend(
     config: Any, network: Any, step: Step, learner: PyTree, memory: PyTree, rows: PyTree, key: Key
 ) -> tuple[PyTree, Metrics]:
-    """`step(learner, minibatch)` over `num_epochs` shuffles of a rollout; metrics summed over all steps.
+    """`step(learner, minibatch, key)` over `num_epochs` shuffles of a rollout; metrics summed over all steps.
+
+    The key is None where the Config has no dropout, the only thing that draws anything in a step.
 
     memory [N, ...], before step 0; rows [T, N, ...]. Every row is used once an epoch. One gather an epoch, and contiguous
     minibatches out of it.
@@ -62,12 +64,18 @@ def descend(
     units = Batch(memory, trees.swap_time(rows)) if network.remembers else whole(network, memory, rows)
     size = jax.tree.leaves(units)[0].shape[0]
 
-    def step_in_time_order(learner: PyTree, drawn: Batch) -> tuple[PyTree, Metrics]:
-        return step(learner, Batch(drawn.memory, trees.swap_time(drawn.rows)) if network.remembers else drawn)
+    def step_in_time_order(learner: PyTree, xs: tuple[Batch, Any]) -> tuple[PyTree, Metrics]:
+        drawn, key = xs
+        return step(learner, Batch(drawn.memory, trees.swap_time(drawn.rows)) if network.remembers else drawn, key)
 
-    def epoch(learner: PyTree, order: jax.Array) -> tuple[PyTree, Metrics]:
+    def epoch(learner: PyTree, xs: tuple[jax.Array, Any]) -> tuple[PyTree, Metrics]:
+        order, keys = xs
         shuffled = jax.tree.map(lambda x: x[order].reshape(config.num_minibatches, -1, *x.shape[1:]), units)
-        return jax.lax.scan(step_in_time_order, learner, trees.shared(shuffled, axis=1))
+        return jax.lax.scan(step_in_time_order, learner, (trees.shared(shuffled, axis=1), keys))
 
-    learner, metrics = jax.lax.scan(epoch, learner, shuffles(key, config.num_epochs, size))
+    keys = None
+    if config.dropout:
+        key, step_key = jax.random.split(key)
+        keys = jax.random.split(step_key, (config.num_epochs, config.num_minibatches))
+    learner, metrics = jax.lax.scan(epoch, learner, (shuffles(key, config.num_epochs, size), keys))
     return learner, jax.tree.map(lambda x: x.sum((0, 1)), metrics)

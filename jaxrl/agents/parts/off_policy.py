@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
+from jaxrl.agents.parts import hidden, optimizer
 from jaxrl.agents.parts.common import example_obs, gradient_steps, zero_transitions
 from jaxrl.core.errors import InputError
-from jaxrl.core.settings import Count, Fraction, LoopConfig, NonNegative, Positive, hyperparameters
+from jaxrl.core.settings import Count, Fraction, NonNegative, hyperparameters
 from jaxrl.core.spaces import Box, check_mask, legal_actions
-from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, Scalar, State
+from jaxrl.core.types import Clock, EnvSpec, Key, Metrics, PyTree, Rollout, State
 from jaxrl.networks.policy import masked
 from jaxrl.networks.torsos import Torso, TorsoSetting, remembers, torso_of
 from jaxrl.ops import boxes, exploration
@@ -24,8 +24,8 @@ from jaxrl.replay.ring import Batch, Replay
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LoopConfig):
-    """The network, the replay and how much is learnt from it; with LoopConfig, the shape of an iteration."""
+class Config(hidden.Config):
+    """The network, the replay and how much is learnt from it, beside hidden layers and optimiser."""
 
     torso: TorsoSetting = "auto"
     """Network under the heads, without a memory (with one: r2d2 or ppo); auto = CNN for images, else MLP."""
@@ -42,15 +42,11 @@ class Config(LoopConfig):
 
 
 @hyperparameters
-class HParams:
+class HParams(optimizer.HParams):
     """Step sizes, discount and targets of the actor-critics."""
 
-    learning_rate: Annotated[float, Positive] = 3e-4
-    """Adam's step size, also for the actor unless it has its own."""
     actor_learning_rate: Annotated[float, NonNegative] = 0.0
-    """Adam's step size for the actor; 0 = learning_rate."""
-    adam_epsilon: Annotated[float, Positive] = 1e-8
-    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
+    """The actor's own step size; 0 = learning_rate."""
     gamma: Annotated[float, Fraction] = 0.99
     """Discount per step."""
     tau: Annotated[float, Fraction] = 0.005
@@ -93,14 +89,11 @@ def example_inputs(spec: EnvSpec) -> tuple[PyTree, jax.Array]:
     return example_obs(spec, batch=(1,)), jnp.zeros((1, *space.shape), space.dtype)
 
 
-def adam(hp: Any, step_size: Scalar) -> optax.GradientTransformation:
-    """Adam with the ε of hp: an agent's HParams with adam_epsilon."""
-    return optax.adam(step_size, eps=hp.adam_epsilon)
-
-
-def actor_adam(hp: HParams) -> optax.GradientTransformation:
-    """Adam with the actor's step size."""
-    return adam(hp, jnp.where(hp.actor_learning_rate > 0, hp.actor_learning_rate, hp.learning_rate))
+def of_actor(hp: HParams) -> HParams:
+    """The hyper-parameters with the actor's step size."""
+    size = jnp.where(hp.actor_learning_rate > 0, hp.actor_learning_rate, hp.learning_rate)
+    changed: HParams = dataclasses.replace(hp, learning_rate=size)  # type: ignore[type-var]
+    return changed
 
 
 def empty_replay(spec: EnvSpec, config: Any, n_step: int = 1) -> Replay:

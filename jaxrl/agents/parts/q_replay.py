@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrl.agents.parts import common, off_policy
+from jaxrl.agents.parts import common, off_policy, optimizer
 from jaxrl.core import trees
 from jaxrl.core.settings import Count, Fraction, NonNegative, Positive, Range, hyperparameters
-from jaxrl.core.types import Clock, Key, Metrics, PyTree, State
+from jaxrl.core.types import Clock, Key, Metrics, PyTree, Scalar, State
 from jaxrl.ops import exploration
 from jaxrl.replay import prioritized, uniform
 from jaxrl.replay.ring import Replay, Sampler
@@ -36,15 +36,10 @@ class Config(off_policy.Config):
 
 
 @hyperparameters
-class HParams(common.EpsilonSchedule):
+class HParams(optimizer.HParams, common.EpsilonSchedule):
     """Step size, discount, exploration, targets and priorities."""
 
     learning_rate: Annotated[float, Positive] = 2.5e-4
-    """Adam's step size."""
-    learning_rate_anneal: Annotated[float, Fraction] = 0.0
-    """Share of the step size given up linearly over training; 1 = annealed to 0."""
-    adam_epsilon: Annotated[float, Positive] = 1e-8
-    """Adam's ε: gradients smaller than it are no longer scaled up to a whole step."""
     max_grad_norm: Annotated[float, Range(low=0, infinite=True)] = 0.0
     """Global norm to which gradients are clipped; 0 = not clipped."""
     gamma: Annotated[float, Fraction] = 0.99
@@ -83,16 +78,16 @@ def sampler_of(config: Config, n_step: int, rollout_length: int) -> Sampler:
     return uniform.sampler(config.batch_size, n_step)
 
 
-def optimizer(hp: HParams, clock: Clock | None = None) -> optax.GradientTransformation:
-    """Adam with the annealed step size, on gradients clipped by their global norm; max_grad_norm = 0 does not clip."""
+def optimizer_of(config: Config, hp: HParams, progress: Scalar = 0.0) -> optimizer.Optimizer:
+    """The Config's, on gradients clipped by their global norm; max_grad_norm = 0 does not clip."""
     limit = jnp.where(hp.max_grad_norm > 0, hp.max_grad_norm, jnp.inf)
-    step_size = common.annealed(hp, clock.progress if clock else 0.0)
-    return optax.chain(optax.clip_by_global_norm(limit), off_policy.adam(hp, step_size))
+    return optimizer.make(config, hp, progress, limit=limit)
 
 
-def init_state(hp: HParams, params: PyTree, sampler: Sampler, replay: PyTree, index: Replay) -> State:
+def init_state(config: Config, hp: HParams, params: PyTree, sampler: Sampler, replay: PyTree, index: Replay) -> State:
     """The state before training, from the first parameters. index: the ring of `replay` that the sampler draws from."""
-    return State(QLearner(params, params, optimizer(hp).init(params)), Experience(replay, sampler.init(index)))
+    opt_state = optimizer_of(config, hp).init(params)
+    return State(QLearner(params, params, opt_state), Experience(replay, sampler.init(index)))
 
 
 def update_target(config: Config, hp: HParams, target: PyTree, online: PyTree, clock: Clock) -> PyTree:
@@ -116,22 +111,22 @@ def learn(
     clock: Clock,
     key: Key,
 ) -> tuple[State, Metrics]:
-    """`gradient_steps` of Adam on `loss`, each on slots drawn from `index`, whose priorities it renews; then θ⁻, where due.
+    """`gradient_steps` on `loss`, each on slots drawn from `index`, whose priorities it renews; then θ⁻, where due.
 
     state: QLearner and Experience before the push of a rollout. replay: after it. index: its ring that the sampler draws
     from. Nothing is learnt before `learning_starts`, nor before enough is stored.
     """
     started = (clock.env_steps >= config.learning_starts) & (index.filled >= sampler.n_step)
     beta = exploration.linear_schedule(clock.progress, hp.importance_exponent, 1.0, 1.0)
-    learner, adam = state.learner, optimizer(hp, clock)
+    learner, rule = state.learner, optimizer_of(config, hp, clock.progress)
 
     def descend(weights: tuple[PyTree, PyTree], priorities: PyTree, key: Key) -> tuple[PyTree, PyTree]:
         sample_key, loss_key = jax.random.split(key)
         slots, relative = sampler.sample(priorities, index, sample_key)
         weight = prioritized.importance_weights(relative, beta)
-        gradient = jax.grad(loss, has_aux=True)
-        grads, (metrics, priority) = gradient(weights[0], learner.target_params, slots, weight, loss_key)
-        return common.descend(adam, grads, *weights), (metrics, slots, priority)
+        params, opt_state, out = rule.descend(loss, *weights, learner.target_params, slots, weight, loss_key)
+        metrics, priority = out
+        return (params, opt_state), (metrics, slots, priority)
 
     def gradient_step(carry: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Metrics]:
         weights, (metrics, slots, priority) = common.when_started(started, descend, *carry, key)

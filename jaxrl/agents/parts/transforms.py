@@ -50,6 +50,13 @@ class Moments(NamedTuple):
         return Moments(total, self.mean + share * shift, jnp.where(total > 0, merged, self.variance))
 
 
+class Normalised(NamedTuple):
+    """The parameters of an agent whose observations are normalised: its own, and the moments of observations."""
+
+    inner: PyTree
+    observations: Moments
+
+
 class ObservationStatistics(NamedTuple):
     """The state of an agent whose observations are normalised: the agent's own, and the observations' moments."""
 
@@ -90,7 +97,11 @@ def normalize_observations(agent: Agent, spec: EnvSpec) -> Agent:
         return jnp.clip(centred / jnp.broadcast_to(deviation, obs.shape), -LIMIT, LIMIT)
 
     def init(key: Key, hp: Any, params: PyTree = None) -> ObservationStatistics:
-        return ObservationStatistics(agent.init(key, hp, params), Moments.of_nothing(shape))
+        inner, moments = params if isinstance(params, Normalised) else (params, Moments.of_nothing(shape))
+        return ObservationStatistics(agent.init(key, hp, inner), moments)
+
+    def params_of(state: ObservationStatistics) -> Normalised:
+        return Normalised(agent.params(state.inner) if agent.params else None, state.moments)
 
     def learn(
         hp: Any, state: ObservationStatistics, rollout: Rollout, clock: Clock, key: Key
@@ -100,7 +111,7 @@ def normalize_observations(agent: Agent, spec: EnvSpec) -> Agent:
         inner, metrics = agent.learn(hp, state.inner, Rollout(steps, rollout.memory), clock, key)
         return ObservationStatistics(inner, state.moments.updated(s.obs.astype(jnp.float32), s.valid)), metrics
 
-    return _with_statistics(agent, init, learn, scaled)
+    return _with_statistics(agent, init, learn, scaled)._replace(params=params_of)
 
 
 def normalize_rewards(agent: Agent, num_envs: int) -> Agent:
@@ -141,4 +152,5 @@ def _with_statistics(agent: Agent, init: Any, learn: Any, seen: Callable[[Any, P
     def greedy(hp: Any, state: Any, memory: PyTree, obs: PyTree, *rest: Any) -> tuple[PyTree, PyTree]:
         return agent.greedy(hp, state.inner, memory, seen(state, obs), *rest)
 
-    return Agent(init, agent.memory, act, greedy, learn)
+    params_of = agent.params and (lambda state: agent.params(state.inner))
+    return Agent(init, agent.memory, act, greedy, learn, params=params_of)
