@@ -53,9 +53,11 @@ def match(agent: Mapping[str, Shape], source: Mapping[str, Shape], patterns: Seq
     patterns: of the agent's leaves that are to be loaded; () for all. Raises InputError for one that matches nothing.
     """
     leaves.check_patterns("init_leaves", patterns, list(agent))
-    rows, used = [], set()
+    rows: list[Row] = []
+    used: set[str | None] = set()
     for leaf, shape in agent.items():
         found = next((name for name in _candidates(leaf) if name in source), None)
+        used.add(found)
         if patterns and not leaves.any_matches(leaf, patterns):
             rows.append(Row(leaf, shape, LEFT_OUT))
         elif found is None:
@@ -64,7 +66,6 @@ def match(agent: Mapping[str, Shape], source: Mapping[str, Shape], patterns: Seq
             rows.append(Row(leaf, shape, f"fresh (shape {_text(shape)} ≠ {_text(source[found])})", found))
         else:
             rows.append(Row(leaf, shape, LOADED, found))
-            used.add(found)
     return rows + [Row(name, shape, UNUSED) for name, shape in source.items() if name not in used]
 
 

@@ -26,6 +26,7 @@ PARTS = {  # of a module, by its own name
     "critic": ("critic", "torso"),
     "policy_head": ("actor", "head"),
     "value_head": ("critic", "head"),
+    "PolicyHead_0": ("head",),
     "decoder": ("decoder",),
 }
 ENCODER = "Torso_0"  # of a torso within a torso, which is the same
