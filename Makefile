@@ -47,11 +47,12 @@ exact: $(VENV)/.installed
 test-all:
 	$(MAKE) --no-print-directory test SKIPPED=
 
-# Libraries of environments too large for every test run (1.5 GB).
-EXTRAS := envpool,jumanji,xminigrid,brax,playground
+# Libraries too large for every test run: of environments (1.5 GB), and torchvision, whose weights we read (2 GB).
+EXTRAS := envpool,jumanji,xminigrid,brax,playground,torch
 test-extras: $(VENV)/.installed
 	$(call install,$(EXTRAS))
-	NEEDS_EXTRAS=1 $(BIN)/python -m pytest -n 2 tests/envs/test_envpool.py tests/envs/test_jax_libraries.py
+	NEEDS_EXTRAS=1 $(BIN)/python -m pytest -n 2 tests/envs/test_envpool.py tests/envs/test_jax_libraries.py \
+		tests/networks/test_resnet.py tests/core/test_safetensors.py
 
 # While you work: lint, types, and the tests of what differs from the main branch.
 check: lint

@@ -18,19 +18,24 @@ AXES = ("NHWC", "HWIO", "NHWC")
 
 
 class Conv(nn.Module):
-    """A convolution without padding: float32 [..., H, W, C] -> [..., H', W', features]."""
+    """A convolution without padding: float32 [..., H, W, C] -> [..., H', W', features].
+
+    use_bias: whether a bias is added, which is idle where a normalisation with one follows.
+    """
 
     features: int
     window: tuple[int, int]
     kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
     stride: int = 1
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, image = x.shape[:-3], x.shape[-3:]
         kernel = self.param("kernel", self.kernel_init, (*self.window, image[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = add_bias(convolve(x.reshape(-1, *image), kernel, self.stride), bias)
+        y = convolve(x.reshape(-1, *image), kernel, self.stride)
+        if self.use_bias:
+            y = add_bias(y, self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32))
         return y.reshape(*batch, *y.shape[1:])
 
 

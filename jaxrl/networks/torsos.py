@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -18,11 +18,12 @@ from jaxrl.core.types import PyTree
 from jaxrl.networks.conv import Conv
 from jaxrl.networks.dense import Dense
 from jaxrl.networks.memory import GRU, LSTM, Transformer
+from jaxrl.networks.resnet import Norm, ResNet18
 
-TorsoName = Literal["auto", "mlp", "minatar", "nips", "nature"]
+TorsoName = Literal["auto", "mlp", "minatar", "nips", "nature", "resnet18", "resnet18_frozen_bn"]
 CORES = ("gru", "lstm", "transformer")
 # The type of a Config's `torso`: a name, or a flax Module of a user's, or the class of one whose fields have defaults.
-TorsoSetting = Annotated[str, OneOf(("auto", "mlp", "minatar", "nips", "nature", *CORES), nn.Module)]
+TorsoSetting = Annotated[str, OneOf((*get_args(TorsoName), *CORES), nn.Module)]
 Initializer = Callable[..., jax.Array]
 lecun_normal = nn.initializers.lecun_normal()
 
@@ -98,6 +99,9 @@ CNNS = {
     "nips": ("NIPSCNN_0", ((16, 8, 4), (32, 4, 2)), 20),
     "nature": ("NatureCNN_0", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 36),
 }
+# ResNet-18 from scratch, and with BatchNorm as torchvision's weights need it: how each normalises.
+RESNETS: dict[str, Norm] = {"resnet18": "group", "resnet18_frozen_bn": "batch"}
+LEAST = {name: least for name, (_, _, least) in CNNS.items()} | dict.fromkeys(RESNETS, 32)  # side of images
 LARGE = 64  # the least side of images that "auto" gives to the larger network
 
 
@@ -106,6 +110,7 @@ class Torso(nn.Module):
 
     name_: a name of ours, or a module of a user's: (observations float32 [B, *shape]) -> features [B, ...]. Each sees
     numbers: one-hot vectors for a discrete space, images of pixels (uint8 [H, W, C]) over 255; an MLP sees them flattened.
+    A ResNet's features go through the dense layers, if there are any.
     Of a product pictures go through the convolutions of a CNN; what these give and the other parts are joined before the
     dense layers. A user's sees the dict or tuple. An action mask is not seen.
     """
@@ -129,6 +134,8 @@ class Torso(nn.Module):
         if name in CNNS:
             params, convolutions, _ = CNNS[name]
             return CNN(convolutions, self.hidden_sizes, self.layers, name=params)(x)
+        if name in RESNETS:
+            return MLP(self.hidden_sizes, self.layers)(ResNet18(RESNETS[name], name="ResNet18_0")(x))
         return MLP(self.hidden_sizes, self.layers)(x.reshape(*batch, -1))
 
 
@@ -220,11 +227,11 @@ def resolve(name: TorsoName, space: Space) -> TorsoName:
         return name
     shape = space.shape
     side = min(shape[:2]) if len(shape) == 3 else 0
-    fitting = [cnn for cnn, (_, _, least) in CNNS.items() if side >= least]
+    fitting = [cnn for cnn, least in LEAST.items() if side >= least]
     if name == "auto":
         return "nature" if side >= LARGE else "minatar" if fitting else "mlp"
-    if name in CNNS and name not in fitting:
-        least, valid = CNNS[name][2], ", ".join(["auto", "mlp", *fitting])
+    if name in LEAST and name not in fitting:
+        least, valid = LEAST[name], ", ".join(["auto", "mlp", *fitting])
         raise InputError(f"torso = {name} needs images [H >= {least}, W >= {least}, C], not {space}; valid here: {valid}")
     return name
 
@@ -258,7 +265,7 @@ def _seen(space: Product, obs: Any = None) -> list[tuple[Any, Any]]:
 
 def _of_part(name: str, part: ArraySpace) -> str:
     """The torso of one part: a CNN is only for images."""
-    return "auto" if name in CNNS and len(part.shape) != 3 else name
+    return "auto" if name in LEAST and len(part.shape) != 3 else name
 
 
 def _numbers(obs: Any, space: Space) -> tuple[Any, tuple[int, ...]]:

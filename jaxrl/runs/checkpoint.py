@@ -1,7 +1,6 @@
 """Checkpoints: one file each, whole and on disk before the one before the last is removed, verified by a digest.
 
-`<iteration>.safetensors`, in the format of that name, so that its tools and ours read it
-(github.com/huggingface/safetensors): 8 bytes little-endian length of a JSON header, the header, the arrays' bytes. It
+`<iteration>.safetensors`, in the format of that name (core/safetensors.py), so that its tools and ours read it. The header
 names each leaf by its path, with dtype, shape and place; beside them its `__metadata__` holds `meta` and the SHA-256 of the
 whole file, taken with zeros in its own place. Nothing is parsed before the digest is right: what goes wrong afterwards is
 another program's checkpoint, or a bug.
@@ -25,18 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.core import safetensors
 from jaxrl.core.errors import InputError
+from jaxrl.core.safetensors import CODES, METADATA, SUFFIX
 from jaxrl.core.types import PyTree
 from jaxrl.runs import durable
 
 KEEP = 2  # one to fall back to
-SUFFIX = ".safetensors"
-DTYPES = {
-    "BOOL": "bool", "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64", "I8": "int8", "I16": "int16",
-    "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32", "F64": "float64", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64",
-}  # fmt: skip
-CODES = {name: code for code, name in DTYPES.items()}
 NO_DIGEST = "0" * 64
 DIGEST_AT = 8 + len('{"__metadata__":{"sha256":"')
 
@@ -156,7 +150,7 @@ def _like(template: Any, x: np.ndarray) -> Any:
 
 def _write(file: BinaryIO, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))  # so that each lies aligned
-    header: dict[str, Any] = {"__metadata__": {"sha256": NO_DIGEST, "meta": json.dumps(meta)}}
+    header: dict[str, Any] = {METADATA: {"sha256": NO_DIGEST, "meta": json.dumps(meta)}}
     end = 0
     for name, x in arrays.items():
         if x.dtype.name not in CODES:
@@ -184,8 +178,7 @@ def _parts(text: bytes, arrays: dict[str, np.ndarray]) -> Iterator[Any]:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays (their pages are read when first touched, a change is not written back) and meta. Raises _Damaged."""
     try:
-        size = path.stat().st_size
-        data = np.asarray(np.memmap(path, np.uint8, "c")) if size else np.zeros(0, np.uint8)
+        data = safetensors.mapped(path)
     except OSError as error:
         raise _Damaged(error.strerror or str(error)) from error
     digest = data[DIGEST_AT : DIGEST_AT + len(NO_DIGEST)]
@@ -194,11 +187,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     sha.update(data[DIGEST_AT + len(NO_DIGEST) :].data)
     if sha.hexdigest().encode() != digest.tobytes():
         raise _Damaged("its contents do not match their digest")
-    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    header = json.loads(data[8:start].tobytes())
-    meta = json.loads(header.pop("__metadata__")["meta"])
-    return {name: _array(data[start:], **place) for name, place in header.items()}, meta
-
-
-def _array(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
-    return data[slice(*data_offsets)].view(jnp.dtype(DTYPES[dtype])).reshape(shape)
+    header, body = safetensors.parts(data)
+    meta = json.loads(header.pop(METADATA)["meta"])
+    return {name: safetensors.array(body, **place) for name, place in header.items()}, meta

@@ -37,6 +37,13 @@ def test_values_and_gradients_equal_flax(batch, side, window, stride):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4), actual, expected)
 
 
+def test_without_bias():
+    x, conv = jnp.ones((2, 5, 5, 3)), Conv(4, (3, 3), nn.initializers.ones, use_bias=False)
+    y, params = conv.init_with_output(jax.random.key(0), x)
+    assert set(params["params"]) == {"kernel"}
+    np.testing.assert_allclose(y, np.full((2, 3, 3, 4), 27.0), rtol=1e-6)
+
+
 def of_library(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 

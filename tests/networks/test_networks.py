@@ -114,7 +114,7 @@ def test_nature_is_refused_for_small_images():
     with pytest.raises(
         InputError, match=r"nature needs images \[H >= 36, W >= 36, C\].*; valid here: auto, mlp, minatar, nips$"
     ):
-        resolve("nature", Box((36, 35, 3)))
+        resolve("nature", Box((36, 31, 3)))
 
 
 # The orthogonal initialiser.

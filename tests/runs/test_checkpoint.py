@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jaxrl.core import safetensors
 from jaxrl.core.errors import InputError
 from jaxrl.runs import checkpoint
 from jaxrl.runs.checkpoint import Checkpoints
@@ -86,9 +87,9 @@ def test_a_bug_is_not_called_damage(two, monkeypatch):
     def bug(*_, **__):
         raise ValueError("a bug")
 
-    for function in ("_array", "_rebuilt"):
+    for module, function in ((safetensors, "array"), (checkpoint, "_rebuilt")):
         with monkeypatch.context() as patch, pytest.raises(ValueError, match="^a bug$"):
-            patch.setattr(checkpoint, function, bug)
+            patch.setattr(module, function, bug)
             Checkpoints(two).restore(STATE)
 
 

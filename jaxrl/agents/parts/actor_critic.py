@@ -33,8 +33,8 @@ class Config(hidden.Config):
     """The network, and what is normalised, beside hidden layers and optimiser."""
 
     torso: TorsoSetting = "auto"
-    """Network under the heads: mlp, minatar, nips, nature, or auto (CNN for images, else MLP); gru, lstm or transformer,
-    which have a memory; or a flax Module."""
+    """Network under the heads: mlp, minatar, nips, nature, resnet18, resnet18_frozen_bn (for torchvision's weights), or auto
+    (minatar or nature for images, else mlp); gru, lstm or transformer, which have a memory; or a flax Module."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (64, 64)
     """Units of each dense hidden layer; with a memory the last is the memory's size."""
     activation: Literal["tanh", "relu"] = "tanh"

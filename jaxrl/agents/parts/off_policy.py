@@ -28,7 +28,8 @@ class Config(hidden.Config):
     """The network, the replay and how much is learnt from it, beside hidden layers and optimiser."""
 
     torso: TorsoSetting = "auto"
-    """Network under the heads, without a memory (with one: r2d2 or ppo); auto = CNN for images, else MLP."""
+    """Network under the heads, without a memory (with one: r2d2 or ppo): mlp, minatar, nips, nature, resnet18,
+    resnet18_frozen_bn (for torchvision's weights), or auto (minatar or nature for images, else mlp); or a flax Module."""
     hidden_sizes: Annotated[tuple[int, ...], Count] = (256, 256)
     """Units of each dense hidden layer."""
     replay_capacity: Annotated[int, Count] = 100_000
