@@ -80,6 +80,8 @@ def callback_names(options: WatchedOptions) -> list[str]:
     names = list(options.callback)
     if options.stop_at_return is not None:
         names.append(f"stop_at_return({options.stop_at_return:g})")
+    if options.patience:
+        names.append(f"stop_early({options.patience})")
     return names + (["keep_best"] if options.keep_best else [])
 
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train an agent: jaxrl train AGENT --env ID [flags]",
     "sweep": "train configurations × seeds at once: jaxrl sweep AGENT --env ID --grid NAME=A,B [flags]",
     "tune": "search for better settings: jaxrl tune AGENT --env ID [flags]",
+    "pretrain": "learn from data: jaxrl pretrain classify|clone|reconstruct --data DATA [flags]",
     "resume": "go on with a stopped run, sweep or tuning, or train longer: jaxrl resume DIR [--total-steps N]",
     "eval": "evaluate a run's policies greedily: jaxrl eval DIR",
     "plot": "draw learning curves, a run's table of values, a sweep's effects: jaxrl plot DIR...",

@@ -72,6 +72,8 @@ class WatchedOptions(SinkOptions):
     """A callback, as path/file.py:Name or package.module:Name, with arguments if it takes some: Name(3); repeat for more."""
     stop_at_return: float | None = None
     """Stop once an evaluation (--eval-every), averaged over seeds, reaches this return."""
+    patience: Annotated[int, NonNegative] = 0
+    """Stop after so many evaluations (--eval-every) in a row without a better one; 0 = never."""
     keep_best: bool = False
     """Keep each seed's policy of its best evaluation (--eval-every) too."""
 

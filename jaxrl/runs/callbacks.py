@@ -18,7 +18,7 @@ from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.types import PyTree
 from jaxrl.experiment import lookup
 from jaxrl.runs.checkpoint import Checkpoints, to_host
-from jaxrl.runs.metrics import Row, plain, rows_of
+from jaxrl.runs.metrics import METRICS, Row, plain, read, rows_of
 
 Training = Any  # runs.driver.Training, which tells callbacks and so cannot be imported here
 
@@ -121,6 +121,40 @@ class StopAtReturn(RowCallback):
             event.stop(f"return {mean:.6g} >= {self.value:g}")
 
 
+class StopEarly(RowCallback):
+    """Stops once `patience` greedy evaluations in a row, each averaged over all members, were no better than the best before.
+
+    Needs evaluations (`eval_every`). A run that is gone on with counts those that its metrics.jsonl has.
+    """
+
+    needs_evaluations = True
+
+    def __init__(self, patience: int) -> None:
+        self.patience = int(patience)
+        if self.patience < 1:
+            raise InputError(f"patience = {patience} must be >= 1")
+
+    def start(self, training: Training) -> None:
+        """Look at the evaluations of an earlier process."""
+        self.best, self.waited = -np.inf, 0
+        path = training.wave.path and training.wave.path / METRICS
+        if path and training.done:
+            rows = [row for row in read(path) if row["env_steps"] <= training.env_steps and "eval_return" in row]
+            for steps in sorted({row["env_steps"] for row in rows}):
+                self._see(np.mean([row["eval_return"] for row in rows if row["env_steps"] == steps]))
+
+    def update(self, event: Event) -> None:
+        """Look at the newest evaluation."""
+        if event.evaluation:
+            self._see(np.mean(event.evaluation["eval_return"]))
+            if self.waited >= self.patience:
+                event.stop(f"no better than {self.best:.6g} in {self.patience} evaluations")
+
+    def _see(self, mean: Any) -> None:
+        better = mean > self.best
+        self.best, self.waited = (float(mean), 0) if better else (self.best, self.waited + 1)
+
+
 class Listener:
     """A callback, and the chunks that it was not told of yet. Methods that it lacks are `Callback`'s.
 
@@ -181,7 +215,7 @@ def _where(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
 
-BUILT_IN: dict[str, Callable[..., Any]] = {"stop_at_return": StopAtReturn, "keep_best": KeepBest}
+BUILT_IN: dict[str, Callable[..., Any]] = {"stop_at_return": StopAtReturn, "stop_early": StopEarly, "keep_best": KeepBest}
 METHODS = ("start", "update", "leave", "finish")
 BEST = "best"  # the folder of KeepBest
 

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrl.core import safetensors
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.experiment import initial
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.initial import Row
-from jaxrl.networks import leaves
+from jaxrl.networks import leaves, resnet
 from jaxrl.runs import directory, documents, snapshot
+from jaxrl.runs.callbacks import BEST
+from jaxrl.runs.checkpoint import Checkpoints
+from jaxrl.runs.documents import CONFIG
 
 
 class Source(NamedTuple):
@@ -29,7 +33,7 @@ class Source(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def read(where: str) -> Source:
-    """The leaves of DIR, of DIR:PART (those under PART alone, without it), or of FILE.safetensors.
+    """The leaves of DIR or DIR/best, of DIR:PART (those under PART alone, without it), or of FILE.safetensors.
 
     Raises InputError where nothing can be read there.
     """
@@ -119,19 +123,31 @@ def _parted(where: str) -> tuple[Path, str]:
 
 
 def _of_directory(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    kind = documents.kind_of(path)
+    """The leaves of a run as they are, or of DIR/best as keep_best kept them; and the run's Config."""
+    best = path.name == BEST and (path.parent / CONFIG).is_file()
+    home = path.parent if best else path
+    kind = documents.kind_of(home)
     if kind not in ("run", "wave", "population"):
         raise InputError(f"init_from {path} is a {kind}, of several configurations: give a run, or one wave of it")
-    wave = directory.read_wave(path)
+    wave = directory.read_wave(home)
     trainer = wave.experiment.trainer()
-    found = snapshot.restore(wave, trainer, same_settings=kind != "population")
-    if found is None:
-        raise InputError(f"init_from {path} has no checkpoint yet")
     if trainer.agent.params is None:
         raise InputError(f"init_from {path}: its agent does not say what its parameters are (Agent.params)")
-    params = leaves.named(trainer.agent.params(found.states.agent))
+    if best:
+        found = Checkpoints(path).restore(wave.template(trainer))
+    else:
+        found = snapshot.restore(wave, trainer, same_settings=kind != "population")
+    if found is None:
+        raise InputError(f"init_from {path} has no checkpoint yet")
+    params = leaves.named(trainer.agent.params(found[0].agent))
     return {name: np.asarray(x) for name, x in params.items()}, vars(wave.experiment.config)
 
 
 def _of_file(path: Path) -> dict[str, np.ndarray]:
-    raise InputError(f"init_from {path}: safetensors files cannot be read yet")
+    """The arrays of a safetensors file: of torchvision's resnet18 by the names they have here, else by their own."""
+    arrays = safetensors.read(path)
+    if any(name.startswith(".agent") for name in arrays):
+        raise InputError(f"init_from {path} is a checkpoint of jaxrl: give the directory of its run")
+    if resnet.is_torchvision(list(arrays)):
+        return {f"torso/ResNet18_0/{name}": x for name, x in resnet.from_torchvision(arrays).items()}
+    return {name.replace(".", "/"): x for name, x in arrays.items()}

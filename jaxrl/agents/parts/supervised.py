@@ -74,7 +74,7 @@ def spaces(spec: EnvSpec, agent: str) -> tuple[Space, Space]:
     space = spec.observation_space
     if not isinstance(space, Product) or tuple(sorted(space.names or ())) != PARTS:
         raise InputError(f"agent {agent!r} learns from examples: give --env dataset:PATH (jaxrl pretrain); not {spec}")
-    parts = dict(zip(space.names, space.spaces, strict=True))  # type: ignore[arg-type]
+    parts = dict(zip(space.names, space.spaces, strict=True))
     return parts["input"], parts["target"]
 
 

@@ -1,0 +1,59 @@
+"""`jaxrl pretrain`: `jaxrl train` of an agent that learns from examples, in the environment that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxrl.cli import flags, train
+from jaxrl.core.errors import InputError, unknown
+from jaxrl.experiment.experiment import DEFAULT_TOTAL_STEPS
+from jaxrl.networks.torsos import CORES
+
+KINDS = {
+    "classify": "labels of images, or recorded integer actions",
+    "clone": "what to do, from recorded actions of any space",
+    "reconstruct": "the observation itself: an autoencoder",
+}
+EVALUATIONS, PATIENCE = 20, 5  # of a training by default: it stops early and keeps its best policy
+
+
+def main(args: Sequence[str]) -> int:
+    """Learn from data; all flags are those of `jaxrl train`, with --data in place of --env."""
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: jaxrl pretrain KIND --data DATA [flags of jaxrl train]. What is learnt:")
+        print("\n".join(f"  {kind:12}{what}" for kind, what in KINDS.items()))
+        print("DATA: what jaxrl record wrote, a folder of .npz with images and labels, or digits")
+        return 0
+    kind, words = args[0], list(args[1:])
+    if kind not in KINDS:
+        raise unknown("kind of pretrain", kind, KINDS)
+    if {"-h", "--help"} & set(words):
+        return train.main([kind, "--help"])
+    return train.main([kind, *_of_data(kind, words), *_defaults(words)])
+
+
+def _of_data(kind: str, words: list[str]) -> list[str]:
+    """The flags with the environment of --data."""
+    data = flags.peek(words, "--data")
+    if not data:
+        raise InputError(f"jaxrl pretrain {kind} needs --data: a folder, or digits")
+    if flags.peek(words, "--env"):
+        raise InputError("--env and --data: jaxrl pretrain learns from --data alone")
+    rest = [word for i, word in enumerate(words) if word != "--data" and (i == 0 or words[i - 1] != "--data")]
+    found = ["--env", f"dataset:{data}", *(word for word in rest if not word.startswith("--data="))]
+    if kind == "reconstruct":
+        found += ["--env-kwarg", "target=observation"]
+    if flags.peek(words, "--torso") in CORES:
+        found += ["--env-kwarg", "sequences=true"]
+    return found
+
+
+def _defaults(words: list[str]) -> list[str]:
+    """Evaluations on the validation split, by which training stops early and the best is kept."""
+    found = []
+    if not flags.peek(words, "--eval-every"):
+        steps = float(flags.peek(words, "--total-steps") or DEFAULT_TOTAL_STEPS)
+        found += ["--eval-every", str(max(int(steps) // EVALUATIONS, 1))]
+    if not flags.peek(words, "--patience"):
+        found += ["--patience", str(PATIENCE)]
+    return found if "--keep-best" in words else [*found, "--keep-best"]
