@@ -122,7 +122,7 @@ class StopAtReturn(RowCallback):
 
 
 class StopEarly(RowCallback):
-    """Stops once `patience` greedy evaluations in a row, each averaged over all members, were no better than the best before.
+    """Stops once `patience` greedy evaluations in a row, averaged over all members, were no better than the best before.
 
     Needs evaluations (`eval_every`). A run that is gone on with counts those that its metrics.jsonl has.
     """
