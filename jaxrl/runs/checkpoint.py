@@ -25,9 +25,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrl.core import durable
 from jaxrl.core.errors import InputError
 from jaxrl.core.types import PyTree
-from jaxrl.runs import durable
 
 KEEP = 2  # one to fall back to
 SUFFIX = ".safetensors"
