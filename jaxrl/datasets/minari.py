@@ -71,7 +71,7 @@ def write(folder: Path, info: Info, episodes: Iterable[Episode]) -> dict[str, An
     with durable.written(folder / FILE) as out:
         out.write(buffer.getvalue())
     with durable.written(folder / METADATA) as out:
-        out.write((json.dumps(_metadata(info, steps, len(returns)), indent=2) + "\n").encode())
+        out.write((json.dumps(_metadata(info, steps, len(returns)), indent=2, default=str) + "\n").encode())
     return {"steps": steps, "episodes": len(returns), "mean_return": float(np.mean(returns))}
 
 
@@ -80,7 +80,7 @@ def _metadata(info: Info, steps: int, episodes: int) -> dict[str, Any]:
     return {
         "dataset_id": f"jaxrl/{''.join(c if c.isalnum() else '-' for c in info.env)}-v0",
         "data_format": "hdf5",
-        "minari_version": ">=0.5",
+        "minari_version": "0.5.0",
         "algorithm_name": info.agent,
         "total_steps": steps,
         "total_episodes": episodes,

@@ -62,7 +62,11 @@ def write(folder: Path, info: Info, episodes: Iterable[Episode]) -> dict[str, An
         raise InputError(f"{folder}: there are no episodes to write")
     total = {name: sum(shard[name] for shard in listed) for name in ("steps", "episodes")}
     with durable.written(folder / INDEX) as file:
-        file.write((json.dumps({"dataset": FORMAT, **described(info), **total, "shards": listed}, indent=2) + "\n").encode())
+        file.write(
+            (
+                json.dumps({"dataset": FORMAT, **described(info), **total, "shards": listed}, indent=2, default=str) + "\n"
+            ).encode()
+        )
     for path in folder.iterdir():  # of what was there before
         if is_shard(path.name) and path.name not in {shard["file"] for shard in listed}:
             path.unlink()

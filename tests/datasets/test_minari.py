@@ -97,3 +97,15 @@ def test_damage_is_one_line(h5py, tmp_path):
         with pytest.raises(InputError, match=said) as error:
             datasets.read(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_minari_itself_reads_what_we_write(h5py, tmp_path):
+    library = pytest.importorskip("minari")
+    data = recorded.mixed([4, 1, 3])
+    datasets.write(tmp_path, data, format="minari")
+    found = library.MinariDataset(tmp_path / "data")
+    assert (found.total_steps, found.total_episodes) == (8, 3)
+    for ours, theirs in zip(data.episodes(), found, strict=True):
+        np.testing.assert_array_equal(theirs.observations["place"][1], ours.obs["place"][1])
+        np.testing.assert_array_equal(theirs.actions["push"], ours.action["push"])
+        np.testing.assert_array_equal(theirs.rewards, ours.reward)
