@@ -19,7 +19,7 @@ import numpy as np
 from jaxrl.core.settings import check
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
-from jaxrl.datasets.images import digits
+from jaxrl.datasets.image_sets import digits
 
 LEVELS = 16  # a pixel counts the dark ones among 4 × 4 bits
 Split = Literal["all", "train", "test"]

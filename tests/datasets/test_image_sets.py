@@ -1,4 +1,4 @@
-"""datasets/images.py: digits and folders of images, split alike for every label."""
+"""datasets/image_sets.py: digits and folders of images, split alike for every label."""
 
 import numpy as np
 import pytest
