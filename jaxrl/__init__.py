@@ -8,7 +8,8 @@ jaxrl.evaluate(trainer, state, jax.random.key(1)).returns.mean()
 
 import importlib.metadata
 
-from jaxrl.api import check_agent, check_env, load, policy, sweep, train, tune
+from jaxrl import datasets
+from jaxrl.api import check_agent, check_env, load, policy, record, sweep, train, tune
 from jaxrl.core.evaluation import Evaluation, evaluate
 from jaxrl.core.loop import Trainer
 from jaxrl.core.means import Mean
@@ -51,12 +52,14 @@ __all__ = [
     "check_agent",
     "check_env",
     "configure",
+    "datasets",
     "evaluate",
     "hyperparameters",
     "load",
     "make_trainer",
     "member",
     "policy",
+    "record",
     "sweep",
     "train",
     "tune",

@@ -10,8 +10,11 @@ from typing import Any, Literal, cast
 
 from jaxrl.core import trees
 from jaxrl.core.errors import InputError, unknown
+from jaxrl.core.loop import Trainer
 from jaxrl.core.policy import Policy
 from jaxrl.core.settings import check
+from jaxrl.core.types import TrainState
+from jaxrl.datasets.files import Format
 from jaxrl.experiment import contract, search_space
 from jaxrl.experiment.contract import Report
 from jaxrl.experiment.experiment import Experiment, experiment_of
@@ -21,6 +24,7 @@ from jaxrl.sweeps import plan as plans
 from jaxrl.sweeps import reading
 from jaxrl.sweeps.result import RunResult, SweepResult
 from jaxrl.sweeps.waves import Options
+from jaxrl.transfer import record as recording
 from jaxrl.tuning import directory as tunings
 
 
@@ -159,18 +163,41 @@ def policy(source: Any, *, greedy: bool = True, member: int = 0, seed: int = 0) 
     (trainer, state), the state of one member. greedy: the evaluation policy, else the behaviour policy, whose draws follow
     from `seed`. Raises ValueError.
     """
+    return Policy(
+        *_one_member(load(source) if isinstance(source, str | PathLike) else source, member), greedy=greedy, seed=seed
+    )
+
+
+def record(
+    source: Any,
+    *,
+    out: str | PathLike[str],
+    steps: int | None = None,
+    episodes: int | None = None,
+    policy: str = "greedy",
+    member: int = 0,
+    seed: int = 0,
+    format: Format = "npz",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Record whole episodes of a trained policy as a dataset: {"out", "steps", "episodes", "mean_return"} of it.
+
+    source, member: as in `policy`. out: the dataset's folder, new or empty, which `jaxrl.datasets.read` reads. steps: at
+    least so many, up to the end of an episode; or episodes: exactly so many. policy: "greedy", the evaluation policy;
+    "behaviour", as at the end of training; "epsilon=0.1", greedy but for a tenth of the actions, drawn at random. seed: the
+    same gives the same bytes. format: "npz", or "minari" (extra: minari). overwrite: replace a dataset that lies there.
+
+    Raises ValueError before anything is written.
+    """
+    recording.check_settings(steps, episodes, policy)
     found = load(source) if isinstance(source, str | PathLike) else source
+    trainer, state = _one_member(found, member)
+    known: dict[str, Any] = {}
     if not isinstance(found, tuple):
-        if not hasattr(found, "agent"):
-            raise InputError(f"a policy is made of a directory, a result or (trainer, state), not {type(source).__name__}")
-        trainer, states = found
-        members = len(states.iteration)
-        if not 0 <= member < members:
-            raise InputError(f"member = {member} is out of range: {source!r} has {members}")
-        found = trainer, trees.member(states, member)
-    if len(found) != 2:
-        raise InputError("a policy is made of a directory, a result or (trainer, state)")
-    return Policy(*found, greedy=greedy, seed=seed)
+        experiment = found.plan.base if isinstance(found, SweepResult) else found.wave.experiment
+        known = {"experiment": experiment, "trained": (found.seeds[member],)}
+    asked: dict[str, Any] = {"steps": steps, "episodes": episodes, "policy": policy, "seed": seed}
+    return recording.record(trainer, state, Path(out), **asked, format=format, overwrite=overwrite, **known)
 
 
 def check_env(
@@ -199,6 +226,22 @@ def check_agent(
     Raises ValueError for the first fault, as `check_env` does.
     """
     return Report("agent", tuple(contract.agent_lines(agent, env, config, hparams, env_kwargs)))
+
+
+def _one_member(found: Any, member: int) -> tuple[Trainer, TrainState]:
+    """The trainer and the state of one member of a result; or (trainer, state) itself. Raises InputError."""
+    words = "a policy is made of a directory, a result or (trainer, state)"
+    if not isinstance(found, tuple):
+        if not hasattr(found, "agent"):
+            raise InputError(f"{words}, not {type(found).__name__}")
+        trainer, states = found
+        members = len(states.iteration)
+        if not 0 <= member < members:
+            raise InputError(f"member = {member} is out of range: {found!r} has {members}")
+        return trainer, trees.member(states, member)
+    if len(found) != 2:
+        raise InputError(words)
+    return found
 
 
 def _experiment(what: str, experiment: Any, env: Any, kwargs: Mapping[str, Any], more: Sequence[str] = ()) -> Experiment:

@@ -45,7 +45,8 @@ def _lines(what: str, name: str | None) -> Iterator[str]:
         yield f"{'gymnasium:ID':26}any registered Gymnasium environment, simulated on the host"
         yield f"{'ale:GAME':26}Atari 2600, as ale:Pong, simulated on the host (extra: ale)"
         yield f"{'envpool:ID':26}EnvPool's, as envpool:HalfCheetah-v5, simulated on the host (extra: envpool)"
-        for library in (name for name, folder in lookup.LIBRARIES.items() if folder == "adapters"):
+        yield f"{'dataset:PATH':26}recorded episodes or images, to learn from with targets (jaxrl record)"
+        for library in (name for name, folder in lookup.LIBRARIES.items() if folder == "adapters" and name != "dataset"):
             yield f"{library + ':ID':26}of another JAX library (extra: {library})"
 
 

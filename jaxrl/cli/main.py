@@ -22,6 +22,7 @@ COMMANDS = {
     "pretrain": "learn from data: jaxrl pretrain classify|clone|reconstruct --data DATA [flags]",
     "resume": "go on with a stopped run, sweep or tuning, or train longer: jaxrl resume DIR [--total-steps N]",
     "eval": "evaluate a run's policies greedily: jaxrl eval DIR",
+    "record": "write episodes of a trained policy as a dataset: jaxrl record DIR --steps N --out DATA",
     "plot": "draw learning curves, a run's table of values, a sweep's effects: jaxrl plot DIR...",
     "report": "write one HTML file about runs and sweeps: jaxrl report DIR... --out report.html",
     "watch": "show how far a run or a sweep is, live, from any shell: jaxrl watch DIR",

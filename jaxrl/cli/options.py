@@ -163,6 +163,34 @@ class EvalOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class RecordOptions:
+    dir: tyro.conf.Positional[Path]
+    """Directory of a run, a sweep or a tuning; of the last two, the best configuration."""
+    out: Path
+    """Folder of the dataset to write, new or empty."""
+    steps: Annotated[int | None, Count] = None
+    """Environment steps to record at least, up to the end of an episode."""
+    episodes: Annotated[int | None, Count] = None
+    """Episodes to record, in place of --steps."""
+    policy: str = "greedy"
+    """greedy, behaviour (as at the end of training), or epsilon=0.1: greedy but for a tenth of the actions."""
+    member: Annotated[int, NonNegative] = 0
+    """Whose policy: the first trained seed, the second, ..."""
+    seed: Annotated[int, Range(low=0, high=MAX_SEED - 1)] = 0
+    """Of the recording: the same gives the same bytes."""
+    format: Literal["npz", "minari"] = "npz"
+    """npz: jaxrl's own; minari: Minari's HDF5 (extra: minari)."""
+    best: bool = False
+    """The policies that --keep-best kept, instead of the last ones."""
+    anyway: bool = False
+    """Although an own file has changed since."""
+    overwrite: bool = False
+    """Replace a dataset that lies in --out."""
+    json: bool = False
+    """Print the result as one JSON object on the last line."""
+
+
+@dataclasses.dataclass(frozen=True)
 class PlotOptions:
     dirs: tyro.conf.Positional[tuple[Path, ...]]
     """Directories of runs, sweeps, waves and tunings; of several, each shows its best configuration."""

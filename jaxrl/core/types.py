@@ -70,6 +70,7 @@ class EnvSpec:
     grid: of a grid world; None of anything else.
     stack: how observations follow from frames, of which replay then stores each once; None where they do not.
     scores: what returns are compared with; None where nothing is known.
+    splits: (params, "train" | "validation" | "test") -> params whose episodes are of that part; None without parts.
     """
 
     id: str
@@ -80,6 +81,7 @@ class EnvSpec:
     grid: Grid | None = None
     stack: Stack | None = None
     scores: Scores | None = None
+    splits: Callable[[PyTree, str], PyTree] | None = None
 
     def __str__(self) -> str:
         return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"

@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core.errors import InputError
 from jaxrl.core.settings import check
 from jaxrl.core.spaces import Box, Discrete
 from jaxrl.core.types import Env, EnvSpec, EnvStep, Key
+from jaxrl.datasets.image_sets import digits
 
 LEVELS = 16  # a pixel counts the dark ones among 4 × 4 bits
 Split = Literal["all", "train", "test"]
@@ -43,15 +43,11 @@ def load(split: Split = "all") -> tuple[np.ndarray, np.ndarray]:
 
     split: "test" is every fifth image of each label (360), "train" the others (1,437). Raises InputError without the extra.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise InputError("DigitsBandit needs the extra: pip install 'jaxrl[digits]'") from error
-    digits = load_digits()
-    by_label = np.argsort(digits.target, kind="stable")
+    found = digits("DigitsBandit")
+    by_label = np.argsort(found.labels, kind="stable")
     tested = np.arange(len(by_label)) % 5 == 0
     chosen = {"all": by_label, "train": by_label[~tested], "test": by_label[tested]}[split]
-    return digits.images[chosen, :, :, None].astype(np.uint8), digits.target[chosen].astype(np.int32)
+    return found.images[chosen], found.labels[chosen]
 
 
 def make(split: Split = "all") -> Env:

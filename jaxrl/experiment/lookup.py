@@ -25,7 +25,7 @@ _recorded: ContextVar[Mapping[str, str]] = ContextVar("recorded")
 
 # Whose environments are called library:ID, and the folder of envs/ with the file that knows the library.
 LIBRARIES = dict.fromkeys(("gymnasium", "envpool", "ale"), "host") | dict.fromkeys(
-    ("brax", "playground", "jumanji", "xminigrid"), "adapters"
+    ("brax", "playground", "jumanji", "xminigrid", "dataset"), "adapters"
 )
 
 

@@ -24,11 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import safetensors
+from jaxrl.core import durable, safetensors
 from jaxrl.core.errors import InputError
 from jaxrl.core.safetensors import CODES, METADATA, SUFFIX
 from jaxrl.core.types import PyTree
-from jaxrl.runs import durable
 
 KEEP = 2  # one to fall back to
 NO_DIGEST = "0" * 64

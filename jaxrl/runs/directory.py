@@ -23,13 +23,14 @@ from typing import Any
 
 import jax
 
+from jaxrl.core import durable
 from jaxrl.core.errors import InputError
 from jaxrl.devices import bits, platform
 from jaxrl.devices.layout import Layout
 from jaxrl.experiment import experiment
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.experiment.members import Member
-from jaxrl.runs import documents, durable
+from jaxrl.runs import documents
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.metrics import METRICS, TIMING

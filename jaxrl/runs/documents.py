@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrl.core import durable
 from jaxrl.core.errors import InputError
-from jaxrl.runs import durable
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 FORMAT = 3

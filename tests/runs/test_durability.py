@@ -7,8 +7,9 @@ import os
 import numpy as np
 import pytest
 
+from jaxrl.core import durable
 from jaxrl.core.errors import InputError
-from jaxrl.runs import documents, driver, durable
+from jaxrl.runs import documents, driver
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps.waves import Options

@@ -1,0 +1,1 @@
+"""What goes from one training to another: recorded episodes of a trained policy."""
