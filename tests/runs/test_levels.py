@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jaxrl
+from benchmarks.harness import browser
 from jaxrl.cli import main as cli
 from jaxrl.cli import output
 from jaxrl.show.report import contents, sources
@@ -124,3 +125,17 @@ def test_tunings_choose_by_validation_levels():
     levels = found.rounds.hparams["level"][-1]
     assert found.best_member == np.abs(levels - 4).argmin() != np.abs(levels - 2).argmin()
     assert found.value == pytest.approx(-((levels[found.best_member] - 2) ** 2), rel=1e-4)
+
+
+def test_the_page_draws_a_bar_for_each_split(swept, tmp_path):
+    if not browser.available():
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    assert cli.main(["report", str(swept[1]), "--out", str(tmp_path / "r.html")]) == 0
+    script = "return document.getElementById('level-chart').data.map((t) => [t.name, t.y])"
+    with browser.opened(tmp_path / "r.html") as driver:
+        drawn = dict(driver.execute_script(script))
+        rows = [row.text for row in driver.find_elements("css selector", "#level-table tbody tr")]
+        assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    best_in_test = sorted(LEVELS, key=lambda level: -by_hand(level)["test"])
+    assert drawn == {split: pytest.approx([by_hand(level)[split] for level in best_in_test], rel=1e-4) for split in TARGETS}
+    assert len(rows) == 3 and "level=9" in rows[-1] and "13.0" in rows[-1]
