@@ -24,6 +24,16 @@ def level_env() -> Env:
     return Env(EnvSpec("Level", Box((1,)), Box((1,), -100.0, 100.0)), {"target": jnp.float32(3)}, reset, step)
 
 
+def split_env() -> Env:
+    """The same with levels: the target of validation is 1 higher than that of training, of the test 1 lower."""
+
+    def splits(params, split):
+        return {"target": params["target"] + {"train": 0.0, "validation": 1.0, "test": -1.0}[split]}
+
+    env = level_env()
+    return env._replace(spec=dataclasses.replace(env.spec, id="SplitLevel", splits=splits))
+
+
 class Level:
     """Acts its hyper-parameter `level`, times `scale`, and learns nothing; its loss is NaN where `level` exceeds 50."""
 

@@ -23,10 +23,15 @@ def main(args: Sequence[str]) -> int:
     platform.configure(1)
     import jax
 
-    from jaxrl.core import evaluation, loop, trees
+    from jaxrl.core import checks, evaluation, loop, trees
     from jaxrl.show import render, value_map
 
     trainer, states, names, config = _policies(options)
+    spec = trainer.env.spec
+    split = options.split or ("test" if spec.splits else None)
+    if split:
+        params = jax.vmap(lambda member: checks.levels(spec, member, split))(states.env_params)
+        states = states._replace(env_params=params)
 
     def one(state: Any) -> Any:
         return evaluation.evaluate(trainer, state, loop.stream(state.key, loop.EVALUATE, 0), options.episodes)
@@ -38,20 +43,21 @@ def main(args: Sequence[str]) -> int:
         print(f"gif     {options.gif}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         values = {name: x.tolist() for name, x in result._asdict().items()}
-        which = {} if config is None else {"config": config}
+        which = ({} if config is None else {"config": config}) | ({"split": split} if split else {})
         print(json.dumps({**which, **values, "mean": float(result.returns.mean())}))
         return 0
     if config is not None:
         print(f"configuration {config}")
     table = value_map.q_table(trainer, first)
     if table is not None:
-        print(f"action values of {names[0]}, * greedy\n{value_map.text(trainer.env.spec, table)}")
+        print(f"action values of {names[0]}, * greedy\n{value_map.text(spec, table)}")
     for name, returns, lengths in zip(names, result.returns, result.lengths, strict=True):
         mean, deviation = float(returns.mean()), float(returns.std())
         print(f"{name}: return {readable(mean, deviation)} ± {readable(deviation, mean)}, length {lengths.mean():.1f}")
-    mean, scores = float(result.returns.mean()), trainer.env.spec.scores
+    mean, scores = float(result.returns.mean()), spec.scores
     normalized = f", human-normalised score {readable(scores.normalized(mean))}" if scores else ""
-    print(f"mean return {readable(mean)} over {result.returns.size} episodes{normalized}")
+    of_levels = f" of {split} levels" if split else ""
+    print(f"mean return {readable(mean)} over {result.returns.size} episodes{of_levels}{normalized}")
     return 0
 
 

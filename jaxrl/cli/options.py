@@ -10,6 +10,7 @@ import tyro
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.settings import Count, NonNegative, Range
+from jaxrl.core.types import Split
 from jaxrl.experiment.experiment import MAX_TOTAL_STEPS
 from jaxrl.experiment.members import MAX_SEED
 from jaxrl.tuning.studies import Tuning
@@ -67,7 +68,7 @@ class WatchedOptions(SinkOptions):
     seed: Annotated[int, Range(low=0, high=MAX_SEED - 1)] = 0
     """The first seed; the others follow it."""
     eval_every: Annotated[int, NonNegative] = 0
-    """Environment steps between greedy evaluations in training; 0 = none."""
+    """Environment steps between greedy evaluations in training, on validation levels where there are levels; 0 = none."""
     callback: Repeated = ()
     """A callback, as path/file.py:Name or package.module:Name, with arguments if it takes some: Name(3); repeat for more."""
     stop_at_return: float | None = None
@@ -152,6 +153,8 @@ class EvalOptions:
     """Configuration of a sweep, by its number; default: the best."""
     episodes: Annotated[int, Count] = 128
     """Episodes of each seed."""
+    split: Split | None = None
+    """Levels to play: train, validation or test; default: test, where the environment has levels."""
     best: bool = False
     """The policies that --keep-best kept, instead of the last ones."""
     anyway: bool = False

@@ -48,12 +48,23 @@ def _print_run(summary: dict[str, Any]) -> None:
     )
     if summary.get("human_normalized") is not None:
         print(f"human-normalised score {readable(summary['human_normalized'])}")
+    if "splits" in summary:
+        print(_levels(summary))
     if summary["diverged"]:
         print(f"diverged (something was not finite): seeds {', '.join(map(str, summary['diverged']))}")
     if "stopped" in summary:
         print(f"stopped: {summary['stopped']}")
     _print_pictures(out, {"curve": "curve.png", "values": "values.png", "policy": "policy.gif"})
     print(f"run     {out}")
+
+
+def _levels(summary: dict[str, Any]) -> str:
+    """The returns of the three splits and what lies between the first and the last."""
+    means, gap = {name: found["mean"] for name, found in summary["splits"].items()}, summary["generalization_gap"]
+    of_each = ", ".join(f"{name} {readable(mean, *means.values())}" for name, mean in means.items())
+    mean, low, high = gap["mean"], gap["ci_low"], gap["ci_high"]
+    between = f", 95 % {interval(low, high, mean)}" if low is not None else ""
+    return f"levels: {of_each}; generalisation gap {readable(mean, low, high)}{between}"
 
 
 def _print_sweep(summary: dict[str, Any]) -> None:
@@ -65,16 +76,20 @@ def _print_sweep(summary: dict[str, Any]) -> None:
 
     out = Path(summary["out"])
     returns = np.array(summary["final_return"], float)
-    means, order = returns.mean(1), ranked(returns)
+    splits = {name: np.array(x, float) for name, x in summary.get("splits", {}).items()}
+    means, order = returns.mean(1), ranked(splits.get("validation", returns))
     print(
         f"{summary['agent']} on {summary['env']}: {len(returns)} configurations × {summary['seeds']} seeds; "
         + _pace(summary, returns.size)
     )
-    print(f"{'config':>6} {'return':>10} {'95 % interval':>22}  settings")
+    gaps = (splits["train"] - splits["test"]).mean(1) if splits else None
+    beside = "" if gaps is None else f" {'gap':>8}"
+    print(f"{'config':>6} {'return':>10} {'95 % interval':>22}{beside}  settings")
     for c in order[:SHOWN]:
         low, high = stats.seed_interval(returns[c])
         numbers = f"{readable(means[c], low, high):>10} {interval(low, high, means[c]):>22}"
-        print(f"{c:>6} {numbers}  {search_space.text(summary['configs'][c])}")
+        gap = "" if gaps is None else f" {readable(gaps[c], means[c]):>8}"
+        print(f"{c:>6} {numbers}{gap}  {search_space.text(summary['configs'][c])}")
     if len(order) > SHOWN:
         print(f"and {len(order) - SHOWN} more in {out / 'summary.json'}")
     for c, seed in summary["diverged"]:

@@ -11,16 +11,16 @@ import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl.core import trees
-from jaxrl.core.errors import InputError
+from jaxrl.core.errors import InputError, unknown
 from jaxrl.core.means import Mean
 from jaxrl.core.spaces import Product, Space, clip
-from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, TrainState, VecEnv
+from jaxrl.core.types import Agent, Clock, Env, EnvSpec, EnvStep, Key, Metrics, PyTree, Rollout, Split, TrainState, VecEnv
 
 RESERVED = ("iteration", "config", "seed", "env_steps", "episodes", "episode_return", "episode_length", "diverged")
 WEAK = ((jnp.integer, jnp.number), (jnp.floating, jnp.floating))  # what a weak type may become
@@ -188,6 +188,21 @@ def checked_agent(agent: Agent, spec: EnvSpec) -> Agent:
     act = partial(acted, "act", ("action", "memory", "extras"))
     greedy = partial(acted, "greedy", ("action", "memory"))
     return agent._replace(init=init, memory=memory, act=act, greedy=greedy, learn=learn)
+
+
+def levels(spec: EnvSpec, params: PyTree, split: Split) -> PyTree:
+    """The parameters of a split's levels, as `params` in structure, shapes and dtypes.
+
+    Raises InputError for an unknown split, and where the environment has no levels to tell apart or gives something else.
+    """
+    if split not in get_args(Split):
+        raise unknown("split", split, get_args(Split))
+    if spec.splits is None:
+        raise InputError(f"{spec.id} has no levels to tell apart, so no split {split!r}: its spec.splits is None")
+    what = f"spec.splits of {spec.id}"
+    with explained(what):
+        found = spec.splits(params, split)
+    return fitted(f"{what} gives for {split}", found, params, ": the parameters of other levels keep these")
 
 
 def one_member(state: TrainState) -> None:

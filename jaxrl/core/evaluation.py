@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxrl.core import checks, trees
 from jaxrl.core.batching import everyone
 from jaxrl.core.loop import Trainer
-from jaxrl.core.types import Clock, Episode, Key, PyTree, TrainState, VecEnv
+from jaxrl.core.types import Clock, Episode, Key, PyTree, Split, TrainState, VecEnv
 from jaxrl.core.vectorize import batch_of
 
 SIMULATORS = 32  # on the host, that play at once
@@ -24,19 +24,28 @@ class Evaluation(NamedTuple):
     lengths: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("trainer", "episodes", "greedy", "max_steps"))
+@functools.partial(jax.jit, static_argnames=("trainer", "episodes", "greedy", "max_steps", "split"))
 def evaluate(
-    trainer: Trainer, state: TrainState, key: Key, episodes: int = 128, *, greedy: bool = True, max_steps: int = 100_000
+    trainer: Trainer,
+    state: TrainState,
+    key: Key,
+    episodes: int = 128,
+    *,
+    greedy: bool = True,
+    max_steps: int = 100_000,
+    split: Split | None = None,
 ) -> Evaluation:
     """The first `episodes` episodes of independent environments under the state's policy and environment parameters.
 
     greedy: the evaluation policy, or the behaviour policy as at the end of training. An episode still running after
     `max_steps` is cut there. A VecEnv plays rounds of its own width, simulators on the host rounds of `SIMULATORS`.
+    split: of an environment with levels those to play, "train", "validation" or "test"; None: the parameters as they are.
 
     Every environment contributes its first episode only: taking whichever end first would favour short ones. Raises
-    ValueError for the states of several members.
+    ValueError for the states of several members, and for a split of an environment without levels.
     """
     checks.one_member(state)
+    params = state.env_params if split is None else checks.levels(trainer.env.spec, state.env_params, split)
     host = trainer.env.host if isinstance(trainer.env, VecEnv) else None
     vec = batch_of(trainer.env, min(episodes, SIMULATORS), 0) if host else batch_of(trainer.env, episodes, episodes)
     agent, n = trainer.agent, vec.num_envs
@@ -53,7 +62,7 @@ def evaluate(
         act_key, env_key = jax.random.split(jax.random.fold_in(step_key, t))
         action, memory = act(memory, obs, first, act_key)
         keys = jax.random.split(env_key, n)
-        env_state, obs, pool, out = vec.step(keys, env_state, pool, action, state.env_params)
+        env_state, obs, pool, out = vec.step(keys, env_state, pool, action, params)
         counts = ~ended & out.valid
         episode = episode.after(out.reward, counts)
         first = out.terminated | out.truncated
@@ -62,8 +71,8 @@ def evaluate(
 
     def one_round(key: Key) -> Episode:
         init_key, pool_key, step_key = jax.random.split(key, 3)
-        env_state, obs = vec.init(init_key, state.env_params)
-        pool = vec.prepare(pool_key, state.env_params)
+        env_state, obs = vec.init(init_key, params)
+        pool = vec.prepare(pool_key, params)
         memory, episode = agent.memory(n), Episode.start(n)
         start = (jnp.int32(0), env_state, pool, obs, jnp.ones(n, bool), memory, episode, jnp.zeros(n, bool))
         running = functools.partial(one_step, step_key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ PyTree = Any
 Scalar = jax.Array | float  # a number, traced or not
 Metrics = dict[str, Mean]  # what `learn` reports, by name
 Key = jax.Array
+Split = Literal["train", "validation", "test"]  # which of an environment's levels: to learn from, to choose by, to judge by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,8 @@ class EnvSpec:
     grid: of a grid world; None of anything else.
     stack: how observations follow from frames, of which replay then stores each once; None where they do not.
     scores: what returns are compared with; None where nothing is known.
-    splits: (params, "train" | "validation" | "test") -> params whose episodes are of that part; None without parts.
+    splits: (params, split) -> parameters of the same shapes under which episodes are drawn from that split's levels alone;
+        "train" are those that training sees. None where an environment has no levels to tell apart.
     """
 
     id: str
@@ -81,7 +83,7 @@ class EnvSpec:
     grid: Grid | None = None
     stack: Stack | None = None
     scores: Scores | None = None
-    splits: Callable[[PyTree, str], PyTree] | None = None
+    splits: Callable[[PyTree, Split], PyTree] | None = None
 
     def __str__(self) -> str:
         return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl.core import trees
+from jaxrl.core import checks, trees
 from jaxrl.core.evaluation import Evaluation, evaluate
 from jaxrl.core.loop import EVALUATE, Row, Trainer, stream
-from jaxrl.core.types import Key, PyTree, TrainState
+from jaxrl.core.types import Key, PyTree, Split, TrainState
 from jaxrl.devices.layout import Layout
 
 CHUNK = 512  # iterations of the metrics buffer: what bounds the driver's memory
@@ -60,6 +60,7 @@ class Programs:
         self.trainer, self.layout = trainer, layout
         self.compile_s, self._started = 0.0, False
         self._evaluators: dict[int, Any] = {}
+        self._levels: dict[Split, Any] = {}
 
         def start(arguments: Arguments) -> TrainState:
             return trainer.init(*arguments)
@@ -90,19 +91,38 @@ class Programs:
         held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
         return self.layout.devices * (held + found.temp_size_in_bytes)
 
-    def evaluate(self, state: PyTree, episodes: int, done: int) -> Evaluation:
-        """A greedy evaluation of every member after `done` iterations, on the host: fields [padded, episodes]."""
-        return jax.device_get(self.evaluator(episodes)(state, np.int32(done)))
+    def evaluate(self, state: PyTree, episodes: int, done: int, split: Split | None = None) -> Evaluation:
+        """A greedy evaluation of every member after `done` iterations, on the host: fields [padded, episodes].
 
-    def evaluator(self, episodes: int) -> Any:
-        """(states, done) -> Evaluation, compiled."""
+        split: of an environment with levels; None: on the parameters as they are. Raises ValueError where it has none.
+        """
+        return jax.device_get(self.evaluator(episodes, split)(state, np.int32(done)))
+
+    def evaluator(self, episodes: int, split: Split | None = None) -> Any:
+        """(states, done) -> Evaluation, compiled: one program for every split, which differ in parameters alone."""
         if episodes not in self._evaluators:
 
             def evaluation(s: TrainState, done: jax.Array) -> Evaluation:
                 return evaluate(self.trainer, s, stream(s.key, EVALUATE, done), episodes)
 
             self._evaluators[episodes] = self._compiled(self.layout.map(evaluation))
-        return self._evaluators[episodes]
+        program = self._evaluators[episodes]
+        if split is None:
+            return program
+        elsewhere = self._of_levels(split)
+        return lambda state, done: program(state._replace(env_params=elsewhere(state.env_params)), done)
+
+    def _of_levels(self, split: Split) -> Any:
+        """Every member's environment parameters -> those of the split's levels, compiled."""
+        if split not in self._levels:
+
+            def levels(params: PyTree) -> PyTree:
+                return checks.levels(self.trainer.env.spec, params, split)
+
+            begin, params = time.perf_counter(), self.layout.abstract(self._state.env_params)
+            self._levels[split] = self.layout.map(levels).lower(params).compile()
+            self.compile_s += time.perf_counter() - begin
+        return self._levels[split]
 
     @functools.cached_property
     def _state(self) -> TrainState:

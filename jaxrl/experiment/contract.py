@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxrl.core import checks, trees
 from jaxrl.core.errors import InputError
 from jaxrl.core.loop import Trainer
 from jaxrl.core.spaces import Box, Discrete, MultiDiscrete, Product, Space, check_mask
-from jaxrl.core.types import Clock, Env, PyTree, VecEnv
+from jaxrl.core.types import Clock, Env, EnvSpec, PyTree, Split, VecEnv
 from jaxrl.core.vectorize import batch_of
 from jaxrl.experiment import lookup, registry
 from jaxrl.experiment.experiment import Experiment
@@ -108,7 +108,16 @@ def env_lines(
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
             raise InputError(f"spec.render of {name} gives {frame.dtype}{list(frame.shape)}, expected uint8 [H, W, 3]")
         yield Line(True, f"render: a picture of {frame.shape[1]} × {frame.shape[0]}")
+    yield from _level_lines(spec, params)
     yield from _env_notes(environment, params, start, steps)
+
+
+def _level_lines(spec: EnvSpec, params: PyTree) -> Iterator[Line]:
+    """That the parameters of every split of levels are as `params`, where there are levels."""
+    if spec.splits is not None:
+        for split in get_args(Split):
+            jax.eval_shape(lambda p: checks.levels(spec, p, split), params)  # noqa: B023
+        yield Line(True, f"levels: params of the same shapes for {', '.join(get_args(Split))}")
 
 
 def _random_steps(vec: VecEnv, params: PyTree) -> tuple[PyTree, PyTree, Any]:

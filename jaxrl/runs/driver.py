@@ -11,19 +11,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
 from jaxrl.core import stats, trees
 from jaxrl.core.evaluation import Evaluation
-from jaxrl.core.types import PyTree
+from jaxrl.core.types import PyTree, Split
 from jaxrl.devices.programs import CHUNK, EVAL_EPISODES, FINAL_EPISODES, Arguments, Programs
 from jaxrl.runs import weights
 from jaxrl.runs.callbacks import Chunk, Event, Listener
 from jaxrl.runs.checkpoint import to_host
 from jaxrl.runs.metrics import plain
+from jaxrl.runs.returns import gap_of, stats_of
 from jaxrl.runs.snapshot import Snapshot
 from jaxrl.runs.wave import Wave
 
@@ -179,13 +180,25 @@ class Training:
         states, host = self.wave.layout.unpad(to_host(self.states)), self.trainer.vec.host
         return states._replace(env=host.stored(states.env)) if host else states
 
-    def evaluate(self, episodes: int = FINAL_EPISODES) -> Evaluation:
-        """A greedy evaluation of the members as they stand, on the host: fields [members, episodes]."""
-        return self.wave.layout.unpad(self.programs.evaluate(self.states, episodes, self.done))
+    @property
+    def validation(self) -> Split | None:
+        """The levels by which anything is chosen: "validation" where the environment has levels, else None."""
+        return "validation" if self.trainer.env.spec.splits else None
+
+    def evaluate(self, episodes: int = FINAL_EPISODES, split: Split | None = None) -> Evaluation:
+        """A greedy evaluation of the members as they stand, on the host: fields [members, episodes].
+
+        split: of an environment with levels those to play; None: its parameters as they are. Raises ValueError.
+        """
+        return self.wave.layout.unpad(self.programs.evaluate(self.states, episodes, self.done, split))
 
     def conclude(self) -> dict[str, Any]:
-        """The final evaluation and what summary.json says; callbacks are told of it."""
-        result = self.evaluate()
+        """The final evaluation and what summary.json says; callbacks are told of it.
+
+        Where the environment has levels each split is evaluated; what is called final is of those of the test.
+        """
+        of_splits = {split: self.evaluate(split=split) for split in get_args(Split)} if self.validation else {}
+        result = of_splits["test"] if of_splits else self.evaluate()
         per_seed, scores = np.mean(result.returns, -1), self.trainer.env.spec.scores
         summary = {
             "agent": self.wave.experiment.agent,
@@ -193,6 +206,7 @@ class Training:
             "seeds": len(self.wave.members),
             "env_steps": self.env_steps * len(self.wave.members),
             "final_return": stats_of(per_seed),
+            **gap_of({split: np.mean(found.returns, -1) for split, found in of_splits.items()}),
             **({"human_normalized": plain(scores.normalized(per_seed.mean()))} if scores else {}),
             "per_seed_interval": [plain(stats.bootstrap_interval(x)) for x in result.returns],
             "diverged": [m.name for m, lost in zip(self.wave.members, self.diverged, strict=True) if lost],
@@ -254,9 +268,9 @@ class Training:
     def _evaluated(self) -> tuple[dict[str, np.ndarray], float]:
         """Means over a greedy evaluation's episodes, each [members], and its seconds, without compiling."""
         jax.block_until_ready(self.states)
-        self.programs.evaluator(EVAL_EPISODES)
+        self.programs.evaluator(EVAL_EPISODES, self.validation)
         begin = time.perf_counter()
-        result = self.evaluate(EVAL_EPISODES)
+        result = self.evaluate(EVAL_EPISODES, self.validation)
         seconds = time.perf_counter() - begin
         self.eval_s += seconds
         self._pace.resume()
@@ -280,14 +294,6 @@ class Training:
 
 def _no_state() -> PyTree:
     raise RuntimeError("the state is given away by now: let the callback's `wants_state` ask for it, or set `every`")
-
-
-def stats_of(per_seed: np.ndarray) -> dict[str, Any]:
-    """Mean, interquartile mean and 95 % interval of final returns [seeds]; None where a diverged seed leaves no number."""
-    with np.errstate(invalid="ignore"):  # infinities of both signs
-        low, high = stats.seed_interval(per_seed)
-        numbers = {"mean": per_seed.mean(), "iqm": stats.iqm(per_seed), "ci_low": low, "ci_high": high, "per_seed": per_seed}
-    return {name: plain(x) for name, x in numbers.items()}
 
 
 class Pace:

@@ -19,7 +19,8 @@ Result = RunResult | SweepResult
 class Configuration(NamedTuple):
     """One of a run, a sweep, a wave or a population (of which every member is one). S seeds, I iterations.
 
-    number: as members name it. metrics: {name: [S, I]}. final_return: float [S]. diverged: bool [S].
+    number: as members name it. metrics: {name: [S, I]}. final_return: float [S]. diverged: bool [S]. splits: {name: [S]},
+    the final returns by split of an environment with levels.
     agent: the trained policy of the i-th seed, `trainer, state`.
     """
 
@@ -30,6 +31,7 @@ class Configuration(NamedTuple):
     final_return: np.ndarray
     diverged: np.ndarray
     agent: Callable[[int], Any]
+    splits: dict[str, np.ndarray]
 
 
 def of(result: Result) -> list[Configuration]:
@@ -47,7 +49,8 @@ def _swept(result: SweepResult, config: int) -> Configuration:
     length = int(np.argmax(steps == steps[-1])) + 1
     metrics = {name: x[config, :, :length] for name, x in result.metrics.items()}
     setting, final, lost = result.configs[config], result.final_return[config], np.asarray(result.diverged)[config]
-    return Configuration(config, setting, result.seeds, metrics, final, lost, lambda i: result.agent(config, i))
+    splits = {name: x[config] for name, x in result.splits.items()}
+    return Configuration(config, setting, result.seeds, metrics, final, lost, lambda i: result.agent(config, i), splits)
 
 
 def _member_rows(result: RunResult, number: int, rows: list[int]) -> Configuration:
@@ -57,7 +60,8 @@ def _member_rows(result: RunResult, number: int, rows: list[int]) -> Configurati
         setting = {"member": number, **{name: float(x[-1, number]) for name, x in result.rounds.hparams.items()}}
     metrics = {name: x[rows] for name, x in result.metrics.items()}
     seeds, final, lost = [result.seeds[row] for row in rows], result.final_return[rows], result.diverged[rows]
-    return Configuration(number, setting, seeds, metrics, final, lost, lambda i: result.agent(rows[i]))
+    splits = {name: x[rows] for name, x in result.splits.items()}
+    return Configuration(number, setting, seeds, metrics, final, lost, lambda i: result.agent(rows[i]), splits)
 
 
 def by_return(configurations: Sequence[Configuration]) -> list[int]:

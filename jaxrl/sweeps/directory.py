@@ -213,6 +213,7 @@ def _summary(result: SweepResult, folder: Path) -> dict[str, Any]:
         "env_steps": steps,
         "programs": plan.programs,
         "final_return": metrics.plain(result.final_return),
+        **({"splits": {name: metrics.plain(x) for name, x in result.splits.items()}} if result.splits else {}),
         "diverged": [[int(c), result.seeds[s]] for c, s in np.argwhere(result.diverged)],
         "compile_s": round(result.compile_s, 3),
         "run_s": round(result.run_s, 6),

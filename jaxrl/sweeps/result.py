@@ -28,7 +28,9 @@ class RunResult:
     """What members trained side by side gave: the seeds of a run, a wave of a sweep, or a population.
 
     M members, I iterations. metrics: {name: [M, I]}. final_return: greedy evaluation after training, mean of 64 episodes,
-    float [M]; NaN before training is finished. diverged: whether something was not finite at some time, bool [M].
+    float [M]; NaN before training is finished. splits: where the environment has levels, the same by "train", "validation"
+    and "test", the last of which final_return is; else {}.
+    diverged: whether something was not finite at some time, bool [M].
     seeds: of the members. summary: what summary.json says. plan: of a run; None of what is a part of something larger.
     Unpacks as `trainer, states`, leaves [M, ...].
     """
@@ -47,6 +49,7 @@ class RunResult:
         self._host_states = host_states
         self.seeds = [member.seed for member in wave.members]
         self.final_return = _returns(wave, summary)
+        self.splits = {split: _returns(wave, summary["splits"], split) for split in summary.get("splits", {})}
         self.diverged: np.ndarray = np.asarray(table["diverged"].any(-1))
         self.compile_s, self.run_s = summary.get("compile_s", 0.0), summary.get("run_s", 0.0)
 
@@ -98,12 +101,12 @@ class RunResult:
         return columns | {"diverged": self.diverged.tolist()}
 
 
-def _returns(wave: Wave, summary: dict[str, Any]) -> np.ndarray:
-    """final_return of a wave's summary, float [members]; NaN where there is none yet. Raises ValueError."""
-    listed = summary["final_return"].get("per_seed") if summary else [None] * len(wave.members)
+def _returns(wave: Wave, summary: dict[str, Any], name: str = "final_return") -> np.ndarray:
+    """A return of a wave's summary, float [members]; NaN where there is none yet. Raises ValueError."""
+    listed = summary[name].get("per_seed") if summary else [None] * len(wave.members)
     numbers = isinstance(listed, list) and all(x is None or isinstance(x, int | float) for x in listed)
     if not numbers or len(listed) != len(wave.members):
-        raise InputError(f"{wave.path}/{SUMMARY} is damaged: final_return is not one number for each member")
+        raise InputError(f"{wave.path}/{SUMMARY} is damaged: {name} is not one number for each member")
     return np.array([np.nan if x is None else x for x in listed], float)
 
 
@@ -148,6 +151,7 @@ class SweepResult:
     plan: what was trained. waves: the same, as it was trained. configs: the varied settings of each configuration.
     metrics: {name: [C, S, I]}; where a configuration has fewer iterations, floats are NaN, counts 0, and `env_steps` stays.
     final_return: greedy evaluation after training, mean of 64 episodes, float [C, S]; NaN of what is not finished.
+    splits: the same by split, as of a RunResult; {} where not all is finished.
     diverged: whether something was not finite at some time, bool [C, S]. compile_s, run_s: seconds.
     Unpacks as `trainer, states`: those of the best configuration, leaves [S, ...].
     """
@@ -159,6 +163,8 @@ class SweepResult:
         where = {(m.config or 0, m.seed): (found, i) for found in waves for i, m in enumerate(found.wave.members)}
         self._members = [[where[c, seed] for seed in self.seeds] for c in range(len(self.configs))]
         self.final_return = np.array([[found.final_return[i] for found, i in row] for row in self._members])
+        names = [name for name in waves[0].splits if all(name in found.splits for found in waves)]
+        self.splits = {x: np.array([[found.splits[x][i] for found, i in row] for row in self._members]) for x in names}
         self.metrics = self._gathered()
         self.diverged: np.ndarray = np.asarray(self.metrics["diverged"].any(-1))
 
@@ -182,8 +188,11 @@ class SweepResult:
         return found[0][0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *(state for _, state in found))
 
     def best(self) -> int:
-        """The configuration of the highest mean final return; one with a return that is no finite number comes last."""
-        return ranked(self.final_return)[0]
+        """The configuration of the highest mean final return; one with a return that is no finite number comes last.
+
+        Where the environment has levels that is on those for validation: a choice by those of the test would flatter it.
+        """
+        return ranked(self.splits.get("validation", self.final_return))[0]
 
     def interval(self, i: int) -> stats.Interval:
         """The 95 % bootstrap interval of configuration i's mean final return over seeds; NaN of two or fewer."""

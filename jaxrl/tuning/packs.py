@@ -75,8 +75,11 @@ class Pack:
         self.trainer = self.training.trainer
 
     def scores(self) -> np.ndarray:
-        """A greedy evaluation of each trial, mean over episodes and seeds, float [trials]; NaN where a seed diverged."""
-        returns = self.training.evaluate().returns.mean(1)
+        """A greedy evaluation of each trial, mean over episodes and seeds, float [trials]; NaN where a seed diverged.
+
+        On validation levels, where the environment has levels.
+        """
+        returns = self.training.evaluate(split=self.training.validation).returns.mean(1)
         of_members = np.where(self.training.diverged, np.nan, returns)
         return of_members.reshape(len(self.trials), self._seeds).mean(1)
 

@@ -44,7 +44,8 @@ class PopulationResult(RunResult):
     """What a population of P members gave. Unpacks as `trainer, states`, leaves [P, ...].
 
     final_return: greedy, mean of 64 episodes, float [P]; NaN where what a member ended with has diverged. best_member: of
-    the highest, `value`; best: the hyper-parameters that it ended with; schedule: {name: [R]}, those it was trained under.
+    the highest, which is `value`; of the highest on validation levels where the environment has levels. best: the
+    hyper-parameters that it ended with; schedule: {name: [R]}, those it was trained under.
     rounds: scores, divergence, parents and hyper-parameters, fields [R, P]. Raises ValueError where every member diverged.
     """
 
@@ -59,7 +60,8 @@ class PopulationResult(RunResult):
             raise InputError(f"every member of the population ({len(wave.members)}) diverged")
         initial = {name: np.array([member.hparams[name] for member in wave.members]) for name in rounds.hparams}
         self.rounds, self.env_steps, self.programs = rounds, summary["env_steps"], 1
-        self.best_member = int(np.nanargmax(self.final_return))
+        chosen_by = np.where(self.diverged, np.nan, self.splits.get("validation", self.final_return))
+        self.best_member = int(np.nanargmax(chosen_by))
         self.value = float(self.final_return[self.best_member])
         self.best: Setting = {name: float(values[-1, self.best_member]) for name, values in rounds.hparams.items()}
         self.schedule = pbt.schedule(initial, rounds, self.best_member)

@@ -22,7 +22,7 @@ def made(settings, final_return, lengths=None, diverged=()):
             "episode_return": np.broadcast_to(c + 0.5 * np.arange(shape[0])[:, None], shape),
         }
         lost = np.array([(c, s) in diverged for s in range(shape[0])])
-        found.append(Configuration(c, setting, range(shape[0]), metrics, np.array(final, float), lost, None))
+        found.append(Configuration(c, setting, range(shape[0]), metrics, np.array(final, float), lost, None, {}))
     return found
 
 

@@ -140,6 +140,7 @@ def _series(number: int, source: Source) -> list[dict[str, Any]]:
             "env": source.base.env,
             "seeds": len(found.seeds),
             "final": _final(found.final_return),
+            "splits": _splits(found.splits),
             "diverged": int(found.diverged.sum()),
             "steps": (curve := sweep_plot.curve_of(found)).steps.tolist(),
             "seconds": _short(_seconds(source, found.number, curve.steps)),
@@ -164,6 +165,13 @@ def _final(returns: np.ndarray) -> dict[str, Any]:
     """Mean, interquartile mean and interval of a configuration's final returns [S]."""
     low, high = stats.seed_interval(returns)
     return {"mean": _short(returns.mean()), "iqm": _short(stats.iqm(returns)), "low": _short(low), "high": _short(high)}
+
+
+def _splits(returns: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """Final returns by split [S] and the gap between training and test, as of `_final`; None without levels."""
+    if not returns:
+        return None
+    return {name: _final(x) for name, x in returns.items()} | {"gap": _final(returns["train"] - returns["test"])}
 
 
 def _banded(curve: Curve) -> dict[str, Any]:

@@ -70,6 +70,30 @@ function drawProfiles() {
     yaxis: { ...AXIS, title: { text: "fraction of seeds above τ" }, range: [-0.03, 1.03] } }, CONFIG);
 }
 
+const SPLITS = ["train", "validation", "test"];
+
+/** Bars of the three splits' final returns, a group for each configuration, and a table with the gap. */
+function drawLevels() {
+  const drawn = inEnvironment().filter((i) => data.series[i].splits && shown.has(i)).sort(byReturn);
+  byId("levels").hidden = !inEnvironment().some((i) => data.series[i].splits);
+  if (byId("levels").hidden) return;
+  const of = (i, split) => data.series[i].splits[split];
+  const away = (i, split, end) => (of(i, split)[end] === null ? 0 : Math.abs(of(i, split)[end] - of(i, split).mean));
+  const bars = SPLITS.map((split, k) => ({ type: "bar", name: split, x: drawn.map((_, n) => n), y: drawn.map((i) => of(i, split).mean),
+    marker: { color: COLOURS[k] }, hovertemplate: "%{y:.5g}<extra>%{fullData.name}</extra>",
+    error_y: { type: "data", symmetric: false, thickness: 1.5,
+      array: drawn.map((i) => away(i, split, "high")), arrayminus: drawn.map((i) => away(i, split, "low")) } }));
+  const ticks = { tickvals: drawn.map((_, n) => n), ticktext: drawn.map((i) => data.series[i].label) };
+  Plotly.react("level-chart", bars, { ...LAYOUT, barmode: "group", showlegend: true, xaxis: { ...AXIS, ...ticks },
+    yaxis: { ...AXIS, title: { text: "final return" } } }, CONFIG);
+  const column = (title, split) => ({ title, value: (i) => of(i, split).mean, text: (i) => number(of(i, split).mean) });
+  byId("level-table").replaceChildren();
+  table(byId("level-table"), [{ title: "configuration", value: (i) => data.series[i].label },
+    ...SPLITS.map((split) => column(split, split)), column("generalisation gap", "gap"),
+    { title: "95 % of the gap", value: (i) => of(i, "gap").low, text: (i) => interval(of(i, "gap").low, of(i, "gap").high) },
+  ], drawn);
+}
+
 function drawEffects() {
   byId("effects").hidden = !data.effects.length;
   for (const effect of data.effects) {
@@ -170,6 +194,7 @@ function tickAll(which) {
 function draw() {
   drawCurves();
   drawProfiles();
+  drawLevels();
 }
 
 /** Another environment: its metrics, its configurations. */
