@@ -21,7 +21,7 @@ SMALL = {
     "num_minibatches": 4,
 }
 CANDIDATES = ["CartPole-v1", "RandomGame", "Breakout-MinAtar", "Pendulum-v1", "GearShift"]
-BANDITS = ["GaussianBandit", "DigitsBandit"]
+BANDITS = ["GaussianBandit", "DigitsBandit", "CartPole-v1", "dataset:digits", "tests.toys:images_to_draw"]
 RAINBOW = {
     "double": True, "dueling": True, "n_step": 3, "prioritized": True, "distributional": "c51", "noisy": True,
     "num_atoms": 5, "hidden_sizes": (16, 16),
@@ -85,7 +85,7 @@ def home(agent):
 def suitable(agent):
     """Candidates that the agent takes; an agent without a discount learns no sequences: bandits are its home."""
     found = []
-    for env in CANDIDATES if "gamma" in hparam_names(agent) else [*BANDITS, "CartPole-v1"]:
+    for env in CANDIDATES if "gamma" in hparam_names(agent) else BANDITS:
         try:
             registry.find_agent(agent)[1].make(registry.find_env(env).spec, registry.find_agent(agent)[1].Config())
         except ValueError:

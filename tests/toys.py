@@ -10,6 +10,12 @@ from jaxrl.core.means import Mean
 from jaxrl.core.settings import LoopConfig, Range, hyperparameters
 from jaxrl.core.spaces import Box
 from jaxrl.core.types import Agent, Env, EnvSpec, EnvStep
+from jaxrl.experiment import registry
+
+
+def images_to_draw() -> Env:
+    """Digits, each of which is to be drawn again."""
+    return registry.named_env("dataset:digits", {"target": "observation"})[1]
 
 
 def level_env() -> Env:

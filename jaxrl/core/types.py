@@ -73,6 +73,7 @@ class EnvSpec:
     scores: what returns are compared with; None where nothing is known.
     splits: (params, split) -> parameters of the same shapes under which episodes are drawn from that split's levels alone;
         "train" are those that training sees. None where an environment has no levels to tell apart.
+    eval_episodes: the least number of an evaluation's episodes, where they are short and differ much; 0: as many as usual.
     """
 
     id: str
@@ -84,6 +85,7 @@ class EnvSpec:
     stack: Stack | None = None
     scores: Scores | None = None
     splits: Callable[[PyTree, Split], PyTree] | None = None
+    eval_episodes: int = 0
 
     def __str__(self) -> str:
         return f"{self.id}: observations {self.observation_space}, actions {self.action_space}"

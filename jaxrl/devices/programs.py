@@ -99,7 +99,11 @@ class Programs:
         return jax.device_get(self.evaluator(episodes, split)(state, np.int32(done)))
 
     def evaluator(self, episodes: int, split: Split | None = None) -> Any:
-        """(states, done) -> Evaluation, compiled: one program for every split, which differ in parameters alone."""
+        """(states, done) -> Evaluation, compiled: one program for every split, which differ in parameters alone.
+
+        Of no fewer episodes than the environment asks for.
+        """
+        episodes = max(episodes, self.trainer.env.spec.eval_episodes)
         if episodes not in self._evaluators:
 
             def evaluation(s: TrainState, done: jax.Array) -> Evaluation:

@@ -234,7 +234,8 @@ def test_what_would_do_nothing_is_refused(message):
 
 
 def test_every_deep_agent_has_the_settings():
-    assert set(DEEP) == {"a2c", "dqn", "neural_bandit", "ppo", "pqn", "r2d2", "reinforce", "sac", "td3"}
+    of_examples = {"classify", "clone", "reconstruct"}
+    assert set(DEEP) == {"a2c", "dqn", "neural_bandit", "ppo", "pqn", "r2d2", "reinforce", "sac", "td3"} | of_examples
     for agent in DEEP:
         assert {"warmup_fraction", "weight_decay", "adam_epsilon", "unfreeze_at"} <= set(hparam_names(agent))
         assert {"layer_norm", "dropout", "freeze", "lr_scale"} <= set(config_names(agent))

@@ -29,6 +29,7 @@ from jaxrl.datasets import files, image_sets, minari, shards
 from jaxrl.datasets.transitions import SPLITS, parted
 
 Target = Literal["auto", "action", "label", "observation"]
+EXAMPLES = 1_000  # of an evaluation, drawn anew each time: accuracies to about a hundredth
 FRACTION, SEED = (0.8, 0.1, 0.1), 0  # how episodes and images are split, always alike
 
 
@@ -104,7 +105,8 @@ def make(path: str, target: Target = "auto", sequences: bool = False) -> Env:
         return after, EnvStep(observe(after.row)[0], reward, state.row >= state.last, jnp.bool_(False))
 
     space = Product.of(input=data.input_space, target=data.target_space)
-    return Env(EnvSpec(f"dataset:{path}", space, data.target_space, splits=_split), Params(jnp.int32(0)), reset, step)
+    spec = EnvSpec(f"dataset:{path}", space, data.target_space, splits=_split, eval_episodes=0 if sequences else EXAMPLES)
+    return Env(spec, Params(jnp.int32(0)), reset, step)
 
 
 def _split(params: Params, name: str) -> Params:
