@@ -107,6 +107,9 @@ def test_a_run_without_levels_says_nothing_of_them():
 
 def test_evaluate_plays_a_split():
     found = jaxrl.train(toys.Level, toys.split_env(), hparams={"level": 4}, **WORDS)
+    assert {split: float(x[0]) for split, x in found.splits.items()} == pytest.approx(
+        {"train": -1, "validation": 0, "test": -4}
+    )
     trainer, state = found.agent()
     for split, target in (TARGETS | {None: 3}).items():
         returns = jaxrl.evaluate(trainer, state, jax.random.key(0), 4, split=split).returns
