@@ -123,6 +123,137 @@ def digits(seeds: int) -> Rows:
     return rows
 
 
+TEACHER_EPISODES, REACHED = 20, 30.0  # games that are cloned; the return that is to be reached
+
+
+def curve_of(result: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Steps of the evaluations in training, and their returns [seeds, evaluations]."""
+    returns = np.asarray(result.metrics["eval_return"])
+    there = ~np.isnan(returns).all(0)
+    return np.asarray(result.metrics["env_steps"])[0, there], returns[:, there]
+
+
+def steps_to(result: Any, value: float) -> float:
+    """Steps after which the mean over seeds of evaluations first reaches a return; infinity where it does not."""
+    steps, returns = curve_of(result)
+    reached = steps[returns.mean(0) >= value]
+    return float(reached[0]) if len(reached) else float("inf")
+
+
+def breakout(seeds: int) -> Rows:
+    """PPO from scratch is the teacher too: 20 games of its first seed are cloned, and PPO goes on with the clone."""
+    env, steps, every = "Breakout-MinAtar", 2_000_000, 100_000
+    scratch = trained("breakout-scratch", "ppo", env, seeds=seeds, total_steps=steps, eval_every=every)
+    data = RUNS / "breakout-games"
+    if not data.exists():
+        jaxrl.record(RUNS / "breakout-scratch", out=data, episodes=TEACHER_EPISODES)
+    network = {"hidden_sizes": (128,), "activation": "relu", "torso": "minatar"}
+    options: dict[str, Any] = {"seeds": seeds, "total_steps": 300_000, "eval_every": 15_000, "config": network}
+    trained("breakout-clone", "clone", f"dataset:{data}", callbacks=["stop_early(5)", "keep_best"], **options)
+    config = {"freeze": ("actor",), "normalize_rewards": True}
+    hparams = {"unfreeze_at": 0.1, "kl_to_init": 0.1, "kl_to_init_anneal": 1.0, "learning_rate": 3e-3}
+    tuned = trained(
+        "breakout-tuned", "ppo", env, seeds=seeds, total_steps=steps // 2, eval_every=every // 2, config=config,
+        hparams=hparams, init_from=RUNS / "breakout-clone" / "best",
+    )  # fmt: skip
+    trainer, states = jaxrl.load(RUNS / "breakout-tuned")
+    clone = np.array([at_start(trainer, seed) for seed in range(seeds)])
+    rows = [row_of("breakout", "clone of 20 games", clone, steps=0)]
+    for name, result in (("ppo from scratch", scratch), ("ppo from the clone, held to it", tuned)):
+        least = float(curve_of(result)[1].mean(0).min())
+        more = {"steps": int(curve_of(result)[0][-1]), "steps_to_30": steps_to(result, REACHED), "least_evaluation": least}
+        rows.append(row_of("breakout", name, result.final_return, **more))
+
+    def draw(axes: Any) -> None:
+        for name, result in (("from scratch", scratch), ("from the clone, held to it by KL", tuned)):
+            x, returns = curve_of(result)
+            low, high = np.array([stats.seed_interval(r) for r in returns.T]).T
+            axes.plot(x, returns.mean(0), label=name)
+            axes.fill_between(x, low, high, alpha=0.2)
+        axes.axhline(clone.mean(), color="grey", linestyle="--", label="the clone")
+        axes.set(xlabel="steps of reinforcement learning", ylabel="greedy return")
+        axes.legend()
+
+    drawn("breakout", "Breakout-MinAtar by PPO", draw)
+    return rows
+
+
+def at_start(trainer: Any, seed: int) -> float:
+    """The greedy return before the first step, of the seed as the run began."""
+    from jaxrl.runs import directory, weights
+
+    wave = directory.read_wave(RUNS / "breakout-tuned")
+    loaded = weights.loaded(wave.experiment, trainer, np.array([seed]))
+    params = jax.tree.map(lambda x: x[0], loaded)
+    state = trainer.init(jax.random.key(seed), params=params)
+    return float(jaxrl.evaluate(trainer, state, jax.random.key(seed + 1000), episodes=64).returns.mean())
+
+
+SMALL, LARGE, MAZE_STEPS = 7, 11, 1_000_000
+
+
+def mazes(seeds: int) -> Rows:
+    """PPO with a memory, first in small mazes; then in large ones, from there and from scratch."""
+    options: dict[str, Any] = {"seeds": seeds, "eval_every": 50_000}
+    trained("mazes-small", "ppo", "MazeNavigation", env_kwargs={"size": SMALL}, total_steps=MAZE_STEPS, **options)
+    rows = []
+    for budget in (MAZE_STEPS // 4, MAZE_STEPS // 2, MAZE_STEPS):
+        for name, source in (("from scratch", {}), ("from 7 × 7", {"init_from": RUNS / "mazes-small"})):
+            label = f"mazes-large-{budget}-{'transfer' if source else 'scratch'}"
+            more = {"env_kwargs": {"size": LARGE}, "total_steps": budget, **options, **source}
+            result = trained(label, "ppo", "MazeNavigation", **more)
+            rows.append(row_of("mazes", name, result.final_return, steps=budget))
+
+    def draw(axes: Any) -> None:
+        for name in dict.fromkeys(row["name"] for row in rows):
+            theirs = [row for row in rows if row["name"] == name]
+            interval(axes, [row["steps"] for row in theirs], theirs, name)
+        axes.set(xlabel="steps in mazes of 11 × 11", ylabel="return in mazes never seen")
+        axes.legend()
+
+    drawn("mazes", "From mazes of 7 × 7 to 11 × 11, PPO with a memory", draw)
+    return rows
+
+
+LEVELS = (20, 200, 2_000)
+HYGIENE: dict[str, dict[str, Any]] = {
+    "none": {},
+    "weight decay": {"config": {"optimizer": "adamw"}, "hparams": {"weight_decay": 0.1}},
+    "dropout": {"config": {"dropout": 0.1}},
+}
+
+
+def levels(seeds: int) -> Rows:
+    """One program for each kind of hygiene: how many mazes there are to train in is a traced parameter."""
+    rows = []
+    for name, options in HYGIENE.items():
+        out = RUNS / f"levels-{name.replace(' ', '-')}"
+        grid = {"env.num_levels": list(LEVELS)}
+        more = {
+            "env_kwargs": {"size": SMALL},
+            "total_steps": MAZE_STEPS,
+            "seeds": seeds,
+            "grid": grid,
+            "out": out,
+            **options,
+        }
+        result = jaxrl.load(out) if (out / "summary.json").is_file() else jaxrl.sweep("ppo", "MazeNavigation", **more)
+        for i, count in enumerate(LEVELS):
+            seen, unseen = (np.asarray(result.splits[split])[i] for split in ("train", "test"))
+            more = {"levels": count, "train": float(seen.mean()), "test": float(unseen.mean()), "steps": MAZE_STEPS}
+            rows.append(row_of("levels", name, seen - unseen, **more))
+
+    def draw(axes: Any) -> None:
+        for name in HYGIENE:
+            interval(axes, LEVELS, [row for row in rows if row["name"] == name], name)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set(xscale="log", xlabel="mazes to train in", ylabel="return there less that in mazes never seen")
+        axes.legend()
+
+    drawn("levels", "The generalisation gap, MazeNavigation 7 × 7", draw)
+    return rows
+
+
 class Pixels:
     """84 × 84 × 4 random pixels, for timing."""
 
@@ -169,7 +300,9 @@ def frozen(seeds: int, rounds: int = 5) -> Rows:
     return rows
 
 
-EXPERIMENTS: dict[str, Callable[[int], Rows]] = {"digits": digits, "frozen": frozen}
+EXPERIMENTS: dict[str, Callable[[int], Rows]] = {
+    "digits": digits, "breakout": breakout, "mazes": mazes, "levels": levels, "frozen": frozen,
+}  # fmt: skip
 
 
 def main() -> None:

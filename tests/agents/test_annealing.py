@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests.chain import time_limit_chain
-from tests.small import AGENTS, QUICK, hparam_names, of_config, small_trainer
+from tests.small import AGENTS, CANDIDATES, QUICK, hparam_names, home, of_config, small_trainer
 
 ANNEALED = [agent for agent in AGENTS if "learning_rate_anneal" in hparam_names(agent)]
 RATE, UPDATES = 0.5, 10
@@ -35,7 +35,7 @@ def test_the_step_sizes_of_all_updates(agent, monkeypatch):
     for name in ("adam", "radam"):
         monkeypatch.setattr(optax, name, by_rate)
     total_steps = UPDATES * CONFIG["num_envs"] * CONFIG["rollout_length"]
-    env = "Pendulum-v1" if agent == "td3" else time_limit_chain(one_hot=True)
+    env = time_limit_chain(one_hot=True) if home(agent) in CANDIDATES[:1] else home(agent)
     trainer = small_trainer(agent, env, total_steps=total_steps, config=of_config(agent, CONFIG))
     assert trainer.num_iterations == UPDATES
     step = jax.jit(trainer.step, compiler_options=QUICK)
