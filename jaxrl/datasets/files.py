@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -28,6 +29,22 @@ def read(path: str | PathLike[str]) -> Dataset:
     if (folder / minari.FILE).is_file():
         return minari.read(folder)
     raise InputError(f"{folder} is no dataset: it has neither {shards.INDEX} nor Minari's {minari.FILE}")
+
+
+def fingerprint(path: str | PathLike[str]) -> dict[str, str]:
+    """What data is, to see whether it has changed: {"path", "sha256"} of the files of a folder; {} of what is in a library.
+
+    Of our own format dataset.json is enough, which holds the digests of the others.
+    """
+    folder = Path(path)
+    index = [file for file in (folder / shards.INDEX, folder / minari.FILE) if file.is_file()]
+    found = index[:1] or sorted(folder.glob("*.npz"))
+    if not found:
+        return {}
+    sha = hashlib.sha256()
+    for file in found:
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return {"path": str(folder.absolute()), "sha256": sha.hexdigest()}
 
 
 def write(path: str | PathLike[str], dataset: Dataset, *, format: Format = "npz", overwrite: bool = False) -> None:

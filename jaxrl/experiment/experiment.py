@@ -113,8 +113,8 @@ class Experiment:
             object.__setattr__(self, name, value)
         named = [name.partition("(")[0] for name in self._parts().values() if name]
         before = self.__dict__.get("sources", {})
-        own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_name(name)}
-        object.__setattr__(self, "sources", own)
+        own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_recorded(name)}
+        object.__setattr__(self, "sources", {name: file for name, file in own.items() if file or lookup.is_name(name)})
         registry.with_params(self.environment.spec.id, self.environment.params, self.env_params)
         optimizer.check(self.config, self.hparams)
         starts = getattr(self.config, "learning_starts", 0)
@@ -319,7 +319,7 @@ def from_json(values: Mapping[str, Any], anyway: bool = False) -> Experiment:
     if not isinstance(transforms, list | tuple) or not all(isinstance(x, str) for x in transforms):
         raise InputError(f"env_transforms = {str(transforms)[:40]!r} of the experiment must be a list of names")
     if not isinstance(sources, dict) or not all(
-        lookup.is_name(name) and isinstance(x, dict) and all(isinstance(x.get(k), str) for k in ("path", "sha256"))
+        lookup.is_recorded(name) and isinstance(x, dict) and all(isinstance(x.get(k), str) for k in ("path", "sha256"))
         for name, x in sources.items()
     ):
         raise InputError(f"sources = {str(sources)[:40]!r} of the experiment must name files with their path and sha256")

@@ -17,6 +17,7 @@ from typing import Any
 
 from jaxrl.core import checks
 from jaxrl.core.errors import InputError, nearest
+from jaxrl.datasets import files
 
 _names: dict[int, tuple[Any, str]] = {}  # what was found by name: id -> (the object, which so keeps its id, and its name)
 _sources: dict[str, dict[str, str]] = {}  # of what stands before the colon: path and sha256 of the file, as it was loaded
@@ -27,6 +28,9 @@ _recorded: ContextVar[Mapping[str, str]] = ContextVar("recorded")
 LIBRARIES = dict.fromkeys(("gymnasium", "envpool", "ale"), "host") | dict.fromkeys(
     ("brax", "playground", "jumanji", "xminigrid", "dataset"), "adapters"
 )
+
+
+DATA = "dataset:"  # before the path of data, an environment too
 
 
 def is_name(text: Any) -> bool:
@@ -80,8 +84,15 @@ def name_of(thing: Any) -> str | None:
     return f"{where}:{name}"
 
 
+def is_recorded(text: Any) -> bool:
+    """Whether a text names what may change: own code, or data."""
+    return is_name(text) or (isinstance(text, str) and text.startswith(DATA))
+
+
 def source(text: str) -> dict[str, str]:
-    """Where the code behind a name lies, and what it was when it was loaded: {"path", "sha256"} of its file."""
+    """Where the code or the data behind a name lies, and what it was when it was loaded: {"path", "sha256"}; {} of none."""
+    if text.startswith(DATA):
+        return files.fingerprint(text.removeprefix(DATA))
     return _sources.get(text.rpartition(":")[0], {})
 
 
@@ -102,6 +113,9 @@ def check_unchanged(sources: Mapping[str, Mapping[str, str]]) -> None:
     """Raises InputError where a file behind a name is not what it was when it was recorded; nothing of it runs before."""
     with recorded(sources):
         for text, before in sources.items():
+            if text.startswith(DATA):
+                _check_data(text, before)
+                continue
             if text.rpartition(":")[0].endswith(".py"):
                 file = _file(text)
             else:
@@ -111,6 +125,15 @@ def check_unchanged(sources: Mapping[str, Mapping[str, str]]) -> None:
                     f"{file} ({text}) has changed since it was recorded (sha256 {before['sha256'][:8]}, now {now[:8]}): "
                     "put it back, or take it as it is with --anyway (anyway=True)"
                 )
+
+
+def _check_data(text: str, before: Mapping[str, str]) -> None:
+    now = source(text).get("sha256", "gone")
+    if now != before["sha256"]:
+        raise InputError(
+            f"{text} has changed since it was recorded (sha256 {before['sha256'][:8]}, now {now[:8]}): "
+            "put it back, or take it as it is with --anyway (anyway=True)"
+        )
 
 
 def call_of(text: str, what: str) -> tuple[str, list[Any], dict[str, Any]]:

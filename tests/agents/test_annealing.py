@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests.chain import time_limit_chain
-from tests.small import AGENTS, CANDIDATES, QUICK, hparam_names, home, of_config, small_trainer
+from tests.small import AGENTS, CANDIDATES, QUICK, home, hparam_names, of_config, small_trainer
 
 ANNEALED = [agent for agent in AGENTS if "learning_rate_anneal" in hparam_names(agent)]
 RATE, UPDATES = 0.5, 10

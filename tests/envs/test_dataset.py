@@ -11,6 +11,7 @@ from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Box, Discrete, Product
 from jaxrl.core.vectorize import vectorize
 from jaxrl.experiment import registry
+from jaxrl.experiment.experiment import from_json
 from tests import recorded
 from tests.command_line import jaxrl_cli
 from tests.small import small_trainer
@@ -186,3 +187,16 @@ def test_bad_input_of_the_command_is_one_line(tmp_path):
     words = ("ppo", "--env", f"dataset:{tmp_path / 'none'}", "--out", tmp_path / "new")
     done = jaxrl_cli("train", *words, code=2)
     assert "no images" in done.stderr and len(done.stderr.splitlines()) == 1 and not (tmp_path / "new").exists()
+
+
+def test_data_that_has_changed_is_refused(tmp_path):
+    """By config.json: another recording in its place is another experiment."""
+    datasets.write(tmp_path, recorded.counting(LENGTHS))
+    values = jaxrl.Experiment("clone", f"dataset:{tmp_path}").to_json()
+    assert len(values["sources"][f"dataset:{tmp_path}"]["sha256"]) == 64
+    assert from_json(values).to_json() == values
+    datasets.write(tmp_path, recorded.counting(LENGTHS[::-1]), overwrite=True)
+    with pytest.raises(InputError, match="has changed since it was recorded"):
+        from_json(values)
+    assert from_json(values, anyway=True).env == f"dataset:{tmp_path}"
+    assert jaxrl.Experiment("classify", "dataset:digits").sources == {}

@@ -16,6 +16,7 @@ from jaxrl.envs.maze_navigation import MOVES, LevelState, make
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.sweeps import plan as plans
+from tests.envs.test_maze_navigation import distances
 
 SIZES = (5, 7, 11)
 COUNT = 64
@@ -37,20 +38,6 @@ def drawn(size, first=0, levels=0, count=COUNT, seed=0):
     many = jax.tree.map(lambda x: jnp.full(COUNT, x), params)
     found = [resets(size)(jax.random.split(jax.random.key(seed + i), COUNT), many) for i in range(-(-count // COUNT))]
     return jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get(found))
-
-
-def distances(free, start):
-    """Steps from `start` to every cell of `free`; -1 where there is no way."""
-    found = np.full(free.shape, -1)
-    found[start], border = 0, [start]
-    while border:
-        place, *border = border
-        for down, right in MOVES:
-            following = (place[0] + down, place[1] + right)
-            if free[following] and found[following] < 0:
-                found[following] = found[place] + 1
-                border.append(following)
-    return found
 
 
 def inner(states):
