@@ -101,7 +101,8 @@ def digits(seeds: int) -> Rows:
     """Classified are 1,437 digits; for naming the 360 others PPO and DQN are paid."""
     data, (images, labels) = RUNS / "digits-data", digits_bandit.load("train")
     data.mkdir(parents=True, exist_ok=True)
-    np.savez(data / "train.npz", images=images, labels=labels)
+    scale = 255 / digits_bandit.LEVELS  # so that both see numbers from 0 to 1
+    np.savez(data / "train.npz", images=np.round(images * scale).astype(np.uint8), labels=labels)
     options = {"seeds": seeds, "total_steps": 60_000, "eval_every": 3_000, "config": {"hidden_sizes": (64,)}}
     trained("digits-classify", "classify", f"dataset:{data}", callbacks=["stop_early(5)", "keep_best"], **options)
     rows = []

@@ -21,6 +21,7 @@ from jaxrl.runs import directory, documents, snapshot
 from jaxrl.runs.callbacks import BEST
 from jaxrl.runs.checkpoint import Checkpoints
 from jaxrl.runs.documents import CONFIG
+from jaxrl.runs.wave import CHECKPOINTS
 
 
 class Source(NamedTuple):
@@ -31,12 +32,19 @@ class Source(NamedTuple):
     settings: dict[str, Any]
 
 
-@functools.lru_cache(maxsize=4)
 def read(where: str) -> Source:
     """The leaves of DIR or DIR/best, of DIR:PART (those under PART alone, without it), or of FILE.safetensors.
 
     Raises InputError where nothing can be read there.
     """
+    path, _ = _parted(where)
+    files = [path, *path.glob("*.safetensors"), *(path / CHECKPOINTS).glob("*")]
+    return _read(where, tuple((str(file), file.stat().st_mtime_ns) for file in files if file.exists()))
+
+
+@functools.lru_cache(maxsize=2)
+def _read(where: str, when: tuple[Any, ...]) -> Source:
+    """The same; when: what tells whether it has changed since it was read."""
     path, part = _parted(where)
     if path.suffix == ".safetensors":
         settings: dict[str, Any] = {}
@@ -100,6 +108,13 @@ def describe(experiment: Experiment, trainer: Trainer) -> dict[str, Any]:
         return {}
     table = [{"leaf": row.leaf, "shape": list(row.shape), "state": row.state, "source": row.source} for row in found]
     return {"initial": {"sha256": read(experiment.init_from).digest, "leaves": table}}
+
+
+def check_unchanged(folder: Path, experiment: Experiment) -> None:
+    """Raises InputError where what training begins with is not what it was when a directory was made."""
+    before = documents.read_config(folder).get("initial", {}).get("sha256")
+    if before and read(experiment.init_from).digest != before:
+        raise InputError(f"init_from {experiment.init_from} has changed since {folder} was made: train anew (--overwrite)")
 
 
 ALIKE = ("activation", "layer_norm", "normalize_observations")  # settings that decide what a torso's numbers mean

@@ -18,7 +18,7 @@ from typing import Any
 from jaxrl.core.errors import InputError
 from jaxrl.devices.memory import available_bytes
 from jaxrl.experiment.members import Member
-from jaxrl.runs import checkpoint, directory, documents, files, sinks, snapshot
+from jaxrl.runs import checkpoint, directory, documents, files, sinks, snapshot, weights
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Stop, Training
 from jaxrl.runs.progress import Progress
@@ -114,6 +114,8 @@ def finish(plan: Plan, wave: Wave, options: Options, stop: Stop, extra: Sequence
     directory.check_here(wave.directory, wave.layout, options.anyway)
     with contextlib.nullcontext() if plan.alone else directory.held(wave.directory, options.patience):
         restored = snapshot.restore(wave, programs.trainer)
+        if restored is None and not options.anyway:
+            weights.check_unchanged(wave.directory if plan.alone else wave.directory.parent.parent, wave.experiment)
         from_byte = restored.meta["metrics_bytes"] if restored else 0
         group = (wave.directory if plan.alone else wave.directory.parent.parent).resolve().name
         told = [

@@ -1,6 +1,7 @@
 """Training that begins with another run's leaves: seed by seed, written down, gone on with bit for bit, or refused."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +11,8 @@ import jaxrl
 from jaxrl.core.errors import InputError
 from jaxrl.networks import leaves
 from jaxrl.runs import weights
+from jaxrl.sweeps.directory import extend
+from tests.command_line import jaxrl_cli
 from tests.small import small_config
 
 SMALL = {"config": small_config("ppo") | {"normalize_observations": True}, "preset": "none"}
@@ -66,6 +69,23 @@ def test_what_goes_where_is_written_down(source, tmp_path):
     name = "actor/torso/MLP_0/Dense_0/kernel"
     np.testing.assert_array_equal(leaves_of(*whole)[name], leaves_of(*jaxrl.load(source))[name])  # frozen
     assert jaxrl.load(tmp_path / "whole").wave.experiment.init_from == str(source)
+
+
+def test_a_source_that_has_changed_is_refused(source, tmp_path):
+    """A run that was stopped before its first checkpoint begins anew, from the same leaves or not at all."""
+    out, other = tmp_path / "out", tmp_path / "source"
+    shutil.copytree(source, other)
+    jaxrl.train("ppo", "CartPole-v1", init_from=other, total_steps=300, seeds=2, out=out, **SMALL)
+    for name in ("checkpoints", "summary.json", "metrics.jsonl", "timing.jsonl"):
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = out.with_name("again")
+    shutil.copytree(out, again)
+    jaxrl_cli("resume", again)
+    extend(other, 900)
+    jaxrl_cli("resume", other)
+    done = jaxrl_cli("resume", out, code=2)
+    assert f"init_from {other} has changed since {out} was made" in done.stderr
 
 
 REFUSED = {
