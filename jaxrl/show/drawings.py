@@ -96,6 +96,9 @@ def choose(spec: EnvSpec, states: PyTree, observed: PyTree) -> Paint:
         return partial(_drawn, CLASSIC[spec.id])
     if not isinstance(space, Product) and len(space.shape) in (2, 3):
         return partial(_pixels, float(np.abs(np.asarray(observed, float)).max()))
+    if isinstance(space, Product) and (picture := _first_image(space)) is not None:
+        largest = float(np.abs(np.asarray(space.parts(observed)[picture], float)).max())
+        return partial(_picture, space, picture, largest)
     return partial(_bars, space, np.abs([np.concatenate(_numbers(space, x)) for x in _rows(observed)]).max(0))
 
 
@@ -208,6 +211,17 @@ def _pixels(largest: float, state: Any, obs: Any, params: Any) -> Image.Image:
         for y in range(0, shown.height, side):
             draw.line((0, y, shown.width, y), fill=PAPER)
     return shown
+
+
+def _first_image(space: Product) -> int | None:
+    """Which part of an observation is an image; None where none is."""
+    shapes = [() if isinstance(part, Product) else part.shape for part in space.spaces]
+    return next((i for i, shape in enumerate(shapes) if len(shape) == 3), None)
+
+
+def _picture(space: Product, part: int, largest: float, state: Any, obs: Any, params: Any) -> Image.Image:
+    """One part of an observation, an image."""
+    return _pixels(largest, state, np.asarray(space.parts(obs)[part]), params)
 
 
 def _rows(observed: PyTree) -> list[PyTree]:

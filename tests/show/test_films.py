@@ -123,6 +123,18 @@ def test_parts_of_an_observation_are_in_their_order_each_below_its_name():
     assert all((pixels[6:20, side] < 128).any() for side in (slice(0, 200), slice(200, 400)))  # the names
 
 
+def test_an_image_among_the_parts_is_shown_as_one():
+    """And not as bars: the same picture as of the image alone."""
+    image = np.arange(64, dtype=np.float32).reshape(8, 8, 1) / 64
+    alone = EnvSpec("Image", Box((8, 8, 1)), Discrete(2))
+    parts = EnvSpec("Parts", Product.of(target=Discrete(3), input=Box((8, 8, 1))), Discrete(2))
+    pictures = [
+        np.asarray(drawings.choose(spec, None, jax.tree.map(lambda x: np.stack([x, x]), obs))(None, obs, None))
+        for spec, obs in ((alone, image), (parts, {"target": np.int32(1), "input": image}))
+    ]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_pictures_are_shown_as_they_are_and_channels_by_colour():
     photo = np.zeros((4, 4, 3), np.uint8)
     photo[0, 0] = 255, 0, 0
