@@ -69,7 +69,9 @@ def returns(
     judge = jaxrl.make_trainer(agent, env, **{**settings, "env_kwargs": evaluate_in}) if evaluate_in else trainer
 
     def evaluate(state: Any) -> jax.Array:
-        return jaxrl.evaluate(judge, state, jax.random.fold_in(state.key, 999), EPISODES).returns.mean()
+        spec, key = judge.env.spec, jax.random.fold_in(state.key, 999)
+        episodes, split = max(EPISODES, spec.eval_episodes), "test" if spec.splits else None
+        return jaxrl.evaluate(judge, state, key, episodes, split=split).returns.mean()
 
     scores = np.asarray(layout.unpad(layout.map(evaluate)(states)))
     low, high = stats.bootstrap_interval(scores)

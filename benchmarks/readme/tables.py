@@ -89,6 +89,7 @@ AGENTS: tuple[list[Figure], ...] = (  # the rows of the table of agents, in orde
     [mean("n_step_sarsa CliffWalking, greedy", "greedy")],
     *([] for _ in ("epsilon_greedy", "ucb", "thompson", "gradient_bandit")),
     [returns("neural_bandit DigitsBandit", 3)],
+    *([returns(f"{agent} dataset:digits", 3)] for agent in ("classify", "clone", "reconstruct")),
 )
 RESULTS: tuple[list[Figure], ...] = (  # the rows of README's short table
     [returns("ppo CartPole")],
