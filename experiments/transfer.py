@@ -49,7 +49,7 @@ Rows = list[dict[str, Any]]
 
 
 def trained(name: str, agent: str, env: str, **options: Any) -> Any:
-    """The result of a run under RUNS, trained where it is not finished yet."""
+    """The result of a run, or with a `grid` of a sweep, under RUNS, trained where it is not finished yet."""
     out = RUNS / name
     if (out / "config.json").is_file():
         from jaxrl.runs import documents
@@ -58,7 +58,7 @@ def trained(name: str, agent: str, env: str, **options: Any) -> Any:
         if not (out / documents.SUMMARY).is_file():
             sweeps.resume(out)
         return jaxrl.load(out)
-    return jaxrl.train(agent, env, out=out, **options)
+    return (jaxrl.sweep if "grid" in options else jaxrl.train)(agent, env, out=out, **options)
 
 
 def row_of(part: str, name: str, returns: np.ndarray, **more: Any) -> dict[str, Any]:
@@ -252,17 +252,13 @@ def levels(seeds: int) -> Rows:
     """One program for each kind of hygiene: how many mazes there are to train in is a traced parameter."""
     rows = []
     for name, options in HYGIENE.items():
-        out = RUNS / f"levels-{name.replace(' ', '-')}"
-        grid = {"env.num_levels": list(LEVELS)}
         more = {
             "env_kwargs": {"size": SMALL},
             "total_steps": MAZE_STEPS,
             "seeds": seeds,
-            "grid": grid,
-            "out": out,
-            **options,
+            "grid": {"env.num_levels": list(LEVELS)},
         }
-        result = jaxrl.load(out) if (out / "summary.json").is_file() else jaxrl.sweep("ppo", "MazeNavigation", **more)
+        result = trained(f"levels-{name.replace(' ', '-')}", "ppo", "MazeNavigation", **more, **options)
         for i, count in enumerate(LEVELS):
             seen, unseen = (np.asarray(result.splits[split])[i] for split in ("train", "test"))
             more = {"levels": count, "train": float(seen.mean()), "test": float(unseen.mean()), "steps": MAZE_STEPS}
