@@ -4,6 +4,7 @@ import dataclasses
 import json
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import jaxrl
 from jaxrl.cli import main as cli
 from jaxrl.core import loop
+from jaxrl.core.errors import InputError
 from jaxrl.runs import callbacks, driver, snapshot
 from jaxrl.runs.callbacks import Callback
 from jaxrl.sweeps import directory as sweeps
@@ -301,3 +303,33 @@ def test_what_a_callback_of_a_file_raises_is_one_line_that_says_where(own, tmp_p
 def test_the_library_refuses_objects_that_need_evaluations():
     with pytest.raises(ValueError, match="needs evaluations in training"):
         jaxrl.train("q_learning", "CliffWalking", callbacks=[callbacks.KeepBest()])
+
+
+def test_early_stopping_counts_evaluations_without_a_new_best(tmp_path):
+    """Means over two seeds 1, 2, 2, 1.5: the fourth is the second in a row that is no better. An equal one is none."""
+    stopped = []
+
+    def seen(callback, *returns):
+        for value in returns:
+            evaluation = {"eval_return": np.array([value - 1, value + 1])}
+            callback.update(SimpleNamespace(evaluation=evaluation, stop=stopped.append))
+            callback.update(SimpleNamespace(evaluation={}, stop=stopped.append))  # nothing is evaluated between
+        return len(stopped)
+
+    callback = callbacks.make("stop_early(2)")
+    callback.start(SimpleNamespace(wave=SimpleNamespace(path=None), done=0))
+    assert [seen(callback, value) for value in (1.0, 2.0, 2.0, 1.5)] == [0, 0, 0, 1]
+    assert stopped == ["no better than 2 in 2 evaluations"]
+
+    # A process that goes on after 30 steps has seen what metrics.jsonl says up to there, and nothing later.
+    rows = [
+        {"iteration": i, "seed": s, "env_steps": 10 * (i + 1), "episodes": 1, "diverged": False, "eval_return": value + s}
+        for i, value in enumerate((1.0, 2.0, 1.5, 9.0))
+        for s in (0, 1)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    callback = callbacks.make("stop_early(2)")
+    callback.start(SimpleNamespace(wave=SimpleNamespace(path=tmp_path), done=3, env_steps=30))
+    assert (callback.best, callback.waited) == (2.5, 1)
+    with pytest.raises(InputError, match="patience = 0 must be >= 1"):
+        callbacks.make("stop_early(0)")
