@@ -134,7 +134,10 @@ def loss(
     weight: jax.Array,
     key: Key | None = None,
 ) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
-    """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B]. key: of dropout."""
+    """L(θ) of a batch, importance `weight` [B] on each sequence; metrics, and priorities [B].
+
+    key: of dropout, which the choice of a* has too.
+    """
     _, steps = split_burn_in(config, batch.steps)
     q, next_q = q_and_next_q(network, config, params, batch, key)
     _, target_q = q_and_next_q(network, config, target_params, batch)

@@ -183,8 +183,13 @@ def optimizer_of(config: Config, hp: HParams, progress: Scalar) -> optimizer.Opt
 
     def parted(size: Scalar) -> optax.GradientTransformation:
         of_actor = optimizer.step_size(config, off_policy.of_actor(hp), progress)
-        parts = {"actor": optimizer.rule(config, hp, of_actor), "other": optimizer.rule(config, hp, size)}
-        return optax.partition(parts, Params._make(("actor", "other", "other")))
+        kept: Any = dataclasses.replace(hp, weight_decay=0.0)  # type: ignore[type-var]  # a temperature is no weight
+        parts = {
+            "actor": optimizer.rule(config, hp, of_actor),
+            "critic": optimizer.rule(config, hp, size),
+            "temperature": optimizer.rule(config, kept, size),
+        }
+        return optax.partition(parts, Params._make(("actor", "critic", "temperature")))
 
     return optimizer.make(config, hp, progress, of=parted)
 

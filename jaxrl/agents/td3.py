@@ -64,7 +64,7 @@ class Params(NamedTuple):
 class Learner(NamedTuple):
     """What a gradient step changes.
 
-    opt_state: of actor and critics, each Adam's own. steps: steps of the critics so far, int32 [].
+    opt_state: of actor and critics, each its own. steps: steps of the critics so far, int32 [].
     """
 
     params: Params

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxrl.cli import flags, train
+from jaxrl.cli.options import TrainOptions
 from jaxrl.core.errors import InputError, unknown
+from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import DEFAULT_TOTAL_STEPS
 from jaxrl.networks.torsos import CORES
 
@@ -29,7 +31,9 @@ def main(args: Sequence[str]) -> int:
         raise unknown("kind of pretrain", kind, KINDS)
     if {"-h", "--help"} & set(words):
         return train.main([kind, "--help"])
-    return train.main([kind, *_of_data(kind, words), *_defaults(words)])
+    known = flags.fields(registry.find_agent(kind)[1].Config) | flags.fields(TrainOptions) | {"data": str}
+    words = flags.spelled(words, known, f"jaxrl pretrain {kind}")
+    return train.main([kind, *_defaults(kind, words), *_of_data(kind, words)])  # of a flag given twice the last holds
 
 
 def _of_data(kind: str, words: list[str]) -> list[str]:
@@ -41,19 +45,17 @@ def _of_data(kind: str, words: list[str]) -> list[str]:
         raise InputError("--env and --data: jaxrl pretrain learns from --data alone")
     rest = [word for i, word in enumerate(words) if word != "--data" and (i == 0 or words[i - 1] != "--data")]
     found = ["--env", f"dataset:{data}", *(word for word in rest if not word.startswith("--data="))]
-    if kind == "reconstruct":
-        found += ["--env-kwarg", "target=observation"]
-    if flags.peek(words, "--torso") in CORES:
-        found += ["--env-kwarg", "sequences=true"]
     return found
 
 
-def _defaults(words: list[str]) -> list[str]:
-    """Evaluations on the validation split, by which training stops early and the best is kept."""
-    found = []
-    if not flags.peek(words, "--eval-every"):
-        steps = float(flags.peek(words, "--total-steps") or DEFAULT_TOTAL_STEPS)
-        found += ["--eval-every", str(max(int(steps) // EVALUATIONS, 1))]
-    if not flags.peek(words, "--patience"):
-        found += ["--patience", str(PATIENCE)]
-    return found if "--keep-best" in words else [*found, "--keep-best"]
+def _defaults(kind: str, words: list[str]) -> list[str]:
+    """The target and its order; evaluations on the validation split, by which training stops early and keeps the best."""
+    found = ["--env-kwarg", "target=observation"] if kind == "reconstruct" else []
+    if flags.peek(words, "--torso") in CORES:
+        found += ["--env-kwarg", "sequences=true"]
+    steps, every = (flags.peek(words, flag) for flag in ("--total-steps", "--eval-every"))
+    if every == "0":
+        return found
+    if not every:
+        found += ["--eval-every", str(max(int(steps or DEFAULT_TOTAL_STEPS) // EVALUATIONS, 1))]
+    return [*found, "--patience", str(PATIENCE), "--keep-best"]

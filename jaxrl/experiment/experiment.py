@@ -116,7 +116,6 @@ class Experiment:
         own = {name: before.get(name) or lookup.source(name) for name in named if lookup.is_recorded(name)}
         object.__setattr__(self, "sources", {name: file for name, file in own.items() if file or lookup.is_name(name)})
         registry.with_params(self.environment.spec.id, self.environment.params, self.env_params)
-        optimizer.check(self.config, self.hparams)
         starts = getattr(self.config, "learning_starts", 0)
         if starts >= self.total_steps:
             raise InputError(
@@ -144,6 +143,10 @@ class Experiment:
         changed.__dict__.update(self.__dict__)
         changed._set(**changes)
         return changed
+
+    def check(self) -> None:
+        """Raises ValueError where a setting would do nothing beside the others. Of what varies each variant is asked."""
+        optimizer.check(self.config, self.hparams)
 
     def trainer(self) -> Trainer:
         """The training program. Raises ValueError where agent, environment and settings do not fit together or in memory."""
@@ -301,7 +304,9 @@ def make_trainer(agent: Any, env: Any = None, **kwargs: Any) -> Trainer:
 
     agent, env, kwargs: the arguments of `Experiment`; or an Experiment alone. Raises ValueError as it does.
     """
-    return experiment_of(agent, env, **kwargs).trainer()
+    experiment = experiment_of(agent, env, **kwargs)
+    experiment.check()
+    return experiment.trainer()
 
 
 def from_json(values: Mapping[str, Any], anyway: bool = False) -> Experiment:

@@ -21,6 +21,7 @@ from jaxrl.networks import leaves
 
 Shape = tuple[int, ...]
 TORSO = "torso/"
+BY_SETTINGS = ("log_temperature",)  # what a setting says, unless it is asked for
 SOURCES = ("", "actor/", "critic/")  # before a torso's name, in order of preference
 
 
@@ -58,7 +59,7 @@ def match(agent: Mapping[str, Shape], source: Mapping[str, Shape], patterns: Seq
     for leaf, shape in agent.items():
         found = next((name for name in _candidates(leaf) if name in source), None)
         used.add(found)
-        if patterns and not leaves.any_matches(leaf, patterns):
+        if not leaves.any_matches(leaf, patterns) if patterns else leaf in BY_SETTINGS:
             rows.append(Row(leaf, shape, LEFT_OUT))
         elif found is None:
             rows.append(Row(leaf, shape, MISSING))

@@ -82,6 +82,6 @@ def _renamed(path: tuple[str, ...]) -> tuple[str, ...]:
     before, (module, *rest) = path[:at], path[at + 1 :]
     if module not in PARTS:
         return (*before, "head", module, *rest)
-    if len(rest) > 1 and rest[0] == ENCODER:
+    if module != "Torso_0" and len(rest) > 1 and rest[0] == ENCODER:  # Torso_0 has others only for parts of an observation
         rest = rest[1:]
     return (*before, *PARTS[module], *rest)

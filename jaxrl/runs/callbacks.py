@@ -141,18 +141,19 @@ class StopEarly(RowCallback):
         if path and training.done:
             rows = [row for row in read(path) if row["env_steps"] <= training.env_steps and "eval_return" in row]
             for steps in sorted({row["env_steps"] for row in rows}):
-                self._see(np.mean([row["eval_return"] for row in rows if row["env_steps"] == steps]))
+                self._see([row["eval_return"] for row in rows if row["env_steps"] == steps])
 
     def update(self, event: Event) -> None:
         """Look at the newest evaluation."""
         if event.evaluation:
-            self._see(np.mean(event.evaluation["eval_return"]))
+            self._see(plain(event.evaluation["eval_return"]))
             if self.waited >= self.patience:
                 event.stop(f"no better than {self.best:.6g} in {self.patience} evaluations")
 
-    def _see(self, mean: Any) -> None:
-        better = mean > self.best
-        self.best, self.waited = (float(mean), 0) if better else (self.best, self.waited + 1)
+    def _see(self, returns: list[float | None]) -> None:
+        """The members' returns as metrics.jsonl has them, so that a process that goes on sees the same numbers."""
+        mean = float(np.mean([np.nan if x is None else x for x in returns]))
+        self.best, self.waited = (mean, 0) if mean > self.best else (self.best, self.waited + 1)
 
 
 class Listener:

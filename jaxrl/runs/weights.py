@@ -144,7 +144,7 @@ def _of_directory(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     kind = documents.kind_of(home)
     if kind not in ("run", "wave", "population"):
         raise InputError(f"init_from {path} is a {kind}, of several configurations: give a run, or one wave of it")
-    wave = directory.read_wave(home)
+    wave = directory.read_wave(home, anyway=True)  # its leaves are what they are, whatever its code and data became
     trainer = wave.experiment.trainer()
     if trainer.agent.params is None:
         raise InputError(f"init_from {path}: its agent does not say what its parameters are (Agent.params)")

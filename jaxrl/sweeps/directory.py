@@ -70,12 +70,13 @@ def train(
     draw: makes the pictures. engine: what trains, as keywords of `engine_of`; default: this process.
     """
     plan.base.check_rebuildable()
+    notes = plan.notes
     with engine_of(**engine) as run_waves:
         described = plan.to_json() | directory.about()
         if plan.alone:
             described |= directory.describe(plan.program_list[0].waves(plan.eval_every)[0])
         directory.create(folder, described, overwrite)
-        for note in plan.notes:
+        for note in notes:
             say(f"jaxrl: {note}")
         return _finish(plan, folder, options, run_waves, draw)
 

@@ -144,7 +144,10 @@ class Plan:
     @property
     def notes(self) -> list[str]:
         """What to know before training: which weights it begins with, and what simulators cannot promise."""
-        initial = weights.lines(self.base, self.program_list[0].compiled.trainer)
+        tables = [
+            weights.lines(p.experiment, p.compiled.trainer) for p in self.program_list
+        ]  # refused here if one cannot be
+        initial = [*tables[0], *(f"program {i}: {table[0]}" for i, table in enumerate(tables) if i and table)]
         return [*initial, *([self.caveat] if self.caveat else [])]
 
     def lines(self) -> list[str]:
@@ -201,7 +204,7 @@ class Plan:
             "callbacks": self.callbacks,
             "extended": self.extended,
             **({"caveat": self.caveat} if self.caveat else {}),
-            **weights.describe(self.base, self.program_list[0].compiled.trainer),
+            **weights.describe(self.program_list[0].experiment, self.program_list[0].compiled.trainer),
             "programs": [
                 {
                     "devices": p.compiled.layout.devices,
@@ -249,6 +252,7 @@ def make(
 def make_run(base: Experiment, seeds: int, seed: int, *, eval_every: int = 0, callback_names: Sequence[str] = ()) -> Plan:
     """The plan of a run: one configuration, all its seeds in one wave. Nothing is compiled yet. Raises ValueError."""
     _check(seeds, seed, eval_every, callback_names)
+    base.check()
     programs = [_program_of_run(base, seeds, seed)]
     return Plan(base, [{}], seeds, seed, eval_every, None, programs, alone=True, callbacks=list(callback_names))
 
@@ -274,6 +278,7 @@ def by_config(
     found: dict[Any, tuple[Experiment, list[Member]]] = {}
     for number, setting in settings.items():
         experiment, parts = search_space.applied(base, setting), search_space.parted(base, setting)
+        experiment.check()
         each = [Member(seed, number, parts["hparams"], base.env_params | parts["env"]) for seed in seeds]
         # What is switched off by None is part of the program's shape, as a Config is.
         off, values = _off(experiment), vars(experiment.hparams)

@@ -18,11 +18,11 @@ from jaxrl.core.errors import InputError
 from jaxrl.experiment import search_space
 from jaxrl.experiment.experiment import Experiment
 from jaxrl.runs import directory as folders
-from jaxrl.runs import documents, metrics
+from jaxrl.runs import documents, metrics, weights
 from jaxrl.runs.directory import CONFIRMATION
 from jaxrl.runs.documents import CONFIG, SUMMARY
 from jaxrl.runs.driver import Interruption, Stop, stop_signals
-from jaxrl.runs.progress import Bar
+from jaxrl.runs.progress import Bar, say
 from jaxrl.sweeps import directory as sweeps
 from jaxrl.sweeps import reading
 from jaxrl.sweeps.plan import Plan
@@ -72,10 +72,13 @@ def train(
         "search": {name: search_space.axis_text(axis) for name, axis in plan.axes.items()},
         "tuning": dataclasses.asdict(plan.settings),
         "storage": plan.storage,
+        **weights.describe(plan.base, plan.base.trainer()),
         **(folders.describe(population_wave) if population_wave else {}),
         **folders.about(),
     }
     folders.create(folder, values, overwrite)
+    for line in weights.lines(plan.base, plan.base.trainer()):
+        say(f"jaxrl: {line}")
     return _finish(plan, folder, options, draw)
 
 
@@ -115,6 +118,8 @@ def load(folder: Path, *, best: bool = False, anyway: bool = False) -> RunResult
 
 def _finish(plan: TuningPlan, folder: Path, options: Options, draw: Drawing | None) -> tuple[dict[str, Any], TuningResult]:
     begin = time.perf_counter()
+    if not options.anyway:
+        weights.check_unchanged(folder, plan.base)
     with folders.held(folder), stop_signals() as stop:
         try:
             found = _tune(plan, folder, options, stop)

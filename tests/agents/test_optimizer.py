@@ -14,6 +14,7 @@ from jaxrl.agents.parts import actor_critic, optimizer
 from jaxrl.core.errors import InputError
 from jaxrl.networks import leaves, torsos
 from jaxrl.ops.distributions import Categorical
+from jaxrl.sweeps import plan
 from tests.small import AGENTS, QUICK, config_names, hparam_names, released, small_trainer
 
 DEEP = [agent for agent in AGENTS if "optimizer" in config_names(agent)]
@@ -223,6 +224,10 @@ REFUSED = {
     "lr_scale 'torso=-1' must look like PATTERN=X": ({"lr_scale": ("torso=-1",)}, {}),
     "weight_decay = 0.1 needs optimizer = adamw or rmsprop or sgd; adam has none": ({}, {"weight_decay": 0.1}),
     "unfreeze_at = 0.5 needs freeze": ({}, {"unfreeze_at": 0.5}),
+    r"freeze = actor critic freezes every leaf": ({"freeze": ("actor", "critic")}, {"unfreeze_at": 0.5}),
+    "kl_to_init_anneal = 1.0 needs kl_to_init": ({}, {"kl_to_init_anneal": 1.0}),
+    "learning_rate_schedule = cosine needs learning_rate_anneal > 0": (
+        {"learning_rate_schedule": "cosine"}, {"learning_rate_anneal": 0.0}),
 }  # fmt: skip
 
 
@@ -248,3 +253,29 @@ def test_layer_norm_is_in_the_network(agent):
     state = jax.eval_shape(trainer.init, jax.random.key(0))
     scales = [name for name in leaves.named(trainer.agent.params(state.agent)) if "LayerNorm" in name and "scale" in name]
     assert scales
+
+
+def test_a_sweep_may_vary_what_its_base_would_be_refused_for():
+    """Decay with adam alone is refused; in a sweep over optimisers that have it, each configuration is asked."""
+    base = jaxrl.Experiment("ppo", "CartPole-v1", total_steps=1_000, hparams={"weight_decay": 0.1}, preset="none")
+    settings = {0: {"optimizer": "adamw"}, 1: {"optimizer": "sgd"}}
+    assert len(plan.by_config(base, settings, [0])) == 2
+    with pytest.raises(InputError, match="weight_decay = 0.1 needs optimizer"):
+        plan.by_config(base, settings | {2: {"optimizer": "adam"}}, [0])
+    off = {0: {"kl_to_init": 0.1}, 1: {"kl_to_init": 0.2}, 2: {"learning_rate": 1e-3}}
+    programs = plan.by_config(jaxrl.Experiment("ppo", "CartPole-v1", preset="none"), off, [0])
+    assert [len(members) for _, members in programs] == [2, 1]  # what is off is another program
+    assert [experiment.hparams.kl_to_init is None for experiment, _ in programs] == [False, True]
+
+
+def test_decay_leaves_the_temperature_alone():
+    """It is no weight: without a gradient it stays, where the networks' parameters shrink by 1 - 0.1 · ½."""
+    config, hp = sac.Config(optimizer="adamw"), sac.HParams(learning_rate=0.1, weight_decay=0.5)
+    params = sac.Params(jnp.ones(2), jnp.ones(2), jnp.float32(-2.0))
+    rule = sac.optimizer_of(config, hp, 0.0)
+    after, _, _ = rule.descend(
+        lambda p: (0.0 * (p.actor.sum() + p.critic.sum() + p.log_temperature), ()), params, rule.init(params)
+    )
+    np.testing.assert_allclose(after.actor, 0.95, rtol=1e-6)
+    np.testing.assert_allclose(after.critic, 0.95, rtol=1e-6)
+    assert after.log_temperature == -2.0

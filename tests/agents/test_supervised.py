@@ -112,7 +112,7 @@ def test_only_a_memory_clones_what_depends_on_the_past(torso, most, least, cues)
 def test_pretraining_is_a_training_that_another_begins_with(tmp_path):
     """By the command line: validation, early stopping, the best policy kept, one return for each split."""
     out = tmp_path / "digits"
-    words = ["--total-steps", "4e4", "--hidden-sizes", "32", "--patience", "2", "--json"]
+    words = ["--total_timesteps", "4e4", "--hidden-sizes", "32", "--patience", "2", "--json"]
     done = jaxrl_cli("pretrain", "classify", "--data", "digits", *words, "--out", out)
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["splits"]["test"]["mean"] > 0.85 and said["final_return"] == said["splits"]["test"]
@@ -135,6 +135,7 @@ REFUSED = {
     "unknown kind of pretrain 'clasify'; nearest: classify": ["clasify", "--data", "digits"],
     "jaxrl pretrain clone needs --data": ["clone"],
     "--env and --data: jaxrl pretrain learns from --data alone": ["clone", "--data", "digits", "--env", "CartPole-v1"],
+    "--total-steps = abc must be an integer": ["classify", "--data", "digits", "--total_steps", "abc"],
     "agent 'reconstruct' needs a box of floats": None,
 }
 

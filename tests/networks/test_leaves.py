@@ -1,9 +1,12 @@
 """Names of leaves are the same for every agent; patterns match whole words of them."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from jaxrl.core.errors import InputError
+from jaxrl.core.spaces import Box, Discrete, Product
+from jaxrl.core.types import Env, EnvSpec, EnvStep
 from jaxrl.networks import leaves
 from tests.small import AGENTS, config_names, small_trainer
 
@@ -42,6 +45,24 @@ def test_a_torso_is_called_alike_with_and_without_a_memory_and_under_a_transform
     assert plain in names_of("ppo", torso="gru", hidden_sizes=(8, 8), num_minibatches=1)
     assert "observations/mean" in names_of("ppo", normalize_observations=True)
     assert "torso/MLP_0/Dense_0/kernel" in names_of("dqn") and "actor/torso/MLP_0/Dense_0/kernel" in names_of("sac")
+
+
+def test_parts_of_an_observation_are_called_alike():
+    """A CNN among them too, whichever module it lies in."""
+
+    def step(key, state, action, params):
+        return state, EnvStep(reset(key, params)[1], jnp.float32(0), jnp.bool_(True), jnp.bool_(False))
+
+    def reset(key, params):
+        return jnp.int32(0), {"image": jnp.zeros((10, 10, 1)), "x": jnp.zeros(2)}
+
+    space = Product.of(image=Box((10, 10, 1)), x=Box((2,)))
+    env = Env(EnvSpec("Parts", space, Discrete(2)), (), reset, step)
+    convolution = "torso/Torso_0/MinAtarCNN_0/Conv_0/kernel"
+    for agent, before in (("dqn", ""), ("ppo", "actor/"), ("sac", "actor/")):
+        trainer = small_trainer(agent, env, config={"torso": "minatar"})
+        state = jax.eval_shape(trainer.init, jax.random.key(0))
+        assert before + convolution in leaves.named(trainer.agent.params(state.agent)), agent
 
 
 @pytest.mark.parametrize(

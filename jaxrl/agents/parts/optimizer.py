@@ -70,6 +70,10 @@ def check(config: Any, hparams: Any) -> None:
     decay = getattr(hparams, "weight_decay", 0.0)
     if isinstance(decay, float) and decay > 0 and config.optimizer not in DECAYED:
         raise InputError(f"weight_decay = {decay} needs optimizer = {' or '.join(DECAYED)}; {config.optimizer} has none")
+    if config.learning_rate_schedule == "cosine" and getattr(hparams, "learning_rate_anneal", 1.0) == 0.0:
+        raise InputError("learning_rate_schedule = cosine needs learning_rate_anneal > 0: a constant step size has no curve")
+    if getattr(hparams, "kl_to_init", 0.0) is None and getattr(hparams, "kl_to_init_anneal", 0.0) != 0.0:
+        raise InputError(f"kl_to_init_anneal = {hparams.kl_to_init_anneal} needs kl_to_init: there is nothing to give up")
     if getattr(hparams, "unfreeze_at", None) is not None and not config.freeze:
         raise InputError(f"unfreeze_at = {hparams.unfreeze_at} needs freeze: there is nothing to unfreeze")
 
@@ -100,7 +104,7 @@ def check_leaves(config: Any, params: PyTree) -> None:
 
 
 def _all_frozen(patterns: tuple[str, ...]) -> InputError:
-    return InputError(f"freeze = {' '.join(patterns)} freezes every leaf: nothing would be learnt")
+    return InputError(f"freeze = {' '.join(patterns)} freezes every leaf: nothing would be learnt (until unfreeze_at)")
 
 
 def step_size(config: Config, hp: Any, progress: Scalar) -> Scalar:
@@ -224,6 +228,8 @@ def _thawing(
 
     def init(params: PyTree) -> tuple[PyTree, PyTree]:
         learning, late = parted(params, patterns, prefix)
+        if not prefix and not jax.tree.leaves(learning):
+            raise _all_frozen(patterns)
         return rule.init(learning), rule.init(late)
 
     def update(grads: PyTree, state: tuple[PyTree, PyTree], params: PyTree = None) -> tuple[PyTree, tuple[PyTree, PyTree]]:
