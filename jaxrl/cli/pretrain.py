@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from jaxrl.cli import flags, train
 from jaxrl.cli.options import TrainOptions
 from jaxrl.core.errors import InputError, unknown
+from jaxrl.devices import platform
 from jaxrl.experiment import registry
 from jaxrl.experiment.experiment import DEFAULT_TOTAL_STEPS
-from jaxrl.networks.torsos import CORES
+from jaxrl.networks.torsos import instance, remembers
 
 KINDS = {
     "classify": "labels of images, or recorded integer actions",
@@ -31,6 +32,7 @@ def main(args: Sequence[str]) -> int:
         raise unknown("kind of pretrain", kind, KINDS)
     if {"-h", "--help"} & set(words):
         return train.main([kind, "--help"])
+    platform.configure()  # before a torso of one's own, which may compute something, is imported
     known = flags.fields(registry.find_agent(kind)[1].Config) | flags.fields(TrainOptions) | {"data": str}
     words = flags.spelled(words, known, f"jaxrl pretrain {kind}")
     return train.main([kind, *_defaults(kind, words), *_of_data(kind, words)])  # of a flag given twice the last holds
@@ -44,14 +46,13 @@ def _of_data(kind: str, words: list[str]) -> list[str]:
     if flags.peek(words, "--env"):
         raise InputError("--env and --data: jaxrl pretrain learns from --data alone")
     rest = [word for i, word in enumerate(words) if word != "--data" and (i == 0 or words[i - 1] != "--data")]
-    found = ["--env", f"dataset:{data}", *(word for word in rest if not word.startswith("--data="))]
-    return found
+    return ["--env", f"dataset:{data}", *(word for word in rest if not word.startswith("--data="))]
 
 
 def _defaults(kind: str, words: list[str]) -> list[str]:
     """The target and its order; evaluations on the validation split, by which training stops early and keeps the best."""
     found = ["--env-kwarg", "target=observation"] if kind == "reconstruct" else []
-    if flags.peek(words, "--torso") in CORES:
+    if remembers(instance(registry.find_torso(flags.peek(words, "--torso") or "auto"))):
         found += ["--env-kwarg", "sequences=true"]
     steps, every = (flags.peek(words, flag) for flag in ("--total-steps", "--eval-every"))
     if every == "0":

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
 
 from jaxrl.core.errors import InputError
 from jaxrl.core.spaces import Space
-from jaxrl.core.types import EnvSpec, PyTree
+from jaxrl.core.types import EnvSpec, PyTree, Split
 from jaxrl.datasets import spaces
 
-SPLITS = ("train", "validation", "test")
+SPLITS = get_args(Split)
 
 
 @dataclasses.dataclass(frozen=True)

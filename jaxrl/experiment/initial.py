@@ -22,7 +22,8 @@ from jaxrl.networks import leaves
 Shape = tuple[int, ...]
 TORSO = "torso/"
 BY_SETTINGS = ("log_temperature",)  # what a setting says, unless it is asked for
-SOURCES = ("", "actor/", "critic/")  # before a torso's name, in order of preference
+CRITIC = "critic/"
+SOURCES = ("", "actor/", CRITIC)  # before a torso's name, in order of preference
 
 
 class Row(NamedTuple):
@@ -63,7 +64,7 @@ def match(agent: Mapping[str, Shape], source: Mapping[str, Shape], patterns: Seq
             rows.append(Row(leaf, shape, LEFT_OUT))
         elif found is None:
             rows.append(Row(leaf, shape, MISSING))
-        elif not _fits(source[found], shape):
+        elif not _fits(found, source[found], leaf, shape):
             rows.append(Row(leaf, shape, f"fresh (shape {_text(shape)} ≠ {_text(source[found])})", found))
         else:
             rows.append(Row(leaf, shape, LOADED, found))
@@ -133,9 +134,10 @@ def _candidates(leaf: str) -> list[str]:
     return [leaf, *(before + rest for before in SOURCES if before + rest != leaf)]
 
 
-def _fits(source: Shape, shape: Shape) -> bool:
-    """Whether an array has the shape, or that of one of two critics, or two of them."""
-    return source == shape or (2, *source) == shape or source == (2, *shape)
+def _fits(source: str, there: Shape, leaf: str, here: Shape) -> bool:
+    """Whether an array has a leaf's shape; or is one for two critics, or of two critics one is to be taken."""
+    for_two, of_two = leaf.startswith(CRITIC) and (2, *there) == here, source.startswith(CRITIC) and there == (2, *here)
+    return there == here or for_two or of_two
 
 
 def _text(shape: Shape) -> str:

@@ -143,10 +143,11 @@ class Plan:
 
     @property
     def notes(self) -> list[str]:
-        """What to know before training: which weights it begins with, and what simulators cannot promise."""
-        tables = [
-            weights.lines(p.experiment, p.compiled.trainer) for p in self.program_list
-        ]  # refused here if one cannot be
+        """What to know before training: which weights it begins with, and what simulators cannot promise.
+
+        Raises InputError where a program's leaves cannot be loaded.
+        """
+        tables = [weights.lines(p.experiment, p.compiled.trainer) for p in self.program_list]
         initial = [*tables[0], *(f"program {i}: {table[0]}" for i, table in enumerate(tables) if i and table)]
         return [*initial, *([self.caveat] if self.caveat else [])]
 

@@ -29,6 +29,23 @@ def test_every_permutation_is_as_likely():
     assert len(counts) == 24 and scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_each_step_draws_its_dropout_with_a_key_of_its_own(rate):
+    """As many keys as steps in all epochs, none of them the one that the phase began with; without dropout none at all."""
+    config = Config(num_envs=2, rollout_length=6, num_epochs=3, num_minibatches=4, dropout=rate)
+    network, rows, key = types.SimpleNamespace(remembers=False), {"x": jnp.arange(12.0).reshape(6, 2)}, jax.random.key(0)
+
+    def step(learner, drawn, key):
+        count, keys = learner
+        assert (key is None) == (rate == 0)
+        return (count + 1, keys if key is None else keys.at[count].set(jax.random.key_data(key))), {"steps": Mean.of(count)}
+
+    start = (jnp.int32(0), jnp.zeros((12, 2), jnp.uint32))
+    (count, keys), _ = minibatch.descend(config, network, step, start, (), rows, key)
+    assert count == 12 and len(np.unique(keys, axis=0)) == (12 if rate else 1)
+    assert not (np.asarray(keys) == np.asarray(jax.random.key_data(key))).all(1).any() or not rate
+
+
 def test_descend_uses_every_row_once_an_epoch():
     """A step that counts rows [T, N]; the minibatches' sums add up to all rows, three epochs long."""
     x, config = jnp.arange(12.0).reshape(6, 2), Config(num_envs=2, rollout_length=6, num_epochs=3, num_minibatches=4)

@@ -16,6 +16,7 @@ from jaxrl.cli import main as cli
 from jaxrl.cli import output
 from jaxrl.show.report import contents, sources
 from tests import toys
+from tests.extras import needs_browser
 
 pytestmark = pytest.mark.usefixtures("keep_platform", "no_pictures")
 
@@ -131,8 +132,7 @@ def test_tunings_choose_by_validation_levels():
 
 
 def test_the_page_draws_a_bar_for_each_split(swept, tmp_path):
-    if not browser.available():
-        pytest.skip("needs Debian's chromium and chromium-driver")
+    needs_browser()
     assert cli.main(["report", str(swept[1]), "--out", str(tmp_path / "r.html")]) == 0
     script = "return document.getElementById('level-chart').data.map((t) => [t.name, t.y])"
     with browser.opened(tmp_path / "r.html") as driver:

@@ -1,7 +1,6 @@
 """`jaxrl report`: its numbers against the directories it reads, and the page in a browser."""
 
 import json
-import os
 import shutil
 import time
 
@@ -16,6 +15,7 @@ from jaxrl.show.report import contents, policies, sources
 from jaxrl.sweeps import reading
 from tests.command_line import jaxrl_cli
 from tests.directories import write_config
+from tests.extras import needs_browser
 
 pytestmark = pytest.mark.usefixtures("keep_platform")
 
@@ -132,10 +132,7 @@ def test_names_cannot_break_out_of_the_page():
 
 @pytest.fixture(scope="module")
 def has_browser():
-    """Skips where there is none, but not in CI, which installs one."""
-    if not browser.available():
-        assert "NEEDS_BROWSER" not in os.environ
-        pytest.skip("needs Debian's chromium and chromium-driver")
+    needs_browser()
 
 
 @pytest.fixture(scope="module")
