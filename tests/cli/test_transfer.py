@@ -44,7 +44,7 @@ def test_pretraining_killed_ends_as_whole(agent, tmp_path):
         "--seeds",
         2,
     ]
-    assert_killed_ends_as_whole(*words, "--eval-every", 2_000, "--patience", 20, "--keep-best", folder=tmp_path)
+    assert_killed_ends_as_whole(*words, "--eval-every", 2_000, "--patience", 6, "--keep-best", folder=tmp_path)
     summary = json.loads((tmp_path / "killed" / "summary.json").read_text())
     assert summary["stopped"].startswith("no better than")
 
