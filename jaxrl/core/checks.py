@@ -198,7 +198,7 @@ def levels(spec: EnvSpec, params: PyTree, split: Split) -> PyTree:
     if split not in get_args(Split):
         raise unknown("split", split, get_args(Split))
     if spec.splits is None:
-        raise InputError(f"{spec.id} has no levels to tell apart, so no split {split!r}: its spec.splits is None")
+        raise InputError(f"{spec.id} has no levels to tell apart (EnvSpec.splits), so no split {split!r}")
     what = f"spec.splits of {spec.id}"
     with explained(what):
         found = spec.splits(params, split)

@@ -49,7 +49,7 @@ DRAWINGS = """
 ####C#### ####C#### ##C###### ####C#### ####C#### ####C####
 """
 VIEW, SIGHT = 5, 2  # cells seen; cells seen on each side
-MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # (down, right) of up, right, down, left
+MOVES = mazes.SIDES  # of up, right, down, left
 PIXELS = 32  # of a drawn cell
 FIRST: dict[str, int] = {"train": 0, "validation": 2**29, "test": 2**30}  # level of each split
 LAST = 2**31 - 2  # level of the test

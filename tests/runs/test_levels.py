@@ -102,7 +102,7 @@ def test_a_run_without_levels_says_nothing_of_them():
     found = jaxrl.train(toys.Level, toys.level_env(), hparams={"level": 4}, **WORDS)
     assert found.splits == {} and not {"splits", "generalization_gap"} & set(found.summary)
     trainer, state = found.agent()
-    with pytest.raises(ValueError, match="^Level has no levels to tell apart, so no split 'test': its spec.splits is None"):
+    with pytest.raises(ValueError, match="^Level has no levels to tell apart \\(EnvSpec.splits\\), so no split 'test'"):
         jaxrl.evaluate(trainer, state, jax.random.key(0), 4, split="test")
 
 
